@@ -28,11 +28,19 @@ owner_id() { printf '%s' "${SUDO_UID:-$(id -u)}"; }
 # timed SENTENCE COMMAND…: says what is done, then how long it took if that was over 3 s. The
 # command's output goes to a log; its end is shown when the command fails.
 timed() {
-    local sentence=$1 began=$SECONDS log
+    local sentence=$1 began=$SECONDS log status
     shift
     log=$(mktemp)
     say "$sentence …"
-    if ! "$@" >"$log" 2>&1; then
+    # Not as a condition: there, bash would carry on after a failure inside a function.
+    set +e
+    (
+        set -e
+        "$@"
+    ) >"$log" 2>&1
+    status=$?
+    set -e
+    if [ "$status" -ne 0 ]; then
         tail -n 30 "$log" >&2
         rm -f "$log"
         fail "That failed: $sentence. The last lines of its output stand above."
