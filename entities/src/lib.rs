@@ -1,1 +1,30 @@
-//! x
+//! The data and its rules. The only crate that speaks SQL.
+//!
+//! Reading order: [`ids`] and [`values`] → [`error`] → [`tenancy`] → [`db`] → [`audit`] and
+//! [`outbox`] → the features: [`accounts`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
+//! [`dns`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
+//! proves that somebody was authenticated, that the permission was checked and that row-level
+//! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
+
+pub mod accounts;
+pub mod audit;
+pub mod config;
+pub mod db;
+pub mod dns;
+pub mod error;
+pub mod hosting;
+pub mod ids;
+pub mod jobs;
+pub mod listen;
+pub mod migrations;
+pub mod outbox;
+pub mod sealing;
+pub mod servers;
+pub mod tables;
+pub mod telemetry;
+pub mod tenancy;
+
+pub use values;
+
+/// What the rules answer.
+pub type Result<T, E = error::Error> = std::result::Result<T, E>;

@@ -1,1 +1,33 @@
-//! x
+//! The database's shape and its history. Each change is one timestamped file; none is ever edited
+//! after it has landed, and none imports the entities, which would change history.
+//!
+//! All tables belong to the role that migrates. Services act as `migrapanel_tenant`, which sees one
+//! tenant's rows through forced row-level security, or as `migrapanel_system`, which sees all and
+//! which few functions use.
+
+pub use sea_orm_migration::prelude::MigratorTrait;
+use sea_orm_migration::prelude::{MigrationTrait, async_trait};
+
+mod helpers;
+mod m20261122_100000_tenancy;
+mod m20261122_101000_servers;
+mod m20261122_102000_jobs;
+mod m20261122_103000_hosting;
+mod m20261122_104000_migrations;
+
+/// Brings a database to this version of the schema.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261122_100000_tenancy::Migration),
+            Box::new(m20261122_101000_servers::Migration),
+            Box::new(m20261122_102000_jobs::Migration),
+            Box::new(m20261122_103000_hosting::Migration),
+            Box::new(m20261122_104000_migrations::Migration),
+        ]
+    }
+}

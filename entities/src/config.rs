@@ -1,0 +1,140 @@
+//! Configuration: compiled-in defaults and the environment, checked at the start. The only place
+//! that reads environment variables.
+
+use crate::Result;
+use crate::error::Error;
+use crate::sealing::SealingKeys;
+use secrecy::{ExposeSecret, SecretString};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use values::DomainName;
+
+/// What every process needs. `Debug` hides the secrets.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// `DATABASE_URL`: Postgres, as a member of the roles `migrapanel_tenant` and `migrapanel_system`.
+    pub database_url: SecretString,
+    /// `AMQP_URL`: RabbitMQ with its virtual host.
+    pub amqp_url: SecretString,
+}
+
+impl Base {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        Ok(Self { database_url: secret("DATABASE_URL")?, amqp_url: secret("AMQP_URL")? })
+    }
+}
+
+/// The API's configuration.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub base: Base,
+    /// `REDIS_URL`.
+    pub redis_url: SecretString,
+    /// `MIGRAPANEL__LISTEN`, by default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// `MIGRAPANEL__JWT_KEYS`: `KID:SECRET[,KID:SECRET]`, newest first, secrets of 32 bytes or more.
+    pub jwt_keys: SecretString,
+    /// `MIGRAPANEL__ASK_TIMEOUT_SECS`: how long a request waits for a worker, by default 60.
+    pub ask_timeout_secs: u64,
+}
+
+impl Api {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        Ok(Self {
+            base: Base::read()?,
+            redis_url: secret("REDIS_URL")?,
+            listen: parsed("MIGRAPANEL__LISTEN", "127.0.0.1:8080")?,
+            jwt_keys: secret("MIGRAPANEL__JWT_KEYS")?,
+            ask_timeout_secs: parsed("MIGRAPANEL__ASK_TIMEOUT_SECS", "60")?,
+        })
+    }
+}
+
+/// The migration worker's configuration.
+#[derive(Debug, Clone)]
+pub struct Migrator {
+    pub base: Base,
+    /// `MIGRAPANEL__SEALING_KEYS`, see [`SealingKeys::parse`].
+    pub sealing_keys: SealingKeys,
+    /// `MIGRAPANEL__AGENT`: the agent's binary, as it is put on servers.
+    pub agent: PathBuf,
+    /// `MIGRAPANEL__MIGRATIONS_MAX`: how many run at once in the whole installation, by default 3.
+    pub migrations_max: i64,
+    /// `MIGRAPANEL__APPLY_LIMIT_SECS`: how long an apply may take, by default one hour, to which
+    /// comes one second for each 10 MiB that the archive expands to.
+    pub apply_limit_secs: u64,
+    /// `MIGRAPANEL__LEASE_SECS`: after how long a silent worker's job is taken over, by default 30.
+    pub lease_secs: u64,
+    /// `PDNS_API_URL`, such as `http://127.0.0.1:8081`, and `PDNS_API_KEY`.
+    pub pdns_api_url: String,
+    pub pdns_api_key: SecretString,
+    /// `DNS_ADDR`: where the DNS server answers, for checks.
+    pub dns_addr: SocketAddr,
+    /// `MIGRAPANEL__NAMESERVERS`: the names that zones get as NS, separated by commas.
+    pub nameservers: Vec<DomainName>,
+}
+
+impl Migrator {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        let nameservers = text("MIGRAPANEL__NAMESERVERS", "ns1.migrapanel.test,ns2.migrapanel.test")
+            .split(',')
+            .map(|name| DomainName::parse(name.trim()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            base: Base::read()?,
+            sealing_keys: SealingKeys::parse(&secret("MIGRAPANEL__SEALING_KEYS")?)?,
+            agent: parsed("MIGRAPANEL__AGENT", "/usr/lib/migrapanel/migrapanel-agent")?,
+            migrations_max: parsed("MIGRAPANEL__MIGRATIONS_MAX", "3")?,
+            apply_limit_secs: parsed("MIGRAPANEL__APPLY_LIMIT_SECS", "3600")?,
+            lease_secs: parsed("MIGRAPANEL__LEASE_SECS", "30")?,
+            pdns_api_url: secret("PDNS_API_URL")?.expose_secret().to_owned(),
+            pdns_api_key: secret("PDNS_API_KEY")?,
+            dns_addr: parsed("DNS_ADDR", "127.0.0.1:53")?,
+            nameservers,
+        })
+    }
+}
+
+/// The keys that seal, for the commands that make a sealed secret.
+pub fn sealing_keys() -> Result<SealingKeys> {
+    SealingKeys::parse(&secret("MIGRAPANEL__SEALING_KEYS")?)
+}
+
+/// A secret that a command is given once, such as `MIGRAPANEL__OWNER_PASSWORD`.
+pub fn secret(name: &str) -> Result<SecretString> {
+    env(name).map(SecretString::from).ok_or_else(|| {
+        Error::internal(format!("the environment variable {name} is missing: set it and start again"))
+    })
+}
+
+/// A text with a default.
+#[must_use]
+pub fn text(name: &str, default: &str) -> String {
+    env(name).unwrap_or_else(|| default.to_owned())
+}
+
+/// A text that may be missing.
+#[must_use]
+pub fn optional(name: &str) -> Option<String> {
+    env(name)
+}
+
+fn parsed<T>(name: &str, default: &str) -> Result<T>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    let value = text(name, default);
+    value
+        .parse()
+        .map_err(|e: T::Err| Error::internal(format!("{name}={value} cannot be read: {e}")))
+}
+
+fn env(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place for configuration")]
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,163 @@
+//! The doors to Postgres. A transaction is the only way to a row, and opening one checks the right.
+
+use crate::audit::{self, Audit};
+use crate::error::Error;
+use crate::ids::TenantId;
+use crate::outbox::{self, Message};
+use crate::tenancy::{Permission, TenantCtx};
+use crate::Result;
+use sea_orm::{
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, Statement, TransactionTrait, Value,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A pool of connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: DatabaseConnection,
+}
+
+impl Db {
+    /// Connects; fails at once when the server does not answer within ten seconds.
+    pub async fn connect(url: &str, connections_max: u32) -> Result<Self> {
+        let mut options = ConnectOptions::new(url.to_owned());
+        options
+            .max_connections(connections_max)
+            .connect_timeout(Duration::from_secs(10))
+            .acquire_timeout(Duration::from_secs(10))
+            .sqlx_logging(false);
+        Ok(Self { pool: Database::connect(options).await? })
+    }
+
+    /// The raw connection, for the schema's migrator and nothing else.
+    #[must_use]
+    pub fn for_schema(&self) -> &DatabaseConnection {
+        &self.pool
+    }
+
+    /// Whether Postgres answers.
+    pub async fn ping(&self) -> Result<()> {
+        Ok(self.pool.ping().await?)
+    }
+
+    /// Opens a transaction that may only read, after checking the right.
+    pub async fn read(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
+        ctx.require(permission)?;
+        let tx = self.begin(AccessMode::ReadOnly, Some(ctx.tenant())).await?;
+        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(true) })
+    }
+
+    /// Opens a transaction that may write, after checking the right. It commits only with an entry
+    /// in the audit trail.
+    pub async fn write(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
+        ctx.require(permission)?;
+        let tx = self.begin(AccessMode::ReadWrite, Some(ctx.tenant())).await?;
+        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(false) })
+    }
+
+    /// Opens a transaction that sees all tenants: for logging in, for the relay and for a worker's
+    /// own bookkeeping.
+    pub async fn system(&self) -> Result<SystemTx> {
+        Ok(SystemTx { tx: self.begin(AccessMode::ReadWrite, None).await? })
+    }
+
+    /// Begins in a task of its own: a caller that is dropped half-way would otherwise return a
+    /// connection with an open transaction to the pool (launchbadge/sqlx issue 4385).
+    async fn begin(&self, mode: AccessMode, tenant: Option<TenantId>) -> Result<DatabaseTransaction> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move {
+            let tx = pool.begin_with_config(None, Some(mode)).await?;
+            let (role, pin) = match tenant {
+                Some(id) => ("migrapanel_tenant", id.to_string()),
+                None => ("migrapanel_system", String::new()),
+            };
+            tx.query_one_raw(statement(
+                "SELECT set_config('role', $1, true), set_config('app.tenant_id', $2, true)",
+                [role.into(), pin.into()],
+            ))
+            .await?;
+            Ok::<_, Error>(tx)
+        });
+        begun.await.map_err(Error::internal)?
+    }
+}
+
+/// A statement with bound values.
+pub(crate) fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
+}
+
+/// A transaction pinned to one tenant. Dropping it rolls back.
+#[derive(Debug)]
+pub struct TenantTx {
+    tx: DatabaseTransaction,
+    ctx: TenantCtx,
+    audited: AtomicBool,
+}
+
+impl TenantTx {
+    pub(crate) fn conn(&self) -> &DatabaseTransaction {
+        &self.tx
+    }
+
+    /// Who acts here.
+    #[must_use]
+    pub fn ctx(&self) -> &TenantCtx {
+        &self.ctx
+    }
+
+    /// The tenant whose rows are seen.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.ctx.tenant()
+    }
+
+    /// Appends to the audit trail, in this transaction.
+    pub async fn audit(&self, entry: Audit) -> Result<()> {
+        audit::append(&self.tx, &self.ctx, entry).await?;
+        self.audited.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts a message into the outbox, in this transaction.
+    pub async fn publish(&self, message: Message) -> Result<()> {
+        outbox::append(&self.tx, self.tenant(), message).await
+    }
+
+    /// Commits; a write without an audit entry is an error of ours.
+    pub async fn commit(self) -> Result<()> {
+        if !self.audited.load(Ordering::Relaxed) {
+            return Err(Error::internal("a write transaction without an audit entry"));
+        }
+        Ok(self.tx.commit().await?)
+    }
+}
+
+/// A transaction that sees all tenants. Dropping it rolls back.
+#[derive(Debug)]
+pub struct SystemTx {
+    tx: DatabaseTransaction,
+}
+
+impl SystemTx {
+    pub(crate) fn conn(&self) -> &DatabaseTransaction {
+        &self.tx
+    }
+
+    /// Appends to a tenant's audit trail, in the name of `ctx`.
+    pub async fn audit(&self, ctx: &TenantCtx, entry: Audit) -> Result<()> {
+        audit::append(&self.tx, ctx, entry).await
+    }
+
+    /// Puts a message into the outbox, in this transaction.
+    pub async fn publish(&self, tenant: TenantId, message: Message) -> Result<()> {
+        outbox::append(&self.tx, tenant, message).await
+    }
+
+    /// Commits.
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.tx.commit().await?)
+    }
+}

@@ -1,0 +1,222 @@
+//! Zones and their record sets: Postgres is the truth, the DNS server is made equal to it.
+
+use crate::db::{SystemTx, TenantTx};
+use crate::error::{Code, Error};
+use crate::ids::{RowId, TenantId, ZoneId};
+use crate::jobs::{self, Claim};
+use crate::tables::{dns_record_set, dns_zone};
+use crate::Result;
+use chrono::Utc;
+use cpanel::plan::{Action, Ownership, RecordSet};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use values::DomainName;
+
+/// The zones of a tenant, by name.
+pub async fn list_zones(tx: &TenantTx) -> Result<Vec<dns_zone::Model>> {
+    Ok(dns_zone::Entity::find().order_by_asc(dns_zone::Column::Name).all(tx.conn()).await?)
+}
+
+/// Whose the zones of these names are.
+pub async fn zone_ownership(
+    tx: &SystemTx,
+    tenant: TenantId,
+    names: &[DomainName],
+) -> Result<BTreeMap<DomainName, Ownership>> {
+    let rows = dns_zone::Entity::find()
+        .filter(dns_zone::Column::Name.is_in(names.iter().map(DomainName::as_str)))
+        .all(tx.conn())
+        .await?;
+    Ok(names
+        .iter()
+        .map(|name| {
+            let ownership = match rows.iter().find(|row| row.name == name.as_str()) {
+                None => Ownership::Free,
+                Some(row) if row.tenant_id == tenant => Ownership::Own,
+                Some(_) => Ownership::Taken,
+            };
+            (name.clone(), ownership)
+        })
+        .collect())
+}
+
+/// A zone as it stood before a job changed it, for its undo.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ZoneBefore {
+    pub name: DomainName,
+    /// None: the zone was not there.
+    pub records: Option<Vec<RecordSet>>,
+}
+
+/// What stands in these zones now.
+pub async fn zones_before(
+    tx: &SystemTx,
+    tenant: TenantId,
+    names: &[DomainName],
+) -> Result<Vec<ZoneBefore>> {
+    let mut before = Vec::with_capacity(names.len());
+    for name in names {
+        let row = own_zone(tx, tenant, name).await?;
+        let records = match row {
+            Some(row) => Some(record_sets(tx, row.id).await?),
+            None => None,
+        };
+        before.push(ZoneBefore { name: name.clone(), records });
+    }
+    Ok(before)
+}
+
+/// Writes a zone for a claimed job: made, replaced, or completed by the sets that are missing. The
+/// state is `pending` until the DNS server has it. Answers what the server shall have.
+pub async fn write_zone(
+    tx: &SystemTx,
+    claim: &Claim,
+    name: &DomainName,
+    action: Action,
+    records: &[RecordSet],
+    active: bool,
+) -> Result<Vec<RecordSet>> {
+    jobs::hold(tx, claim).await?;
+    let row = own_zone(tx, claim.tenant, name).await?;
+    let (id, standing) = match row {
+        Some(row) => {
+            let standing =
+                if action == Action::Merge { record_sets(tx, row.id).await? } else { Vec::new() };
+            let id = row.id;
+            let mut row: dns_zone::ActiveModel = row.into();
+            row.state = Set("pending".to_owned());
+            row.update(tx.conn()).await?;
+            (id, standing)
+        }
+        None => {
+            let id = ZoneId::new();
+            dns_zone::ActiveModel {
+                id: Set(id),
+                tenant_id: Set(claim.tenant),
+                name: Set(name.to_string()),
+                job_id: Set(claim.job),
+                active: Set(active),
+                state: Set("pending".to_owned()),
+                error: NotSet,
+                created_at: Set(Utc::now()),
+            }
+            .insert(tx.conn())
+            .await?;
+            (id, Vec::new())
+        }
+    };
+    let mut wanted: Vec<RecordSet> = standing;
+    for set in records {
+        if !wanted.iter().any(|w| w.name == set.name && w.rtype == set.rtype) {
+            wanted.push(set.clone());
+        }
+    }
+    write_records(tx, claim.tenant, id, &wanted).await?;
+    Ok(wanted)
+}
+
+/// Puts a zone back to what it was, in the rows. Answers what the server shall have: no records
+/// means no zone.
+pub async fn restore_zone(
+    tx: &SystemTx,
+    claim: &Claim,
+    before: &ZoneBefore,
+) -> Result<Option<Vec<RecordSet>>> {
+    jobs::hold(tx, claim).await?;
+    let Some(row) = own_zone(tx, claim.tenant, &before.name).await? else { return Ok(None) };
+    match &before.records {
+        Some(records) => {
+            write_records(tx, claim.tenant, row.id, records).await?;
+            Ok(Some(records.clone()))
+        }
+        None => {
+            dns_zone::Entity::delete_by_id(row.id).exec(tx.conn()).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Records what the DNS server said to a zone.
+pub async fn record_sync(
+    tx: &SystemTx,
+    claim: &Claim,
+    name: &DomainName,
+    outcome: Result<(), &str>,
+) -> Result<()> {
+    let Some(row) = own_zone(tx, claim.tenant, name).await? else { return Ok(()) };
+    let mut row: dns_zone::ActiveModel = row.into();
+    row.state = Set(if outcome.is_ok() { "in_sync" } else { "error" }.to_owned());
+    row.error = Set(outcome.err().map(str::to_owned));
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+async fn own_zone(
+    tx: &SystemTx,
+    tenant: TenantId,
+    name: &DomainName,
+) -> Result<Option<dns_zone::Model>> {
+    let row = dns_zone::Entity::find()
+        .filter(dns_zone::Column::Name.eq(name.as_str()))
+        .one(tx.conn())
+        .await?;
+    match row {
+        Some(row) if row.tenant_id != tenant => Err(Error::refused(
+            Code::PlanChanged,
+            format!("The zone {name} belongs to another account since the preview. Preview again."),
+        )),
+        other => Ok(other),
+    }
+}
+
+async fn record_sets(tx: &SystemTx, zone: ZoneId) -> Result<Vec<RecordSet>> {
+    let rows = dns_record_set::Entity::find()
+        .filter(dns_record_set::Column::ZoneId.eq(zone))
+        .order_by_asc(dns_record_set::Column::Name)
+        .order_by_asc(dns_record_set::Column::Rtype)
+        .all(tx.conn())
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(RecordSet {
+                name: row.name,
+                rtype: row.rtype,
+                ttl: u32::try_from(row.ttl).unwrap_or_default(),
+                records: serde_json::from_value(row.records)?,
+            })
+        })
+        .collect()
+}
+
+async fn write_records(
+    tx: &SystemTx,
+    tenant: TenantId,
+    zone: ZoneId,
+    sets: &[RecordSet],
+) -> Result<()> {
+    dns_record_set::Entity::delete_many()
+        .filter(dns_record_set::Column::ZoneId.eq(zone))
+        .exec(tx.conn())
+        .await?;
+    let mut rows = Vec::with_capacity(sets.len());
+    for set in sets {
+        rows.push(dns_record_set::ActiveModel {
+            id: Set(RowId::new()),
+            tenant_id: Set(tenant),
+            zone_id: Set(zone),
+            name: Set(set.name.clone()),
+            rtype: Set(set.rtype.clone()),
+            ttl: Set(i32::try_from(set.ttl).unwrap_or(i32::MAX)),
+            records: Set(serde_json::to_value(&set.records)?),
+        });
+    }
+    if !rows.is_empty() {
+        dns_record_set::Entity::insert_many(rows).exec_without_returning(tx.conn()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What can go wrong, without HTTP: a stable [`Code`], a sentence for the caller, a cause for the log.
+
+use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use serde::{Deserialize, Serialize};
+
+/// The stable code of an error: part of the contract, never renamed. The worker passes on what the
+/// agent answers by the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    // who is asking
+    Unauthenticated,
+    InvalidCredentials,
+    TokenExpired,
+    RefreshInvalid,
+    Forbidden,
+    // what is asked
+    NotFound,
+    RouteNotFound,
+    MethodNotAllowed,
+    InvalidRequest,
+    PayloadTooLarge,
+    Conflict,
+    // servers
+    ServerNotFound,
+    ServerNotEnrolled,
+    ServerMaintenance,
+    ServerUnreachable,
+    HostKeyChanged,
+    EnrolmentFailed,
+    AgentFailed,
+    // archives
+    PathOutsideBackupDirs,
+    ArchiveNotFound,
+    ArchiveUnsafe,
+    ArchiveChanged,
+    ArchiveTooLarge,
+    NotAnArchive,
+    Truncated,
+    JetbackupLayout,
+    UnsafeMember,
+    InvalidAccount,
+    ReservedUserName,
+    UserTaken,
+    DiskFull,
+    // the steps of a migration
+    JobState,
+    AlreadyApplied,
+    ConflictsUnresolved,
+    ApprovalInvalid,
+    ApprovalExpired,
+    ApprovalUsed,
+    ComponentsDiffer,
+    PlanChanged,
+    StaleFence,
+    ChangedSinceApply,
+    RollbackExpired,
+    StepFailed,
+    TimeLimit,
+    Stopped,
+    DnsFailed,
+    // us
+    NoWorker,
+    WorkerTimeout,
+    Unavailable,
+    Internal,
+}
+
+impl Code {
+    /// The code as it stands in answers and logs.
+    #[must_use]
+    pub fn as_str(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(text)) => text,
+            _ => "internal".to_owned(),
+        }
+    }
+
+    /// The code of this name; an agent's code that we do not know is [`Code::AgentFailed`].
+    #[must_use]
+    pub fn from_agent(name: &str) -> Self {
+        serde_json::from_value(serde_json::Value::String(name.to_owned()))
+            .unwrap_or(Self::AgentFailed)
+    }
+}
+
+/// A field of a request that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// A JSON pointer into the body, or the name of a parameter.
+    pub path: String,
+    pub message: String,
+}
+
+/// An error of a rule.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such row for this tenant; somebody else's row is the same.
+    #[error("There is no such {0}. Check the id, and that you act in the right tenant.")]
+    NotFound(&'static str),
+    /// The caller must do something else; the sentence says what.
+    #[error("{message}")]
+    Refused { code: Code, message: String, fields: Vec<FieldError> },
+    /// The role does not reach.
+    #[error("This needs the role {needed}. Ask an administrator of the tenant.")]
+    Forbidden { needed: String },
+    /// A server of ours is away; the same call may work in a moment.
+    #[error("The service cannot do this at the moment. Try again in a minute.")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A fault of ours; the log has the cause.
+    #[error("Something went wrong on our side. The request id finds it in our log.")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// A refusal with its code and what to do.
+    pub fn refused(code: Code, message: impl Into<String>) -> Self {
+        Self::Refused { code, message: message.into(), fields: Vec::new() }
+    }
+
+    /// A refused field of a request.
+    pub fn field(path: &str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Refused {
+            code: Code::InvalidRequest,
+            message: format!("{path}: {message}"),
+            fields: vec![FieldError { path: format!("/{path}"), message }],
+        }
+    }
+
+    /// A fault of ours, from whatever caused it.
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(cause.into())
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotFound("server") => Code::ServerNotFound,
+            Self::NotFound(_) => Code::NotFound,
+            Self::Refused { code, .. } => *code,
+            Self::Forbidden { .. } => Code::Forbidden,
+            Self::Unavailable(_) => Code::Unavailable,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    /// The whole chain of causes, for the log.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
+            return Self::refused(Code::Conflict, "This exists already. Choose another name.");
+        }
+        match error {
+            DbErr::RecordNotFound(_) | DbErr::RecordNotUpdated => Self::NotFound("row"),
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::SqlxError(_)) => {
+                Self::Unavailable(Box::new(error))
+            }
+            other => Self::Internal(Box::new(other)),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<values::Invalid> for Error {
+    fn from(error: values::Invalid) -> Self {
+        Self::refused(Code::InvalidRequest, format!("{error}."))
+    }
+}

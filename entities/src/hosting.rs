@@ -1,0 +1,181 @@
+//! Hosting accounts and the domains that they own. A domain has one owner in the whole installation.
+
+use crate::db::{SystemTx, TenantTx};
+use crate::error::{Code, Error};
+use crate::ids::{AccountId, JobId, RowId, ServerId, TenantId};
+use crate::jobs::{self, Claim};
+use crate::tables::{domain, hosting_account};
+use crate::Result;
+use chrono::Utc;
+use cpanel::plan::Ownership;
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use std::collections::BTreeMap;
+use values::{DomainName, Username};
+
+/// The accounts of a tenant, by name.
+pub async fn list_accounts(tx: &TenantTx) -> Result<Vec<hosting_account::Model>> {
+    Ok(hosting_account::Entity::find()
+        .order_by_asc(hosting_account::Column::Username)
+        .all(tx.conn())
+        .await?)
+}
+
+/// The domains of a tenant's accounts, by name.
+pub async fn list_domains(tx: &TenantTx) -> Result<Vec<domain::Model>> {
+    Ok(domain::Entity::find().order_by_asc(domain::Column::Name).all(tx.conn()).await?)
+}
+
+/// Whose the account of this name on this server is, as this tenant may know it.
+pub async fn account_ownership(
+    tx: &SystemTx,
+    tenant: TenantId,
+    server: ServerId,
+    user: &Username,
+) -> Result<(Ownership, Option<AccountId>)> {
+    let row = hosting_account::Entity::find()
+        .filter(hosting_account::Column::ServerId.eq(server))
+        .filter(hosting_account::Column::Username.eq(user.as_str()))
+        .one(tx.conn())
+        .await?;
+    Ok(match row {
+        None => (Ownership::Free, None),
+        Some(row) if row.tenant_id == tenant => (Ownership::Own, Some(row.id)),
+        Some(_) => (Ownership::Taken, None),
+    })
+}
+
+/// Whose these domains are. A name is taken, too, when it lies below or above another tenant's.
+pub async fn domain_ownership(
+    tx: &SystemTx,
+    tenant: TenantId,
+    account: Option<AccountId>,
+    names: &[DomainName],
+) -> Result<BTreeMap<DomainName, Ownership>> {
+    let mut asked: Vec<String> = Vec::new();
+    for name in names {
+        let mut rest = name.as_str();
+        asked.push(rest.to_owned());
+        while let Some((_, parent)) = rest.split_once('.') {
+            if parent.contains('.') {
+                asked.push(parent.to_owned());
+            }
+            rest = parent;
+        }
+    }
+    let mut related = domain::Entity::find()
+        .filter(domain::Column::Name.is_in(asked))
+        .all(tx.conn())
+        .await?;
+    for name in names {
+        let below = domain::Entity::find()
+            .filter(domain::Column::TenantId.ne(tenant))
+            .filter(domain::Column::Name.ends_with(format!(".{name}")))
+            .one(tx.conn())
+            .await?;
+        related.extend(below);
+    }
+    let mut owners = BTreeMap::new();
+    for name in names {
+        let mut ownership = Ownership::Free;
+        for row in &related {
+            let Ok(known) = DomainName::parse(&row.name) else { continue };
+            if known == *name {
+                let own = row.tenant_id == tenant && Some(row.account_id) == account;
+                ownership = if own { Ownership::Own } else { Ownership::Taken };
+                break;
+            }
+            if row.tenant_id != tenant && (known.is_below(name) || name.is_below(&known)) {
+                ownership = Ownership::Taken;
+            }
+        }
+        owners.insert(name.clone(), ownership);
+    }
+    Ok(owners)
+}
+
+/// What a claimed job takes into possession.
+#[derive(Debug)]
+pub struct Possession<'a> {
+    pub user: &'a Username,
+    pub domains: &'a [DomainName],
+    pub active: bool,
+}
+
+/// Makes the account and its domains the job's tenant's; what is theirs already stays. Somebody
+/// else's is a refusal `plan_changed`. Answers the names of the domains that are new.
+pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Result<Vec<String>> {
+    jobs::hold(tx, claim).await?;
+    let changed = |what: &str| {
+        Error::refused(
+            Code::PlanChanged,
+            format!("{what} belongs to another account since the preview. Preview again."),
+        )
+    };
+    let (ownership, account) =
+        account_ownership(tx, claim.tenant, claim.server, wanted.user).await?;
+    let account = match (ownership, account) {
+        (Ownership::Taken, _) => return Err(changed(wanted.user.as_str())),
+        (_, Some(id)) => id,
+        (_, None) => {
+            let id = AccountId::new();
+            hosting_account::ActiveModel {
+                id: Set(id),
+                tenant_id: Set(claim.tenant),
+                server_id: Set(claim.server),
+                username: Set(wanted.user.to_string()),
+                job_id: Set(claim.job),
+                created_at: Set(Utc::now()),
+            }
+            .insert(tx.conn())
+            .await?;
+            id
+        }
+    };
+    let owners = domain_ownership(tx, claim.tenant, Some(account), wanted.domains).await?;
+    let mut added = Vec::new();
+    for (name, ownership) in owners {
+        match ownership {
+            Ownership::Own => {}
+            Ownership::Taken => return Err(changed(name.as_str())),
+            Ownership::Free => {
+                domain::ActiveModel {
+                    id: Set(RowId::new()),
+                    tenant_id: Set(claim.tenant),
+                    name: Set(name.to_string()),
+                    account_id: Set(account),
+                    job_id: Set(claim.job),
+                    active: Set(wanted.active),
+                    created_at: Set(Utc::now()),
+                }
+                .insert(tx.conn())
+                .await?;
+                added.push(name.to_string());
+            }
+        }
+    }
+    Ok(added)
+}
+
+/// Gives up what the job took; what others hold on to stays. May be repeated.
+pub async fn give_up(tx: &SystemTx, claim: &Claim) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    give_up_of(tx, claim.job).await
+}
+
+async fn give_up_of(tx: &SystemTx, job: JobId) -> Result<()> {
+    domain::Entity::delete_many().filter(domain::Column::JobId.eq(job)).exec(tx.conn()).await?;
+    let accounts = hosting_account::Entity::find()
+        .filter(hosting_account::Column::JobId.eq(job))
+        .all(tx.conn())
+        .await?;
+    for account in accounts {
+        let others = domain::Entity::find()
+            .filter(domain::Column::AccountId.eq(account.id))
+            .one(tx.conn())
+            .await?;
+        if others.is_none() {
+            hosting_account::Entity::delete_by_id(account.id).exec(tx.conn()).await?;
+        }
+    }
+    Ok(())
+}

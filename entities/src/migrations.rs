@@ -1,0 +1,556 @@
+//! Migrations of cPanel accounts: analysed, planned, previewed, approved, applied, rolled back.
+
+use crate::audit::Audit;
+use crate::db::{SystemTx, TenantTx};
+use crate::error::{Code, Error};
+use crate::ids::{JobId, RowId, ServerId};
+use crate::jobs::{self, Claim, Kind, NewJob, Run};
+use crate::servers;
+use crate::tables::{
+    job, migration, migration_approval, migration_backup, migration_conflict, migration_resource,
+};
+use crate::{Result, accounts};
+use chrono::{DateTime, Duration, Utc};
+use cpanel::plan::{Component, Conflict, Operation, Options};
+use cpanel::protocol::{Analysis, ItemReport, Preview};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QueryOrder, QuerySelect,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use values::{AbsPath, DomainName, Username};
+
+/// How long an approval token lives.
+const APPROVAL_MINUTES: i64 = 15;
+/// How long after apply a migration can be rolled back.
+const ROLLBACK_DAYS: i64 = 30;
+
+/// Where a migration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Queued,
+    Analyzing,
+    Analyzed,
+    Applying,
+    Completed,
+    CompletedWithLosses,
+    Failed,
+    RollingBack,
+    RolledBack,
+    UndoFailed,
+    Cancelled,
+}
+
+impl State {
+    /// As it stands in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Analyzing => "analyzing",
+            Self::Analyzed => "analyzed",
+            Self::Applying => "applying",
+            Self::Completed => "completed",
+            Self::CompletedWithLosses => "completed_with_losses",
+            Self::Failed => "failed",
+            Self::RollingBack => "rolling_back",
+            Self::RolledBack => "rolled_back",
+            Self::UndoFailed => "undo_failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more happens by itself.
+    #[must_use]
+    pub fn is_settled(self) -> bool {
+        !matches!(self, Self::Queued | Self::Analyzing | Self::Applying | Self::RollingBack)
+    }
+}
+
+/// What is to be migrated.
+#[derive(Debug)]
+pub struct NewMigration {
+    pub server: ServerId,
+    pub path: AbsPath,
+    pub target_user: Username,
+}
+
+/// Starts a migration with its analysis.
+pub async fn start_migration(tx: &TenantTx, new: NewMigration) -> Result<JobId> {
+    let server = servers::usable_server(tx, new.server).await?;
+    servers::check_backup_path(tx, &server, &new.path)?;
+    check_user_name(&new.target_user)?;
+    let id = jobs::create_job(
+        tx,
+        NewJob {
+            kind: Kind::Migration,
+            phase: "analyze",
+            server: new.server,
+            subject: format!("account:{}", new.target_user),
+        },
+    )
+    .await?;
+    migration::ActiveModel {
+        id: Set(id),
+        tenant_id: Set(tx.tenant()),
+        source_path: Set(new.path.to_string()),
+        target_user: Set(new.target_user.to_string()),
+        state: Set(State::Queued),
+        current_step: Set(Some("analyze".to_owned())),
+        progress: Set(0),
+        progress_note: NotSet,
+        activate_domains: Set(tx.ctx().is_platform_staff()),
+        plan: NotSet,
+        options: NotSet,
+        plan_digest: NotSet,
+        operations: NotSet,
+        expanded_bytes: NotSet,
+        applied_at: NotSet,
+    }
+    .insert(tx.conn())
+    .await?;
+    tx.audit(Audit::MigrationAnalysisStarted {
+        job: id.to_string(),
+        server: new.server.to_string(),
+        path: new.path.to_string(),
+        target_user: new.target_user.to_string(),
+    })
+    .await?;
+    Ok(id)
+}
+
+/// Refuses names that can never be an account's.
+pub fn check_user_name(user: &Username) -> Result<()> {
+    if user.is_reserved() {
+        return Err(Error::refused(
+            Code::ReservedUserName,
+            format!("{user} is a name of the system. Choose another target_user."),
+        ));
+    }
+    Ok(())
+}
+
+/// A migration with its job, when it is this tenant's.
+pub async fn find_migration(tx: &TenantTx, id: JobId) -> Result<(job::Model, migration::Model)> {
+    let row = migration::Entity::find_by_id(id)
+        .one(tx.conn())
+        .await?
+        .ok_or(Error::NotFound("job"))?;
+    Ok((jobs::find_job(tx, id).await?, row))
+}
+
+/// The newest migrations of the tenant.
+pub async fn list_migrations(tx: &TenantTx, limit: u64) -> Result<Vec<migration::Model>> {
+    Ok(migration::Entity::find()
+        .order_by_desc(migration::Column::Id)
+        .limit(limit)
+        .all(tx.conn())
+        .await?)
+}
+
+/// The migration, when an archive was read for it.
+pub async fn find_analyzed(tx: &TenantTx, id: JobId) -> Result<(job::Model, migration::Model)> {
+    let (job, row) = find_migration(tx, id).await?;
+    if row.plan.is_none() {
+        return Err(wrong_state(&row, "has no plan yet: wait until its state is analyzed"));
+    }
+    Ok((job, row))
+}
+
+/// Refuses unless a preview may be made.
+pub fn check_previewable(row: &migration::Model) -> Result<()> {
+    match row.state {
+        State::Analyzed => Ok(()),
+        State::Failed if row.plan.is_some() => Ok(()),
+        State::Applying | State::Completed | State::CompletedWithLosses => Err(already_applied()),
+        _ => Err(wrong_state(row, "cannot be previewed: analyze the archive again")),
+    }
+}
+
+fn already_applied() -> Error {
+    Error::refused(
+        Code::AlreadyApplied,
+        "This migration was applied already. Roll it back, or analyze the archive again for another job.",
+    )
+}
+
+fn wrong_state(row: &migration::Model, what: &str) -> Error {
+    Error::refused(Code::JobState, format!("This job is {} and {what}.", row.state.as_str()))
+}
+
+/// A token that permits one apply.
+#[derive(Debug)]
+pub struct Approval {
+    pub token: String,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Keeps what a preview showed and makes the token that permits exactly that.
+pub async fn approve(
+    tx: &TenantTx,
+    id: JobId,
+    options: &Options,
+    preview: &Preview,
+) -> Result<Approval> {
+    let user = tx.ctx().user().ok_or_else(|| Error::internal("only a person can preview"))?;
+    let (_, row) = find_migration(tx, id).await?;
+    check_previewable(&row)?;
+    let mut bytes = [0u8; 32];
+    rand::RngCore::fill_bytes(&mut rand::rng(), &mut bytes);
+    let token = hex::encode(bytes);
+    let expires_at = Utc::now() + Duration::minutes(APPROVAL_MINUTES);
+    migration_approval::ActiveModel {
+        id: Set(RowId::new()),
+        tenant_id: Set(tx.tenant()),
+        job_id: Set(id),
+        user_id: Set(user),
+        token_sha256: Set(accounts::hash(&token)),
+        plan_digest: Set(preview.digest.clone()),
+        options: Set(serde_json::to_value(options)?),
+        expanded_bytes: Set(i64::try_from(preview.expanded_bytes).unwrap_or(i64::MAX)),
+        expires_at: Set(expires_at),
+        used_at: NotSet,
+        created_at: Set(Utc::now()),
+    }
+    .insert(tx.conn())
+    .await?;
+    store_choices(tx, id, options).await?;
+    tx.audit(Audit::MigrationPreviewed { job: id.to_string(), digest: preview.digest.clone() })
+        .await?;
+    Ok(Approval { token, expires_at })
+}
+
+async fn store_choices(tx: &TenantTx, id: JobId, options: &Options) -> Result<()> {
+    for (conflict, resolution) in &options.resolutions {
+        let row = migration_conflict::Entity::find()
+            .filter(migration_conflict::Column::JobId.eq(id))
+            .filter(migration_conflict::Column::ConflictId.eq(conflict.as_str()))
+            .one(tx.conn())
+            .await?;
+        if let Some(row) = row {
+            let mut row: migration_conflict::ActiveModel = row.into();
+            row.chosen = Set(Some(serde_json::to_value(resolution)?));
+            row.update(tx.conn()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Uses an approval and queues the apply. `components`, when given, must be those that were
+/// previewed.
+pub async fn start_apply(
+    tx: &TenantTx,
+    id: JobId,
+    token: &str,
+    components: Option<&BTreeSet<Component>>,
+) -> Result<()> {
+    let job = jobs::lock_job(tx, id).await?;
+    let (_, row) = find_migration(tx, id).await?;
+    check_previewable(&row)?;
+    let server = servers::find_server(tx, job.server_id).await?;
+    servers::usable_server(tx, server.id).await?;
+    let approval = check_approval(tx, id, token).await?;
+    let options: Options = serde_json::from_value(approval.options.clone())?;
+    if let Some(wanted) = components {
+        let previewed: BTreeSet<Component> = if options.components.is_empty() {
+            Component::ALL.into()
+        } else {
+            options.components.keys().copied().collect()
+        };
+        if *wanted != previewed {
+            return Err(Error::refused(
+                Code::ComponentsDiffer,
+                "These are not the components that were previewed. Preview with exactly these first.",
+            ));
+        }
+    }
+    let digest = approval.plan_digest.clone();
+    let (stored_options, expanded) = (approval.options.clone(), approval.expanded_bytes);
+    let mut approval: migration_approval::ActiveModel = approval.into();
+    approval.used_at = Set(Some(Utc::now()));
+    approval.update(tx.conn()).await?;
+    let mut row: migration::ActiveModel = row.into();
+    row.state = Set(State::Applying);
+    row.current_step = Set(Some("queued".to_owned()));
+    row.progress = Set(0);
+    row.progress_note = Set(None);
+    row.options = Set(Some(stored_options));
+    row.plan_digest = Set(Some(digest.clone()));
+    row.expanded_bytes = Set(Some(expanded));
+    row.update(tx.conn()).await?;
+    jobs::requeue(tx, job, "apply", Run::New).await?;
+    tx.audit(Audit::MigrationApplyStarted { job: id.to_string(), digest }).await
+}
+
+async fn check_approval(tx: &TenantTx, id: JobId, token: &str) -> Result<migration_approval::Model> {
+    let invalid = || {
+        Error::refused(
+            Code::ApprovalInvalid,
+            "This approval token is not for this job and this user. Preview again and use its token.",
+        )
+    };
+    let row = migration_approval::Entity::find()
+        .filter(migration_approval::Column::TokenSha256.eq(accounts::hash(token)))
+        .lock_exclusive()
+        .one(tx.conn())
+        .await?
+        .ok_or_else(invalid)?;
+    if row.job_id != id || Some(row.user_id) != tx.ctx().user() {
+        return Err(invalid());
+    }
+    if row.used_at.is_some() {
+        return Err(Error::refused(
+            Code::ApprovalUsed,
+            "This approval token was used already. Preview again and use the new token.",
+        ));
+    }
+    if row.expires_at < Utc::now() {
+        return Err(Error::refused(
+            Code::ApprovalExpired,
+            "This approval token is older than 15 minutes. Preview again and use the new token.",
+        ));
+    }
+    Ok(row)
+}
+
+/// Refuses unless the migration may be rolled back.
+pub fn check_rollback(row: &migration::Model) -> Result<()> {
+    match (row.state, row.applied_at) {
+        (State::UndoFailed, _) => Ok(()),
+        (State::Completed | State::CompletedWithLosses, Some(at)) => {
+            if at + Duration::days(ROLLBACK_DAYS) < Utc::now() {
+                return Err(Error::refused(
+                    Code::RollbackExpired,
+                    "This migration was applied more than 30 days ago and can no longer be rolled back.",
+                ));
+            }
+            Ok(())
+        }
+        _ => Err(wrong_state(row, "has nothing to roll back")),
+    }
+}
+
+/// Queues the rollback of an applied migration.
+pub async fn start_rollback(tx: &TenantTx, id: JobId, forced: bool) -> Result<()> {
+    let job = jobs::lock_job(tx, id).await?;
+    let (_, row) = find_migration(tx, id).await?;
+    check_rollback(&row)?;
+    let mut row: migration::ActiveModel = row.into();
+    row.state = Set(State::RollingBack);
+    row.current_step = Set(Some("queued".to_owned()));
+    row.progress = Set(0);
+    row.update(tx.conn()).await?;
+    jobs::requeue(tx, job, "rollback", Run::Last).await?;
+    tx.audit(Audit::MigrationRollbackStarted { job: id.to_string(), forced }).await
+}
+
+/// What became of each thing, and the conflicts with what was chosen.
+pub async fn list_resources(tx: &TenantTx, id: JobId) -> Result<Vec<migration_resource::Model>> {
+    Ok(migration_resource::Entity::find()
+        .filter(migration_resource::Column::JobId.eq(id))
+        .order_by_asc(migration_resource::Column::Id)
+        .all(tx.conn())
+        .await?)
+}
+
+/// The migration, for a worker that holds its job.
+pub async fn load_migration(tx: &SystemTx, id: JobId) -> Result<migration::Model> {
+    migration::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("job"))
+}
+
+/// The domains that the plan of a migration names.
+pub fn planned_domains(row: &migration::Model) -> Result<Vec<DomainName>> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: DomainName,
+    }
+    #[derive(Deserialize)]
+    struct Names {
+        domains: Vec<Named>,
+        zones: Vec<Named>,
+    }
+    let Some(plan) = &row.plan else { return Ok(Vec::new()) };
+    let names: Names = serde_json::from_value(plan.clone())?;
+    let all: BTreeSet<DomainName> =
+        names.domains.into_iter().chain(names.zones).map(|n| n.name).collect();
+    Ok(all.into_iter().collect())
+}
+
+/// Moves a claimed migration on. None leaves a value as it is.
+pub async fn set_progress(
+    tx: &SystemTx,
+    claim: &Claim,
+    state: Option<State>,
+    step: Option<&str>,
+    progress: Option<(i32, &str)>,
+) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
+    if let Some(state) = state {
+        row.state = Set(state);
+    }
+    if let Some(step) = step {
+        row.current_step = Set(Some(step.to_owned()));
+    }
+    if let Some((percent, note)) = progress {
+        row.progress = Set(percent.clamp(0, 100));
+        row.progress_note = Set(Some(note.chars().take(500).collect()));
+    }
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// Keeps what the analysis found.
+pub async fn record_analysis(tx: &SystemTx, claim: &Claim, analysis: &Analysis) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    let archive = &analysis.archive;
+    migration_backup::Entity::delete_many()
+        .filter(migration_backup::Column::JobId.eq(claim.job))
+        .exec(tx.conn())
+        .await?;
+    let format = serde_json::to_value(archive.format)?;
+    migration_backup::ActiveModel {
+        id: Set(RowId::new()),
+        tenant_id: Set(claim.tenant),
+        job_id: Set(claim.job),
+        path: Set(archive.path.to_string()),
+        format: Set(format.as_str().unwrap_or_default().to_owned()),
+        sha256: Set(archive.sha256.clone()),
+        size_bytes: Set(i64::try_from(archive.size_bytes).unwrap_or(i64::MAX)),
+        seen_at: Set(Utc::now()),
+    }
+    .insert(tx.conn())
+    .await?;
+    let mut plan = serde_json::to_value(&analysis.summary)?;
+    if let Value::Object(plan) = &mut plan {
+        plan.insert("archive".to_owned(), serde_json::to_value(archive)?);
+    }
+    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
+    row.plan = Set(Some(plan));
+    row.expanded_bytes = Set(Some(i64::try_from(archive.expanded_bytes).unwrap_or(i64::MAX)));
+    row.update(tx.conn()).await?;
+    tx.audit(
+        &claim.ctx(),
+        Audit::MigrationAnalyzed { job: claim.job.to_string(), sha256: archive.sha256.clone() },
+    )
+    .await
+}
+
+/// Keeps what stands in the way, and the default plan's warnings with the plan.
+pub async fn record_conflicts(tx: &SystemTx, claim: &Claim, preview: &Preview) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    migration_conflict::Entity::delete_many()
+        .filter(migration_conflict::Column::JobId.eq(claim.job))
+        .exec(tx.conn())
+        .await?;
+    for Conflict { id, message, resolutions } in &preview.plan.conflicts {
+        migration_conflict::ActiveModel {
+            id: Set(RowId::new()),
+            tenant_id: Set(claim.tenant),
+            job_id: Set(claim.job),
+            conflict_id: Set(id.clone()),
+            message: Set(message.clone()),
+            resolutions: Set(serde_json::to_value(resolutions)?),
+            chosen: NotSet,
+            recorded_at: Set(Utc::now()),
+        }
+        .insert(tx.conn())
+        .await?;
+    }
+    let row = load_migration(tx, claim.job).await?;
+    let mut plan = row.plan.clone().unwrap_or_default();
+    if let Value::Object(plan) = &mut plan {
+        let conflicts = serde_json::to_value(&preview.plan.conflicts)?;
+        plan.insert("conflicts".to_owned(), conflicts);
+        plan.insert("warnings".to_owned(), serde_json::to_value(&preview.plan.warnings)?);
+        plan.insert("totals".to_owned(), serde_json::to_value(&preview.plan.totals)?);
+    }
+    let mut row: migration::ActiveModel = row.into();
+    row.plan = Set(Some(plan));
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// Keeps the operations that are about to be carried out.
+pub async fn record_operations(tx: &SystemTx, claim: &Claim, operations: &[Operation]) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
+    row.operations = Set(Some(serde_json::to_value(operations)?));
+    row.update(tx.conn()).await?;
+    migration_resource::Entity::delete_many()
+        .filter(migration_resource::Column::JobId.eq(claim.job))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Keeps what became of the things that a step was to make.
+pub async fn record_items(
+    tx: &SystemTx,
+    claim: &Claim,
+    operations: &[Operation],
+    items: &[ItemReport],
+) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    for item in items {
+        let operation = operations.iter().find(|o| o.id == item.id);
+        let text = |value: Option<Value>| {
+            value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let component = operation.map(|o| serde_json::to_value(o.component)).transpose()?;
+        let action = operation.map(|o| serde_json::to_value(o.action)).transpose()?;
+        let row = migration_resource::ActiveModel {
+            id: Set(RowId::new()),
+            tenant_id: Set(claim.tenant),
+            job_id: Set(claim.job),
+            operation_id: Set(item.id.clone()),
+            component: Set(text(component)),
+            action: Set(text(action)),
+            summary: Set(operation.map(|o| o.summary.clone()).unwrap_or_default()),
+            outcome: Set(text(Some(serde_json::to_value(item.outcome)?))),
+            detail: Set(item.detail.clone()),
+            recorded_at: Set(Utc::now()),
+        };
+        let newest = sea_orm::sea_query::OnConflict::columns([
+            migration_resource::Column::JobId,
+            migration_resource::Column::OperationId,
+        ])
+        .update_columns([
+            migration_resource::Column::Outcome,
+            migration_resource::Column::Detail,
+            migration_resource::Column::RecordedAt,
+        ])
+        .to_owned();
+        migration_resource::Entity::insert(row)
+            .on_conflict(newest)
+            .exec_without_returning(tx.conn())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Ends a run: where the migration stands now, with its entry in the audit trail.
+pub async fn settle(tx: &SystemTx, claim: &Claim, state: State, entry: Option<Audit>) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
+    row.state = Set(state);
+    row.current_step = Set(None);
+    if matches!(state, State::Analyzed | State::Completed | State::CompletedWithLosses | State::RolledBack)
+    {
+        row.progress = Set(100);
+        row.progress_note = Set(None);
+    }
+    if matches!(state, State::Completed | State::CompletedWithLosses) {
+        row.applied_at = Set(Some(Utc::now()));
+    }
+    row.update(tx.conn()).await?;
+    match entry {
+        Some(entry) => tx.audit(&claim.system_ctx(), entry).await,
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! The outbox: messages that are written in the transaction of what they announce, and that the
+//! relay brings to RabbitMQ. A message carries ids, never state: losing, doubling or reordering one
+//! is harmless.
+
+use crate::db::{Db, statement};
+use crate::ids::{JobId, RowId, TenantId};
+use crate::tables::outbox;
+use crate::{Result, telemetry};
+use chrono::Utc;
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+};
+use serde::{Deserialize, Serialize};
+
+/// What is announced.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Message {
+    /// A job waits to be claimed.
+    JobReady { job: JobId },
+}
+
+impl Message {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::JobReady { .. } => "job_ready",
+        }
+    }
+}
+
+pub(crate) async fn append(
+    tx: &DatabaseTransaction,
+    tenant: TenantId,
+    message: Message,
+) -> Result<()> {
+    let row = outbox::ActiveModel {
+        id: Set(RowId::new()),
+        tenant_id: Set(tenant),
+        kind: Set(message.kind().to_owned()),
+        payload: Set(serde_json::to_value(&message)?),
+        traceparent: Set(telemetry::traceparent()),
+        created_at: Set(Utc::now()),
+        sent_at: NotSet,
+    };
+    outbox::Entity::insert(row).exec_without_returning(tx).await?;
+    Ok(())
+}
+
+/// A message that is to be sent.
+#[derive(Debug)]
+pub struct Unsent {
+    pub id: RowId,
+    pub message: serde_json::Value,
+    pub traceparent: Option<String>,
+}
+
+/// Takes up to `limit` unsent messages, oldest first, hands them to `send`, and marks those that it
+/// names as sent. Other relays skip what is taken here. When the process dies before the commit,
+/// the messages are sent again.
+pub async fn send_batch<F, Fut>(db: &Db, limit: i64, send: F) -> Result<usize>
+where
+    F: FnOnce(Vec<Unsent>) -> Fut,
+    Fut: Future<Output = Vec<RowId>>,
+{
+    let tx = db.system().await?;
+    let rows = tx
+        .conn()
+        .query_all_raw(statement(
+            "SELECT id, payload, traceparent FROM outbox WHERE sent_at IS NULL
+             ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
+            [limit.into()],
+        ))
+        .await?;
+    let mut unsent = Vec::with_capacity(rows.len());
+    for row in rows {
+        unsent.push(Unsent {
+            id: row.try_get("", "id")?,
+            message: row.try_get("", "payload")?,
+            traceparent: row.try_get("", "traceparent")?,
+        });
+    }
+    if unsent.is_empty() {
+        return Ok(0);
+    }
+    let sent = send(unsent).await;
+    let count = sent.len();
+    outbox::Entity::update_many()
+        .col_expr(outbox::Column::SentAt, sea_orm::sea_query::Expr::value(Utc::now()))
+        .filter(outbox::Column::Id.is_in(sent))
+        .exec(tx.conn())
+        .await?;
+    tx.commit().await?;
+    Ok(count)
+}
+
+/// Removes messages that were sent more than a day ago.
+pub async fn prune(db: &Db) -> Result<()> {
+    let tx = db.system().await?;
+    tx.conn()
+        .execute_raw(statement(
+            "DELETE FROM outbox WHERE sent_at < now() - make_interval(secs => $1)",
+            [86_400f64.into()],
+        ))
+        .await?;
+    tx.commit().await
+}

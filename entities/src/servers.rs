@@ -1,0 +1,304 @@
+//! Servers, who may use them, and the key that workers log in with.
+
+use crate::audit::Audit;
+use crate::db::{Db, SystemTx, TenantTx};
+use crate::error::{Code, Error};
+use crate::ids::{JobId, RowId, ServerId, TenantId};
+use crate::jobs::{self, Kind, NewJob};
+use crate::sealing::SealingKeys;
+use crate::tables::{server, server_grant, ssh_identity};
+use crate::Result;
+use chrono::Utc;
+use cpanel::protocol::{EnrollReport, Health};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr,
+};
+use secrecy::SecretString;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use values::{AbsPath, Hostname};
+
+/// A server that is to be added.
+#[derive(Debug)]
+pub struct NewServer {
+    pub name: String,
+    /// Where workers connect to.
+    pub host: Hostname,
+    pub ssh_port: u16,
+    /// `SHA256:…` of the server's host key, as `ssh-keygen -lf` prints it.
+    pub host_key_fingerprint: String,
+    /// The server's public name.
+    pub hostname: Hostname,
+    /// What zones publish.
+    pub ipv4: Ipv4Addr,
+    pub ipv6: Option<Ipv6Addr>,
+    pub backup_dirs: Vec<AbsPath>,
+}
+
+/// Adds a server; it is used only after enrolment.
+pub async fn create_server(tx: &TenantTx, new: NewServer) -> Result<server::Model> {
+    let digest = new.host_key_fingerprint.strip_prefix("SHA256:").unwrap_or_default();
+    let well_formed = digest.len() == 43
+        && digest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
+    if !well_formed {
+        return Err(Error::field(
+            "host_key_fingerprint",
+            "must be SHA256: and 43 characters, as `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints it on the server",
+        ));
+    }
+    if new.backup_dirs.iter().any(|d| d.as_str() == "/") || new.backup_dirs.is_empty() {
+        return Err(Error::field("backup_dirs", "needs at least one directory, and never /"));
+    }
+    let row = server::ActiveModel {
+        id: Set(ServerId::new()),
+        name: Set(new.name.clone()),
+        host: Set(new.host.to_string()),
+        ssh_port: Set(i32::from(new.ssh_port)),
+        host_key_fingerprint: Set(new.host_key_fingerprint),
+        hostname: Set(new.hostname.to_string()),
+        ipv4: Set(new.ipv4.to_string()),
+        ipv6: Set(new.ipv6.map(|a| a.to_string())),
+        backup_dirs: Set(serde_json::to_value(&new.backup_dirs)?),
+        state: Set("pending".to_owned()),
+        maintenance: Set(false),
+        agent_version: NotSet,
+        report: NotSet,
+        health: NotSet,
+        health_at: NotSet,
+        last_error: NotSet,
+        created_at: Set(Utc::now()),
+        enrolled_at: NotSet,
+    }
+    .insert(tx.conn())
+    .await?;
+    tx.audit(Audit::ServerCreated { id: row.id.to_string(), name: new.name }).await?;
+    Ok(row)
+}
+
+/// The server, when this tenant may use it.
+pub async fn find_server(tx: &TenantTx, id: ServerId) -> Result<server::Model> {
+    server::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("server"))
+}
+
+/// The servers that this tenant may use, by name.
+pub async fn list_servers(tx: &TenantTx) -> Result<Vec<server::Model>> {
+    Ok(server::Entity::find().order_by_asc(server::Column::Name).all(tx.conn()).await?)
+}
+
+/// The server, when this tenant may use it and it can be used now.
+pub async fn usable_server(tx: &TenantTx, id: ServerId) -> Result<server::Model> {
+    let row = find_server(tx, id).await?;
+    check_usable(&row)?;
+    Ok(row)
+}
+
+fn check_usable(row: &server::Model) -> Result<()> {
+    if row.state != "enrolled" {
+        return Err(Error::refused(
+            Code::ServerNotEnrolled,
+            format!("The server {} is not enrolled. Enrol it first.", row.name),
+        ));
+    }
+    if row.maintenance {
+        return Err(Error::refused(
+            Code::ServerMaintenance,
+            format!("The server {} is in maintenance. Try again when it is back.", row.name),
+        ));
+    }
+    Ok(())
+}
+
+/// The directories that hold archives on a server.
+pub fn backup_dirs(row: &server::Model) -> Result<Vec<AbsPath>> {
+    Ok(serde_json::from_value(row.backup_dirs.clone())?)
+}
+
+/// Checks that this tenant may name this archive: the platform's staff any in the server's backup
+/// directories, a tenant only what lies in its own subdirectory there, `DIR/TENANT-ID/…`.
+pub fn check_backup_path(tx: &TenantTx, row: &server::Model, path: &AbsPath) -> Result<()> {
+    let dirs = backup_dirs(row)?;
+    let inside = dirs.iter().any(|dir| path.is_within(dir) && path != dir);
+    if tx.ctx().is_platform_staff() {
+        if inside {
+            return Ok(());
+        }
+        let list: Vec<&str> = dirs.iter().map(AbsPath::as_str).collect();
+        return Err(Error::refused(
+            Code::PathOutsideBackupDirs,
+            format!("The archive must lie in {} on the server.", list.join(" or ")),
+        ));
+    }
+    let own = tx.tenant().to_string();
+    let inside_own = dirs.iter().any(|dir| {
+        AbsPath::parse(&format!("{dir}/{own}")).is_ok_and(|d| path.is_within(&d) && *path != d)
+    });
+    if inside_own { Ok(()) } else { Err(Error::NotFound("archive")) }
+}
+
+/// Takes a server out of use, or back into it.
+pub async fn set_maintenance(tx: &TenantTx, id: ServerId, maintenance: bool) -> Result<server::Model> {
+    let row = find_server(tx, id).await?;
+    let mut row: server::ActiveModel = row.into();
+    row.maintenance = Set(maintenance);
+    let row = row.update(tx.conn()).await?;
+    let change = if maintenance { "maintenance on" } else { "maintenance off" };
+    tx.audit(Audit::ServerUpdated { id: id.to_string(), change: change.to_owned() }).await?;
+    Ok(row)
+}
+
+/// Lets a tenant use a server. Repeating it changes nothing.
+pub async fn grant_server(db: &Db, tx: &TenantTx, id: ServerId, tenant: TenantId) -> Result<()> {
+    find_server(tx, id).await?;
+    let known = {
+        let system = db.system().await?;
+        crate::tables::tenant::Entity::find_by_id(tenant).one(system.conn()).await?.is_some()
+    };
+    if !known {
+        return Err(Error::NotFound("tenant"));
+    }
+    let row = server_grant::ActiveModel {
+        id: Set(RowId::new()),
+        tenant_id: Set(tenant),
+        server_id: Set(id),
+        created_at: Set(Utc::now()),
+    };
+    let once = sea_orm::sea_query::OnConflict::columns([
+        server_grant::Column::TenantId,
+        server_grant::Column::ServerId,
+    ])
+    .do_nothing()
+    .to_owned();
+    server_grant::Entity::insert(row).on_conflict(once).exec_without_returning(tx.conn()).await?;
+    tx.audit(Audit::ServerGranted { id: id.to_string(), tenant }).await
+}
+
+/// Starts the enrolment of a server, also of one that is enrolled: it brings the layout up to date.
+pub async fn start_enrolment(tx: &TenantTx, id: ServerId) -> Result<JobId> {
+    let row = find_server(tx, id).await?;
+    let job = jobs::create_job(
+        tx,
+        NewJob { kind: Kind::Enroll, phase: "enroll", server: row.id, subject: "enrolment".into() },
+    )
+    .await?;
+    if row.state == "pending" {
+        let mut row: server::ActiveModel = row.into();
+        row.state = Set("enrolling".to_owned());
+        row.last_error = Set(None);
+        row.update(tx.conn()).await?;
+    }
+    tx.audit(Audit::ServerEnrolmentStarted { id: id.to_string() }).await?;
+    Ok(job)
+}
+
+/// The server, for a worker.
+pub async fn load_server(tx: &SystemTx, id: ServerId) -> Result<server::Model> {
+    server::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("server"))
+}
+
+/// The server, for a worker that is about to act for a tenant on it.
+pub async fn load_usable_server(tx: &SystemTx, id: ServerId) -> Result<server::Model> {
+    let row = load_server(tx, id).await?;
+    check_usable(&row)?;
+    Ok(row)
+}
+
+/// Records that enrolment went well.
+pub async fn record_enrolment(
+    tx: &SystemTx,
+    id: ServerId,
+    report: &EnrollReport,
+    agent_version: &str,
+) -> Result<()> {
+    let mut row: server::ActiveModel = load_server(tx, id).await?.into();
+    row.state = Set("enrolled".to_owned());
+    row.report = Set(Some(serde_json::to_value(report)?));
+    row.agent_version = Set(Some(agent_version.to_owned()));
+    row.enrolled_at = Set(Some(Utc::now()));
+    row.last_error = Set(None);
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// Records why enrolment or a connection failed. A server that was never enrolled waits again.
+pub async fn record_failure(tx: &SystemTx, id: ServerId, error: &str) -> Result<()> {
+    let row = load_server(tx, id).await?;
+    let waits = row.state == "enrolling";
+    let mut row: server::ActiveModel = row.into();
+    row.last_error = Set(Some(error.to_owned()));
+    if waits {
+        row.state = Set("pending".to_owned());
+    }
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// Records what a server said of its health, or that it did not answer.
+pub async fn record_health(tx: &SystemTx, id: ServerId, health: Result<&Health, &str>) -> Result<()> {
+    let mut row: server::ActiveModel = load_server(tx, id).await?.into();
+    match health {
+        Ok(health) => {
+            row.health = Set(Some(serde_json::to_value(health)?));
+            row.health_at = Set(Some(Utc::now()));
+            row.last_error = Set(None);
+        }
+        Err(error) => row.last_error = Set(Some(error.to_owned())),
+    }
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// The enrolled servers, for the health probe.
+pub async fn list_enrolled(tx: &SystemTx) -> Result<Vec<server::Model>> {
+    Ok(server::Entity::find().filter(server::Column::State.eq("enrolled")).all(tx.conn()).await?)
+}
+
+/// Keeps the key that workers log in with; the first one stays.
+pub async fn keep_identity(
+    db: &Db,
+    keys: &SealingKeys,
+    public_key: &str,
+    private_key: &SecretString,
+) -> Result<String> {
+    let tx = db.system().await?;
+    if let Some(row) = ssh_identity::Entity::find().one(tx.conn()).await? {
+        return Ok(row.public_key);
+    }
+    ssh_identity::ActiveModel {
+        id: Set(RowId::new()),
+        public_key: Set(public_key.to_owned()),
+        sealed_private_key: Set(keys.seal(private_key)?),
+        created_at: Set(Utc::now()),
+    }
+    .insert(tx.conn())
+    .await?;
+    tx.commit().await?;
+    Ok(public_key.to_owned())
+}
+
+/// The public key that an operator puts on a server, once bootstrap made it.
+pub async fn public_key(db: &Db) -> Result<Option<String>> {
+    let tx = db.system().await?;
+    Ok(ssh_identity::Entity::find().one(tx.conn()).await?.map(|row| row.public_key))
+}
+
+/// The key that workers log in with, opened in memory.
+pub async fn open_identity(db: &Db, keys: &SealingKeys) -> Result<(String, SecretString)> {
+    let tx = db.system().await?;
+    let row = ssh_identity::Entity::find()
+        .one(tx.conn())
+        .await?
+        .ok_or_else(|| Error::internal("there is no SSH key yet: run `migrapanel-api bootstrap`"))?;
+    Ok((row.public_key, keys.open(&row.sealed_private_key)?))
+}
+
+/// Forgets servers that were left in `enrolling` by a job that ended otherwise.
+pub async fn settle_enrolment(tx: &SystemTx, id: ServerId) -> Result<()> {
+    server::Entity::update_many()
+        .col_expr(server::Column::State, Expr::value("pending"))
+        .filter(server::Column::Id.eq(id))
+        .filter(server::Column::State.eq("enrolling"))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! An entry of the audit trail: appended, never changed.
+
+use crate::ids::{RequestId, RowId, TenantId, UserId};
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "audit_log")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: RowId,
+    pub tenant_id: TenantId,
+    pub kind: String,
+    pub actor_kind: String,
+    pub actor_id: Option<UserId>,
+    pub request_id: Option<RequestId>,
+    pub ip: Option<String>,
+    pub data: Json,
+    pub created_at: DateTimeUtc,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
