@@ -1,1 +1,27 @@
-fn main() {}
+//! The agent on a hosting server: carries out what the migration worker asks, as root, behind a
+//! forced SSH command. It keeps no connection and no state but files.
+//!
+//! `migrapanel-agent serve` answers one request on standard input and output
+//! ([`cpanel::protocol`]); whatever the SSH client asked to run is ignored.
+
+mod beneath;
+mod error;
+mod events;
+mod guard;
+mod health;
+mod job;
+mod journal;
+mod layout;
+mod program;
+mod serve;
+mod upgrade;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match (arguments.next(), arguments.next()) {
+        (Some(verb), None) if verb == "serve" => serve::serve(),
+        _ => ExitCode::from(64),
+    }
+}

@@ -1,0 +1,139 @@
+//! Where everything lies on a hosting server: the one place for paths.
+
+use std::path::PathBuf;
+use uuid::Uuid;
+use values::{DomainName, Username};
+
+/// Home directories.
+pub const HOMES: &str = "/home";
+/// What is unpacked, and what was replaced, on the file system of the homes. Root only.
+pub const STAGING: &str = "/home/.migrapanel";
+/// Configuration that we write.
+pub const ETC: &str = "/etc/migrapanel";
+/// The agent's memory. Root only.
+pub const STATE: &str = "/var/lib/migrapanel";
+/// Where the agent lies.
+pub const AGENT: &str = "/usr/local/lib/migrapanel/migrapanel-agent";
+/// Defaults files and sockets for the time of a call. Root only, gone after a boot.
+pub const RUN: &str = "/run/migrapanel";
+/// The group that every hosting account is in: what tells it from a system user.
+pub const ACCOUNT_GROUP: &str = "mpaccount";
+/// PHP versions that the layout serves.
+pub const PHP_VERSIONS: &[&str] = &["8.2"];
+/// The address space of accounts' users.
+pub const ACCOUNT_UIDS: std::ops::RangeInclusive<u32> = 2000..=59999;
+/// The first line of each configuration file of ours, after its comment sign.
+pub const OURS: &str = "Written by migrapanel; changes are lost.";
+
+/// The directory that a path's effects are confined to, and what is left of the path.
+pub const ROOTS: &[&str] = &[STATE, HOMES, "/etc", "/var/backups", "/usr/local/lib", RUN];
+
+/// A job's journal, fence, plan and baseline. Stays after the job.
+pub fn job(id: Uuid) -> PathBuf {
+    PathBuf::from(format!("{STATE}/jobs/{id}"))
+}
+
+/// What a job unpacks: the account's description with its secrets, and the home. Removed after it.
+pub fn staging(id: Uuid) -> PathBuf {
+    PathBuf::from(format!("{STAGING}/{id}"))
+}
+
+/// The account as analysis read it, with its secrets. Root only.
+pub fn account(id: Uuid) -> PathBuf {
+    staging(id).join("account.json")
+}
+
+/// What analysis answered, with the source that it read.
+pub fn analysis(id: Uuid) -> PathBuf {
+    staging(id).join("analysis.json")
+}
+
+/// The plan that apply carries out.
+pub fn plan(id: Uuid) -> PathBuf {
+    job(id).join("plan.json")
+}
+
+/// What a job replaced below the homes.
+pub fn kept_home(id: Uuid) -> PathBuf {
+    PathBuf::from(format!("{STAGING}/kept/{id}"))
+}
+
+/// What a job replaced of configuration.
+pub fn kept_etc(id: Uuid) -> PathBuf {
+    PathBuf::from(format!("{ETC}/kept/{id}"))
+}
+
+/// What a rollback parked before it took things back.
+pub fn parked(id: Uuid) -> PathBuf {
+    PathBuf::from(format!("{STATE}/parked/{id}"))
+}
+
+/// Taken for the time of a call that acts on the account.
+pub fn account_lock(user: &Username) -> PathBuf {
+    PathBuf::from(format!("{STATE}/locks/{user}"))
+}
+
+/// A web site's virtual host.
+pub fn site(domain: &DomainName) -> PathBuf {
+    PathBuf::from(format!("{ETC}/sites/{domain}.conf"))
+}
+
+/// The same over TLS.
+pub fn tls_site(domain: &DomainName) -> PathBuf {
+    PathBuf::from(format!("{ETC}/sites/{domain}.tls.conf"))
+}
+
+/// An account's PHP-FPM pool of a version.
+pub fn pool(user: &Username, version: &str) -> PathBuf {
+    PathBuf::from(format!("/etc/php/{version}/fpm/pool.d/{user}.conf"))
+}
+
+/// The socket of that pool.
+pub fn pool_socket(user: &Username, version: &str) -> PathBuf {
+    PathBuf::from(format!("/run/php/{user}-{version}.sock"))
+}
+
+/// A mail domain: `passwd` for Dovecot, `aliases` for Exim.
+pub fn mail(domain: &str) -> PathBuf {
+    PathBuf::from(format!("{ETC}/mail/{domain}"))
+}
+
+/// Logins without a domain.
+pub fn plain_logins() -> PathBuf {
+    PathBuf::from(format!("{ETC}/mail/passwd"))
+}
+
+/// Stands when the domain takes mail; holds the owner's name.
+pub fn mail_active(domain: &str) -> PathBuf {
+    PathBuf::from(format!("{ETC}/mail-domains/{domain}"))
+}
+
+/// Stands for every mail domain, dormant ones too; holds the owner's name.
+pub fn mail_owner(domain: &str) -> PathBuf {
+    mail(domain).join("owner")
+}
+
+/// The key that Exim signs a domain's mail with, and its selector beside it.
+pub fn dkim_key(domain: &str) -> PathBuf {
+    PathBuf::from(format!("{ETC}/dkim/{domain}.key"))
+}
+
+/// The selector of that key.
+pub fn dkim_selector(domain: &str) -> PathBuf {
+    PathBuf::from(format!("{ETC}/dkim/{domain}.selector"))
+}
+
+/// A domain's certificate with its chain (`fullchain.pem`) and key (`key.pem`).
+pub fn tls(domain: &str) -> PathBuf {
+    PathBuf::from(format!("{ETC}/tls/{domain}"))
+}
+
+/// Dovecot's choice of certificate for a name.
+pub fn dovecot_tls(domain: &str) -> PathBuf {
+    PathBuf::from(format!("{ETC}/dovecot-tls/{domain}.conf"))
+}
+
+/// An imported crontab that nobody has confirmed.
+pub fn cron(user: &Username) -> PathBuf {
+    PathBuf::from(format!("{STATE}/cron/{user}"))
+}
