@@ -6,12 +6,24 @@
 
 pub mod account;
 pub mod archive;
+mod databases;
+pub mod domains;
+mod dump;
 pub mod error;
+pub mod findings;
+pub mod grants;
 pub mod home;
 pub mod member;
+pub mod members;
 pub mod plan;
 pub mod protocol;
+pub mod record;
 pub mod secret;
+pub mod sql;
+mod sql_statement;
 pub mod stream;
+pub mod yaml;
+pub mod zone;
+mod zone_text;
 
 pub use error::Error;

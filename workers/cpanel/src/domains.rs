@@ -1,0 +1,432 @@
+//! `userdata/`, and the legacy lists beside it: domains, document roots, aliases, PHP versions.
+
+use crate::account::{Domain, DomainKind, SourceServer};
+use crate::findings::Findings;
+use crate::members::Members;
+use crate::record::{Record, domain};
+use crate::yaml::{self, Node};
+use std::collections::{BTreeMap, BTreeSet};
+use values::{AbsPath, DomainName, RelPath};
+
+/// The account's names before their virtual hosts are looked at.
+#[derive(Debug, Default)]
+struct Names {
+    main: Option<DomainName>,
+    /// Addon → internal subdomain.
+    addons: BTreeMap<DomainName, Option<DomainName>>,
+    parked: BTreeSet<DomainName>,
+    subs: BTreeSet<DomainName>,
+    /// `*.x.example` of wildcard subdomains, and the file that describes it.
+    wildcards: BTreeMap<String, String>,
+    /// Document roots of the legacy list, by subdomain, relative to the home.
+    roots: BTreeMap<DomainName, String>,
+}
+
+/// A line of `userdata/cache.json`: type, parent, document root, PHP version.
+#[derive(Debug, Clone)]
+struct Cached {
+    parent: String,
+    docroot: String,
+    php: String,
+}
+
+/// Reads every domain of the account, in the order of their names. None when the archive does not
+/// even tell the main domain.
+#[must_use]
+pub fn parse(
+    members: &Members,
+    record: &Record,
+    source: &SourceServer,
+    findings: &mut Findings,
+) -> Option<(DomainName, Vec<Domain>)> {
+    let names = names(members, record, findings);
+    let main = names.main.clone()?;
+    let own = names.own(&main);
+    let cache = cache(members);
+    let reader = Reader { members, source, names: &names, own: &own, cache: &cache };
+    let mut domains = vec![reader.site(&main, DomainKind::Main, None, findings)];
+    for (name, internal) in &names.addons {
+        domains.push(reader.site(name, DomainKind::Addon, internal.clone(), findings));
+    }
+    for name in &names.subs {
+        domains.push(reader.site(name, DomainKind::Subdomain, None, findings));
+    }
+    for name in &names.parked {
+        let target = reader.parked_on(name).unwrap_or_else(|| main.clone());
+        domains.push(Domain {
+            name: name.clone(),
+            kind: DomainKind::Parked,
+            docroot: None,
+            target: Some(target),
+            internal: None,
+            aliases: BTreeSet::from([format!("www.{name}")]),
+            php: None,
+        });
+    }
+    reader.wildcards(&mut domains, findings);
+    domains.sort_by(|a, b| a.name.cmp(&b.name));
+    domains.dedup_by(|a, b| a.name == b.name);
+    Some((main, domains))
+}
+
+impl Names {
+    /// All names that have a virtual host or an alias of their own.
+    fn own(&self, main: &DomainName) -> BTreeSet<DomainName> {
+        let mut own: BTreeSet<DomainName> = self.addons.keys().cloned().collect();
+        own.extend(self.parked.iter().cloned());
+        own.extend(self.subs.iter().cloned());
+        own.insert(main.clone());
+        own
+    }
+}
+
+fn names(members: &Members, record: &Record, findings: &mut Findings) -> Names {
+    let Some(text) = members.text("userdata/main") else {
+        return legacy(members, record, findings);
+    };
+    match yaml::parse(&text) {
+        Ok(node) => from_main(&node, record, findings),
+        Err(why) => {
+            let message = format!("It is not read ({why}); the legacy lists are used instead.");
+            findings.warn("userdata_unreadable", "userdata/main", message);
+            legacy(members, record, findings)
+        }
+    }
+}
+
+fn from_main(node: &Node, record: &Record, findings: &mut Findings) -> Names {
+    let main = node.text("main_domain").and_then(|t| domain(t, findings));
+    let mut names = Names { main: main.or_else(|| record.main_domain.clone()), ..Names::default() };
+    let mut internals = BTreeSet::new();
+    for (addon, internal) in node.pairs("addon_domains") {
+        let internal = domain(internal, findings);
+        internals.extend(internal.clone());
+        if let Some(addon) = domain(addon, findings) {
+            names.addons.insert(addon, internal);
+        }
+    }
+    names.parked.extend(node.texts("parked_domains").into_iter().filter_map(|t| domain(t, findings)));
+    for text in node.texts("sub_domains") {
+        if let Some(below) = text.strip_prefix("*.") {
+            names.wildcards.insert(text.to_ascii_lowercase(), format!("_wildcard_.{below}"));
+        }
+        names.subs.extend(domain(text, findings).filter(|d| !internals.contains(d)));
+    }
+    names
+}
+
+/// `addons`, `sds2`, `sds` and `pds`: `_` stands for the first dot of an internal subdomain.
+fn legacy(members: &Members, record: &Record, findings: &mut Findings) -> Names {
+    let mut names = Names { main: record.main_domain.clone(), ..Names::default() };
+    let lines = |path: &str| {
+        let text = members.text(path).unwrap_or_default().into_owned();
+        text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>()
+    };
+    let dotted = |text: &str| text.replacen('_', ".", 1);
+    let mut internals = BTreeSet::new();
+    for line in lines("addons") {
+        let (addon, internal) = line.split_once('=').unwrap_or((&line, ""));
+        let internal = DomainName::parse(&dotted(internal)).ok();
+        internals.extend(internal.clone());
+        if let Some(addon) = domain(addon, findings) {
+            names.addons.insert(addon, internal);
+        }
+    }
+    for line in lines("sds2").into_iter().chain(lines("sds")) {
+        let (sub, root) = line.split_once('=').unwrap_or((&line, ""));
+        let Some(sub) = domain(&dotted(sub), findings) else { continue };
+        if !root.is_empty() {
+            names.roots.insert(sub.clone(), root.to_owned());
+        }
+        if !internals.contains(&sub) {
+            names.subs.insert(sub);
+        }
+    }
+    for line in lines("pds") {
+        let first = line.split_whitespace().next().unwrap_or_default().to_owned();
+        names.parked.extend(domain(&first, findings));
+    }
+    names
+}
+
+fn cache(members: &Members) -> BTreeMap<String, Cached> {
+    let bytes = members.texts.get("userdata/cache.json").map(Vec::as_slice).unwrap_or_default();
+    let Ok(serde_json::Value::Object(entries)) = serde_json::from_slice(bytes) else {
+        return BTreeMap::new();
+    };
+    let field = |value: &serde_json::Value, at: usize| {
+        value.get(at).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    entries
+        .iter()
+        .map(|(name, v)| {
+            (name.clone(), Cached { parent: field(v, 3), docroot: field(v, 4), php: field(v, 9) })
+        })
+        .collect()
+}
+
+struct Reader<'r> {
+    members: &'r Members,
+    source: &'r SourceServer,
+    names: &'r Names,
+    own: &'r BTreeSet<DomainName>,
+    cache: &'r BTreeMap<String, Cached>,
+}
+
+impl Reader<'_> {
+    fn vhost(&self, file: &str, findings: &mut Findings) -> Option<Node> {
+        let path = format!("userdata/{file}");
+        let text = self.members.text(&path)?;
+        match yaml::parse(&text) {
+            Ok(node) => Some(node),
+            Err(why) => {
+                findings.warn("userdata_unreadable", &path, format!("It is not read ({why})."));
+                None
+            }
+        }
+    }
+
+    fn site(
+        &self,
+        name: &DomainName,
+        kind: DomainKind,
+        internal: Option<DomainName>,
+        findings: &mut Findings,
+    ) -> Domain {
+        let file = internal.as_ref().unwrap_or(name);
+        let vhost = self.vhost(file.as_str(), findings);
+        let text = |key: &str| vhost.as_ref().and_then(|n| n.text(key)).map(str::to_owned);
+        let cached = self.cache.get(name.as_str());
+        let root = text("documentroot")
+            .or_else(|| cached.map(|c| c.docroot.clone()).filter(|d| !d.is_empty()))
+            .or_else(|| self.names.roots.get(file).cloned());
+        let docroot = self.docroot(name, kind, root, findings);
+        let php = text("phpversion").or_else(|| cached.map(|c| c.php.clone()));
+        let mut aliases = self.aliases(name, &text("serveralias").unwrap_or_default(), findings);
+        if matches!(kind, DomainKind::Main | DomainKind::Addon) {
+            aliases.insert(format!("www.{name}"));
+        }
+        aliases.extend(internal.as_ref().map(ToString::to_string));
+        let php = php.filter(|p| is_php_id(p));
+        Domain { name: name.clone(), kind, docroot, target: None, internal, aliases, php }
+    }
+
+    /// A document root must lie below the home; cPanel writes absolute paths of the source, the legacy
+    /// list relative ones.
+    fn docroot(
+        &self,
+        name: &DomainName,
+        kind: DomainKind,
+        root: Option<String>,
+        findings: &mut Findings,
+    ) -> Option<RelPath> {
+        let Some(root) = root else {
+            if kind == DomainKind::Main {
+                return RelPath::parse("public_html").ok();
+            }
+            let message = "The archive does not tell its document root.";
+            findings.warn("docroot_unknown", name.as_str(), message);
+            return None;
+        };
+        let below = if root.starts_with('/') {
+            AbsPath::parse(&root).ok().and_then(|path| self.source.below_home(&path))
+        } else {
+            RelPath::parse(&root).ok()
+        };
+        // The home itself as a document root would publish mail and keys.
+        let below = below.filter(|path| !path.as_str().is_empty());
+        if below.is_none() {
+            let message = "Its document root lies outside the home and is replaced by a default.";
+            findings.warn("docroot_outside_home", name.as_str(), message);
+        }
+        below
+    }
+
+    /// Aliases that belong to one of the account's domains and are no site of their own.
+    fn aliases(&self, site: &DomainName, text: &str, findings: &mut Findings) -> BTreeSet<String> {
+        let mut aliases = BTreeSet::new();
+        for word in text.split_whitespace() {
+            let (star, rest) =
+                word.strip_prefix("*.").map_or(("", word), |rest| ("*.", rest));
+            let Ok(name) = DomainName::parse(rest) else {
+                findings.warn("alias_refused", site.as_str(), "An alias that is no host name is left out.");
+                continue;
+            };
+            if star.is_empty() && self.own.contains(&name) {
+                continue;
+            }
+            // `www.` of a parked domain goes with the parked domain.
+            let of_parked = self.names.parked.iter().any(|p| name == *p || name.is_below(p));
+            let belongs = self.own.iter().any(|d| name == *d || name.is_below(d));
+            if belongs && !of_parked {
+                aliases.insert(format!("{star}{name}"));
+            } else if !belongs {
+                let message = "It is an alias of a site but lies below no domain of the account.";
+                findings.warn("alias_foreign", name.as_str(), message);
+            }
+        }
+        aliases
+    }
+
+    /// Which site a parked domain shows: the cache tells, or the site whose aliases hold it.
+    fn parked_on(&self, parked: &DomainName) -> Option<DomainName> {
+        let site = |file: &str| {
+            let name = DomainName::parse(file).ok()?;
+            let addon = self.names.addons.iter().find(|(_, i)| i.as_ref() == Some(&name));
+            let name = addon.map_or(name, |(addon, _)| addon.clone());
+            (self.own.contains(&name) && !self.names.parked.contains(&name)).then_some(name)
+        };
+        if let Some(target) = self.cache.get(parked.as_str()).and_then(|c| site(&c.parent)) {
+            return Some(target);
+        }
+        self.members.below("userdata").find_map(|(file, bytes)| {
+            let name = site(file)?;
+            let node = yaml::parse(&String::from_utf8_lossy(bytes)).ok()?;
+            let aliases = node.text("serveralias")?.to_owned();
+            aliases.split_whitespace().any(|a| a.eq_ignore_ascii_case(parked.as_str())).then_some(name)
+        })
+    }
+
+    /// A wildcard subdomain becomes an alias of the site that shows the same directory.
+    fn wildcards(&self, domains: &mut [Domain], findings: &mut Findings) {
+        for (pattern, file) in &self.names.wildcards {
+            let base = pattern.strip_prefix("*.").unwrap_or_default();
+            let owned = DomainName::parse(base)
+                .is_ok_and(|b| self.own.iter().any(|d| b == *d || b.is_below(d)));
+            let vhost = self.vhost(file, findings).or_else(|| self.vhost(pattern, findings));
+            let root = vhost.as_ref().and_then(|n| n.text("documentroot"));
+            let root = root
+                .and_then(|r| AbsPath::parse(r).ok())
+                .and_then(|path| self.source.below_home(&path));
+            let same = |d: &&mut Domain| d.docroot.is_some() && d.docroot == root;
+            let parent = |d: &&mut Domain| root.is_none() && d.name.as_str() == base;
+            match domains.iter_mut().find(|d| same(d) || parent(d)) {
+                Some(site) if owned => {
+                    site.aliases.insert(pattern.clone());
+                }
+                _ => findings.lost(
+                    &format!("subdomain:{pattern}"),
+                    "A wildcard with a directory of its own is not set up.",
+                ),
+            }
+        }
+    }
+}
+
+fn is_php_id(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 32
+        && text != "inherit"
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &[(&str, &str)], home: &str) -> (Vec<Domain>, Findings) {
+        let mut members = Members::default();
+        for (path, text) in files {
+            members.texts.insert((*path).to_owned(), text.as_bytes().to_vec());
+        }
+        let homes = BTreeSet::from([AbsPath::parse(home).unwrap()]);
+        let source = SourceServer { homes, ..SourceServer::default() };
+        let mut findings = Findings::default();
+        let record = Record {
+            main_domain: DomainName::parse("legacy.example").ok(),
+            ..Record::default()
+        };
+        let (_, domains) = parse(&members, &record, &source, &mut findings).unwrap();
+        (domains, findings)
+    }
+
+    fn shape(domains: &[Domain]) -> Vec<(String, DomainKind, Option<String>)> {
+        domains
+            .iter()
+            .map(|d| (d.name.to_string(), d.kind, d.docroot.as_ref().map(ToString::to_string)))
+            .collect()
+    }
+
+    #[test]
+    fn an_addon_hides_its_internal_subdomain() {
+        let main = include_str!("../tests/fixtures/metadata/c_addon/userdata/main");
+        let addon =
+            include_str!("../tests/fixtures/metadata/c_addon/userdata/addonthree.fxthree.example");
+        let files = [("userdata/main", main), ("userdata/addonthree.fxthree.example", addon)];
+        let (domains, findings) = read(&files, "/home4/fxthreeusr");
+        assert_eq!(
+            shape(&domains),
+            [
+                (
+                    "addonthree.example".into(),
+                    DomainKind::Addon,
+                    Some("public_html/addonthree.example".into())
+                ),
+                ("fxthree.example".into(), DomainKind::Main, Some("public_html".into())),
+            ]
+        );
+        assert!(domains[0].aliases.contains("addonthree.fxthree.example"));
+        assert!(domains[0].aliases.contains("mail.addonthree.example"));
+        assert!(findings.warnings.is_empty(), "{findings:?}");
+    }
+
+    #[test]
+    fn a_subdomain_of_an_addon_and_php_of_the_cache() {
+        let files = [
+            ("userdata/main", include_str!("../tests/fixtures/metadata/d_addon_tempmain/userdata/main")),
+            (
+                "userdata/cache.json",
+                include_str!("../tests/fixtures/metadata/d_addon_tempmain/userdata/cache.json"),
+            ),
+            (
+                "userdata/shop.fxfour.example",
+                include_str!("../tests/fixtures/metadata/d_addon_tempmain/userdata/shop.fxfour.example"),
+            ),
+        ];
+        let (domains, findings) = read(&files, "/home3/fxfour");
+        let names: Vec<&str> = domains.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "fxfour.example",
+                "shop.fxfour.example",
+                "siteowner1700000000000.0870194.tempname.example"
+            ]
+        );
+        assert_eq!(domains[0].docroot.as_ref().unwrap().as_str(), "fxfour.example");
+        assert_eq!(domains[2].php.as_deref(), Some("ea-php83"));
+        assert!(findings.warnings.is_empty(), "{findings:?}");
+    }
+
+    #[test]
+    fn legacy_lists_when_userdata_is_missing() {
+        let files = [
+            ("addons", include_str!("../tests/fixtures/metadata/c_addon/addons")),
+            ("sds2", include_str!("../tests/fixtures/metadata/c_addon/sds2")),
+            ("pds", "alias.example\n"),
+        ];
+        let (domains, _) = read(&files, "/home/x");
+        assert_eq!(domains.len(), 3);
+        assert_eq!(domains[0].docroot.as_ref().unwrap().as_str(), "public_html/addonthree.example");
+        assert_eq!(domains[1].target.as_ref().unwrap().as_str(), "legacy.example");
+    }
+
+    #[test]
+    fn hostile_roots_and_aliases_are_left_out() {
+        let files = [
+            ("userdata/main", "--- \nmain_domain: x.example\nsub_domains: \n  - a.x.example\n  - '*.x.example'\n"),
+            (
+                "userdata/x.example",
+                "--- \ndocumentroot: /home/x/../../etc\nserveralias: bank.example a;b.x.example www.x.example\n",
+            ),
+            ("userdata/a.x.example", "--- \ndocumentroot: /\n"),
+            ("userdata/_wildcard_.x.example", "--- \ndocumentroot: /home/x/public_html/w\n"),
+        ];
+        let (domains, findings) = read(&files, "/home/x");
+        assert!(domains.iter().all(|d| d.docroot.is_none()));
+        let main = domains.iter().find(|d| d.kind == DomainKind::Main).unwrap();
+        assert_eq!(main.aliases, BTreeSet::from(["www.x.example".to_owned()]));
+        assert_eq!(findings.not_transferable.len(), 1);
+        assert_eq!(findings.warnings.len(), 4, "{findings:?}");
+    }
+}

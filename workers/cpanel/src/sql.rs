@@ -1,0 +1,369 @@
+//! Dumps on their way into MariaDB: rewritten where a statement defines something, never in data.
+//!
+//! A dump is tokenised just enough to know strings, comments and statements. Statements other than
+//! `INSERT` and `REPLACE` are held until they are whole and rewritten; those two stream through, so
+//! that memory does not grow with the data.
+
+use crate::sql_statement::{Statement, rewrite};
+use std::io::{self, Write};
+use values::DatabaseUser;
+
+pub use crate::sql_statement::collation;
+
+/// What was seen in a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// A statement that adds rows.
+    pub rows: bool,
+    /// A `CREATE TABLE`.
+    pub tables: bool,
+    /// The comment that ends each dump, with nothing but comments behind it.
+    pub completed: bool,
+    /// Statements that were left out.
+    pub left_out: u64,
+}
+
+/// The longest statement that is held, and the longest name or keyword.
+const STATEMENT_MAX: usize = 16 << 20;
+const WORD_MAX: usize = 4096;
+/// Bytes that must be at hand before a step in code is decided.
+const LOOK_AHEAD: usize = 32;
+
+/// Names of the client's own commands: none stands in a dump, and some start programs.
+const CLIENT_COMMANDS: &[&str] = &[
+    "SOURCE", "SYSTEM", "TEE", "NOTEE", "PAGER", "NOPAGER", "EDIT", "CONNECT", "PROMPT", "EXIT",
+    "QUIT", "CHARSET", "RESETCONNECTION", "EGO", "GO", "REHASH", "STATUS", "PRINT", "CLEAR", "HELP",
+    "WARNINGS", "NOWARNING", "SANDBOX",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Code,
+    /// In quotes that end with this byte.
+    Quoted(u8),
+    LineComment,
+    BlockComment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// No code of a statement was seen yet.
+    Start,
+    Held,
+    Streamed,
+}
+
+/// Rewrites a dump that is written into it, and writes the result to `out`.
+///
+/// In definitions, collations that only MySQL 8 knows become ones that MariaDB has, and every definer
+/// becomes the given user at `localhost`. `CREATE`, `DROP` and `ALTER DATABASE`, `USE`, global
+/// settings and those of replication are left out. A command of the client is an error.
+/// [`DumpFilter::finish`] must be called at the end.
+pub struct DumpFilter<W> {
+    out: W,
+    definer: String,
+    pending: Vec<u8>,
+    state: State,
+    mode: Mode,
+    /// Inside `/*!NNNNN … */`, whose content is code.
+    executable: bool,
+    held: Vec<u8>,
+    delimiter: Vec<u8>,
+    /// The beginning of a line comment.
+    comment: Vec<u8>,
+    seen: Seen,
+}
+
+impl<W: Write> DumpFilter<W> {
+    /// A filter that makes `definer` at `localhost` the definer of views, triggers and routines.
+    pub fn new(out: W, definer: &DatabaseUser) -> Self {
+        Self {
+            out,
+            definer: format!("`{definer}`@`localhost`"),
+            pending: Vec::new(),
+            state: State::Code,
+            mode: Mode::Start,
+            executable: false,
+            held: Vec::new(),
+            delimiter: b";".to_vec(),
+            comment: Vec::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    /// Writes what is left. Fails when the dump ends inside a string or a comment.
+    pub fn finish(mut self) -> io::Result<(W, Seen)> {
+        self.run(true)?;
+        if self.state == State::LineComment {
+            self.end_comment()?;
+        }
+        if self.state != State::Code || self.executable {
+            return Err(refused("it ends in the middle of a statement"));
+        }
+        self.end_statement()?;
+        self.out.flush()?;
+        Ok((self.out, self.seen))
+    }
+
+    fn run(&mut self, last: bool) -> io::Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        let mut rest = pending.as_slice();
+        while !rest.is_empty() {
+            let used = match self.state {
+                State::Code if !last && rest.len() < LOOK_AHEAD => break,
+                State::Code => self.code(rest, last)?,
+                State::Quoted(quote) => self.quoted(rest, quote, last)?,
+                State::LineComment => self.line_comment(rest)?,
+                State::BlockComment => self.block_comment(rest, last)?,
+            };
+            if used == 0 {
+                break;
+            }
+            rest = rest.get(used..).unwrap_or_default();
+        }
+        self.pending = rest.to_vec();
+        Ok(())
+    }
+
+    /// One step in code; gives the bytes used, none when more are needed.
+    fn code(&mut self, rest: &[u8], last: bool) -> io::Result<usize> {
+        let Some(byte) = rest.first().copied() else { return Ok(0) };
+        if !self.executable && rest.starts_with(&self.delimiter) {
+            let length = self.delimiter.len();
+            let delimiter = self.delimiter.clone();
+            self.end_statement_with(&delimiter)?;
+            return Ok(length);
+        }
+        if byte.is_ascii_whitespace() {
+            return self.emit(rest, 1);
+        }
+        if byte == b'#' || is_dashes(rest, last) {
+            self.state = State::LineComment;
+            self.comment.clear();
+            return self.line_comment(rest);
+        }
+        if rest.starts_with(b"/*") {
+            return self.open_comment(rest);
+        }
+        if self.executable && rest.starts_with(b"*/") {
+            self.executable = false;
+            return self.emit(rest, 2);
+        }
+        if byte == b'\\' {
+            return Err(refused("it holds a command of the client"));
+        }
+        if self.mode == Mode::Streamed {
+            let length = rest.iter().skip(1).take_while(|b| is_dull(**b)).count() + 1;
+            let length = if is_dull(byte) { length } else { 1 };
+            if matches!(byte, b'\'' | b'"' | b'`') {
+                self.state = State::Quoted(byte);
+            }
+            return self.emit(rest, length);
+        }
+        if is_word(byte) {
+            return self.word(rest, last);
+        }
+        self.begin(Mode::Held);
+        if matches!(byte, b'\'' | b'"' | b'`') {
+            self.state = State::Quoted(byte);
+        }
+        self.emit(rest, 1)
+    }
+
+    fn word(&mut self, rest: &[u8], last: bool) -> io::Result<usize> {
+        let length = rest.iter().take_while(|b| is_word(**b)).count();
+        if length == rest.len() && !last && length < WORD_MAX {
+            return Ok(0);
+        }
+        if self.mode != Mode::Start {
+            return self.emit(rest, length);
+        }
+        let word = rest.get(..length).unwrap_or_default().to_ascii_uppercase();
+        match word.as_slice() {
+            b"INSERT" | b"REPLACE" => {
+                self.begin(Mode::Streamed);
+                self.seen.rows = true;
+                let held = std::mem::take(&mut self.held);
+                self.out.write_all(&held)?;
+            }
+            b"DELIMITER" if !self.executable => return self.set_delimiter(rest, last),
+            _ if CLIENT_COMMANDS.iter().any(|c| c.as_bytes() == word) => {
+                return Err(refused("it holds a command of the client"));
+            }
+            _ => self.begin(Mode::Held),
+        }
+        self.emit(rest, length)
+    }
+
+    /// `DELIMITER ;;` reaches to the end of its line.
+    fn set_delimiter(&mut self, rest: &[u8], last: bool) -> io::Result<usize> {
+        let end = rest.iter().position(|b| *b == b'\n');
+        let Some(end) = end.or(last.then_some(rest.len())) else {
+            return if rest.len() < WORD_MAX { Ok(0) } else { Err(refused("a line is too long")) };
+        };
+        let line = rest.get(..end).unwrap_or_default();
+        let argument = line.get(b"DELIMITER".len()..).unwrap_or_default().trim_ascii();
+        // Signs that can be part of nothing else; mysqldump writes `;;`.
+        if argument.is_empty() || argument.len() > 8 || !argument.iter().all(|b| b";|/%&:~^!".contains(b)) {
+            return Err(refused("a DELIMITER is out of form"));
+        }
+        self.delimiter = argument.to_vec();
+        let held = std::mem::take(&mut self.held);
+        self.out.write_all(&held)?;
+        self.out.write_all(line)?;
+        Ok(end)
+    }
+
+    fn open_comment(&mut self, rest: &[u8]) -> io::Result<usize> {
+        let marker: &[u8] = if rest.starts_with(b"/*M!") { b"/*M!" } else { b"/*!" };
+        let version = rest.strip_prefix(marker).unwrap_or_default();
+        // The sandbox line is a comment to every server; it must stay in front of all else.
+        if rest.starts_with(marker) && !version.starts_with(b"999999") {
+            if self.executable {
+                return Err(refused("executable comments are nested"));
+            }
+            self.executable = true;
+            let digits = version.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+            return self.emit(rest, marker.len() + digits);
+        }
+        self.state = State::BlockComment;
+        self.emit(rest, 2)
+    }
+
+    fn quoted(&mut self, rest: &[u8], quote: u8, last: bool) -> io::Result<usize> {
+        let escapes = quote != b'`';
+        let plain = rest.iter().take_while(|b| **b != quote && !(escapes && **b == b'\\')).count();
+        if plain > 0 {
+            return self.emit(rest, plain);
+        }
+        if rest.first() == Some(&quote) {
+            self.state = State::Code; // a doubled quote opens the next string at once
+            return self.emit(rest, 1);
+        }
+        if rest.len() < 2 && !last {
+            return Ok(0);
+        }
+        self.emit(rest, 2.min(rest.len()))
+    }
+
+    fn line_comment(&mut self, rest: &[u8]) -> io::Result<usize> {
+        let length = rest.iter().take_while(|b| **b != b'\n').count();
+        let room = 64_usize.saturating_sub(self.comment.len());
+        self.comment.extend(rest.iter().take(length.min(room)));
+        if length < rest.len() {
+            self.emit(rest, length + 1)?;
+            self.end_comment()?;
+            return Ok(length + 1);
+        }
+        self.emit(rest, length)
+    }
+
+    fn end_comment(&mut self) -> io::Result<()> {
+        self.state = State::Code;
+        if self.mode == Mode::Start && self.comment.starts_with(b"-- Dump completed") {
+            self.seen.completed = true;
+        }
+        self.release_comment()
+    }
+
+    fn block_comment(&mut self, rest: &[u8], last: bool) -> io::Result<usize> {
+        match rest.windows(2).position(|w| w == b"*/") {
+            Some(at) => {
+                self.state = State::Code;
+                self.emit(rest, at + 2)?;
+                self.release_comment()?;
+                Ok(at + 2)
+            }
+            None if last => self.emit(rest, rest.len()),
+            None => self.emit(rest, rest.len().saturating_sub(1)),
+        }
+    }
+
+    /// A comment before any code does not wait for the statement behind it.
+    fn release_comment(&mut self) -> io::Result<()> {
+        if self.mode == Mode::Start && !self.executable {
+            let held = std::mem::take(&mut self.held);
+            self.out.write_all(&held)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, mode: Mode) {
+        if self.mode == Mode::Start {
+            self.mode = mode;
+            self.seen.completed = false;
+        }
+    }
+
+    fn emit(&mut self, rest: &[u8], length: usize) -> io::Result<usize> {
+        let bytes = rest.get(..length).unwrap_or_default();
+        if self.mode == Mode::Streamed {
+            self.out.write_all(bytes)?;
+        } else if self.held.len() + bytes.len() > STATEMENT_MAX {
+            return Err(refused("a statement without rows is longer than 16 MiB"));
+        } else {
+            self.held.extend_from_slice(bytes);
+        }
+        Ok(length)
+    }
+
+    fn end_statement_with(&mut self, delimiter: &[u8]) -> io::Result<()> {
+        if self.mode == Mode::Streamed {
+            self.out.write_all(delimiter)?;
+        } else {
+            self.held.extend_from_slice(delimiter);
+        }
+        self.end_statement()
+    }
+
+    fn end_statement(&mut self) -> io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        match self.mode {
+            Mode::Start => self.out.write_all(&held)?,
+            Mode::Held => match rewrite(&held, &self.definer) {
+                Statement::Kept { text, table } => {
+                    self.seen.tables |= table;
+                    self.out.write_all(&text)?;
+                }
+                Statement::LeftOut => {
+                    self.seen.left_out += 1;
+                    self.out.write_all(b"\n")?;
+                }
+            },
+            Mode::Streamed => {}
+        }
+        self.mode = Mode::Start;
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for DumpFilter<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.pending.extend_from_slice(data);
+        self.run(false)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the dump is refused: {why}"))
+}
+
+/// `--` begins a comment only before white space or the end.
+fn is_dashes(rest: &[u8], last: bool) -> bool {
+    rest.starts_with(b"--")
+        && rest.get(2).map_or(last, |b| b.is_ascii_whitespace() || b.is_ascii_control())
+}
+
+pub(crate) const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+/// Bytes that can neither open nor close anything in streamed data.
+const fn is_dull(byte: u8) -> bool {
+    is_word(byte) || matches!(byte, b',' | b'(' | b')' | b' ' | b'.')
+}

@@ -1,0 +1,170 @@
+//! One statement of a dump that is not data: kept, rewritten or left out.
+
+use crate::sql::is_word;
+
+/// What becomes of a statement.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Statement {
+    Kept {
+        text: Vec<u8>,
+        /// Makes a table.
+        table: bool,
+    },
+    LeftOut,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Word,
+    /// In any of the three quotes.
+    Quoted,
+    /// White space, comments, and the marks around executable comments.
+    Gap,
+    Sign,
+}
+
+pub(crate) type Token<'s> = (Kind, &'s [u8]);
+
+/// The collation of MariaDB that stands in for one of MySQL 8; none when the name is MariaDB's own.
+#[must_use]
+pub fn collation(name: &str) -> Option<&'static str> {
+    let lower = name.to_ascii_lowercase();
+    if !lower.starts_with("utf8mb4_") || !lower.contains("0900_") {
+        return None;
+    }
+    Some(if lower.ends_with("_bin") { "utf8mb4_bin" } else { "utf8mb4_unicode_ci" })
+}
+
+/// Rewrites a whole statement. `definer` is the text that replaces each definer.
+pub(crate) fn rewrite(statement: &[u8], definer: &str) -> Statement {
+    let tokens = tokens(statement);
+    let mut words = tokens.iter().filter(|(kind, _)| *kind != Kind::Gap).map(|(_, t)| upper(t));
+    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if is_left_out(&tokens, &first, &second) {
+        return Statement::LeftOut;
+    }
+    let mut text = Vec::with_capacity(statement.len());
+    let mut at = 0;
+    while let Some((kind, token)) = tokens.get(at) {
+        if *kind == Kind::Word && token.eq_ignore_ascii_case(b"DEFINER") {
+            if let Some(end) = end_of_definer(&tokens, at + 1) {
+                text.extend_from_slice(b"DEFINER=");
+                text.extend_from_slice(definer.as_bytes());
+                at = end;
+                continue;
+            }
+        }
+        let name = if *kind == Kind::Word { std::str::from_utf8(token).unwrap_or("") } else { "" };
+        match collation(name) {
+            Some(known) => text.extend_from_slice(known.as_bytes()),
+            None => text.extend_from_slice(token),
+        }
+        at += 1;
+    }
+    Statement::Kept { text, table: first == b"CREATE" && second == b"TABLE" }
+}
+
+fn is_left_out(tokens: &[Token<'_>], first: &[u8], second: &[u8]) -> bool {
+    let has = |names: &[&str]| {
+        tokens.iter().any(|(kind, t)| {
+            *kind == Kind::Word && names.iter().any(|n| t.eq_ignore_ascii_case(n.as_bytes()))
+        })
+    };
+    match first {
+        b"CREATE" | b"DROP" | b"ALTER" => second == b"DATABASE" || second == b"SCHEMA",
+        b"USE" | b"CHANGE" | b"FLUSH" | b"RESET" | b"PURGE" => true,
+        b"SET" => has(&["GLOBAL", "PERSIST", "GTID_PURGED", "SQL_LOG_BIN", "PASSWORD"]),
+        _ => false,
+    }
+}
+
+/// Where a definer ends that begins after the word: `= account`, else none.
+fn end_of_definer(tokens: &[Token<'_>], from: usize) -> Option<usize> {
+    let equals = skip_gaps(tokens, from);
+    if tokens.get(equals)?.1 != b"=" {
+        return None;
+    }
+    let name = skip_gaps(tokens, equals + 1);
+    if !matches!(tokens.get(name)?.0, Kind::Word | Kind::Quoted) {
+        return None;
+    }
+    let at = skip_gaps(tokens, name + 1);
+    match tokens.get(at).map(|t| t.1) {
+        Some(b"@") => {
+            let host = skip_gaps(tokens, at + 1);
+            matches!(tokens.get(host)?.0, Kind::Word | Kind::Quoted).then_some(host + 1)
+        }
+        // CURRENT_USER()
+        Some(b"(") => Some(skip_gaps(tokens, at + 1) + 1),
+        _ => Some(name + 1),
+    }
+}
+
+fn skip_gaps(tokens: &[Token<'_>], from: usize) -> usize {
+    let gaps = tokens.iter().skip(from).take_while(|(kind, t)| *kind == Kind::Gap && is_space(t));
+    from + gaps.count()
+}
+
+fn is_space(token: &[u8]) -> bool {
+    token.iter().all(u8::is_ascii_whitespace)
+}
+
+fn upper(token: &[u8]) -> Vec<u8> {
+    token.to_ascii_uppercase()
+}
+
+/// Cuts a statement into tokens that, joined, are the statement again.
+pub(crate) fn tokens(mut rest: &[u8]) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    while let Some(byte) = rest.first().copied() {
+        let (kind, length) = match byte {
+            b'\'' | b'"' | b'`' => (Kind::Quoted, quoted(rest, byte)),
+            b'#' => (Kind::Gap, line(rest)),
+            b'-' if rest.starts_with(b"--") && rest.get(2).is_none_or(u8::is_ascii_whitespace) => {
+                (Kind::Gap, line(rest))
+            }
+            b'/' if rest.starts_with(b"/*") => (Kind::Gap, comment(rest)),
+            b'*' if rest.starts_with(b"*/") => (Kind::Gap, 2),
+            _ if byte.is_ascii_whitespace() => {
+                (Kind::Gap, rest.iter().take_while(|b| b.is_ascii_whitespace()).count())
+            }
+            _ if is_word(byte) => (Kind::Word, rest.iter().take_while(|b| is_word(**b)).count()),
+            _ => (Kind::Sign, 1),
+        };
+        let (token, tail) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        tokens.push((kind, token));
+        rest = tail;
+    }
+    tokens
+}
+
+fn line(rest: &[u8]) -> usize {
+    rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at + 1)
+}
+
+/// The mark of an executable comment, or a plain comment whole.
+fn comment(rest: &[u8]) -> usize {
+    for marker in [&b"/*!"[..], b"/*M!"] {
+        if let Some(version) = rest.strip_prefix(marker) {
+            if !version.starts_with(b"999999") {
+                let digits = version.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+                return marker.len() + digits;
+            }
+        }
+    }
+    let body = rest.get(2..).unwrap_or_default();
+    body.windows(2).position(|w| w == b"*/").map_or(rest.len(), |at| at + 4)
+}
+
+fn quoted(rest: &[u8], quote: u8) -> usize {
+    let mut at = 1;
+    while let Some(byte) = rest.get(at) {
+        at += 1;
+        if *byte == b'\\' && quote != b'`' {
+            at += 1;
+        } else if *byte == quote {
+            return at;
+        }
+    }
+    rest.len()
+}
