@@ -1,1 +1,102 @@
-fn main() {}
+//! The API's binary: `serve`, and the commands of the operator at the machine.
+
+use actix_web::{HttpServer, web};
+use api::app;
+use api::ask::Asker;
+use api::auth::TokenKeys;
+use api::password::Passwords;
+use api::progress::Progress;
+use api::state::State;
+use entities::config::{self, Api};
+use entities::db::Db;
+use entities::error::Error;
+use entities::{accounts, telemetry};
+use schema::{Migrator, MigratorTrait};
+use secrecy::ExposeSecret;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "migrapanel-api COMMAND
+  serve      answers HTTP on MIGRAPANEL__LISTEN
+  migrate    brings the database of DATABASE_URL to this version's schema
+  bootstrap  makes the platform and its owner (MIGRAPANEL__OWNER_EMAIL, MIGRAPANEL__OWNER_PASSWORD);
+             for an owner who exists it sets the password
+  openapi    prints the contract
+";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let done = match command.as_str() {
+        "serve" => serve().await,
+        "migrate" => migrate().await,
+        "bootstrap" => bootstrap().await,
+        "openapi" => app::contract().map_err(Error::from).and_then(|text| print(&text)),
+        _ => {
+            return match print(USAGE) {
+                Ok(()) => ExitCode::from(2),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = format!("migrapanel-api {command}: {}\n", error.chain());
+            match std::io::stderr().write_all(text.as_bytes()) {
+                Ok(()) | Err(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(Error::internal)
+}
+
+async fn serve() -> Result<(), Error> {
+    let _telemetry = telemetry::start("migrapanel-api")?;
+    let config = Api::read()?;
+    let db = Db::connect(config.base.database_url.expose_secret(), 16).await?;
+    let state = web::Data::new(State {
+        db,
+        redis: redis::Client::open(config.redis_url.expose_secret()).map_err(Error::internal)?,
+        tokens: TokenKeys::parse(&config.jwt_keys)?,
+        passwords: Passwords::new(),
+        asker: Asker::new(
+            config.base.amqp_url.clone(),
+            Duration::from_secs(config.ask_timeout_secs),
+        ),
+        progress: Progress::start(config.base.database_url.clone()),
+    });
+    let server = HttpServer::new(move || app::build(state.clone()).0)
+        .shutdown_timeout(10)
+        .bind(config.listen)
+        .map_err(|error| {
+            Error::internal(format!("the address {} cannot be used: {error}", config.listen))
+        })?
+        .run();
+    tracing::info!(listen = %config.listen, "api.serving");
+    server.await.map_err(Error::internal)
+}
+
+async fn migrate() -> Result<(), Error> {
+    let url = config::secret("DATABASE_URL")?;
+    let db = Db::connect(url.expose_secret(), 2).await?;
+    Migrator::up(db.for_schema(), None).await.map_err(Error::internal)?;
+    print("The schema is up to date.\n")
+}
+
+async fn bootstrap() -> Result<(), Error> {
+    let url = config::secret("DATABASE_URL")?;
+    let email = config::text("MIGRAPANEL__OWNER_EMAIL", "");
+    let email = entities::values::MailAddress::parse(&email)
+        .map_err(|error| Error::internal(format!("MIGRAPANEL__OWNER_EMAIL: {error}")))?;
+    let password = config::secret("MIGRAPANEL__OWNER_PASSWORD")?;
+    let db = Db::connect(url.expose_secret(), 2).await?;
+    let hash = Passwords::new().hash(&password).await?;
+    let name = config::text("MIGRAPANEL__PLATFORM_NAME", "Platform");
+    accounts::bootstrap_platform(&db, &name, email.as_str(), hash).await?;
+    print(&format!("The platform {name} belongs to {email}.\n"))
+}

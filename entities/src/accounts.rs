@@ -400,3 +400,13 @@ async fn insert_membership(
     membership::Entity::insert(row).on_conflict(once).exec_without_returning(tx.conn()).await?;
     Ok(())
 }
+
+/// The same person, acting in a tenant at or below the one of `ctx`; any other is not found.
+pub async fn act_in(db: &Db, ctx: &TenantCtx, tenant: TenantId) -> Result<TenantCtx> {
+    let tx = db.system().await?;
+    tenant_ancestry::Entity::find_by_id((ctx.tenant(), tenant))
+        .one(tx.conn())
+        .await?
+        .ok_or(Error::NotFound("tenant"))?;
+    Ok(TenantCtx::new(tenant, &ctx.store(), ctx.request(), ctx.ip().map(str::to_owned)))
+}

@@ -7,6 +7,7 @@
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
 
 pub mod accounts;
+pub mod asks;
 pub mod audit;
 pub mod config;
 pub mod db;

@@ -20,7 +20,7 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use values::{AbsPath, DomainName, Username};
 
 /// How long an approval token lives.
@@ -247,7 +247,7 @@ pub async fn start_apply(
     tx: &TenantTx,
     id: JobId,
     token: &str,
-    components: Option<&BTreeSet<Component>>,
+    components: Option<&BTreeMap<Component, BTreeSet<String>>>,
 ) -> Result<()> {
     let job = jobs::lock_job(tx, id).await?;
     let (_, row) = find_migration(tx, id).await?;
@@ -257,11 +257,9 @@ pub async fn start_apply(
     let approval = check_approval(tx, id, token).await?;
     let options: Options = serde_json::from_value(approval.options.clone())?;
     if let Some(wanted) = components {
-        let previewed: BTreeSet<Component> = if options.components.is_empty() {
-            Component::ALL.into()
-        } else {
-            options.components.keys().copied().collect()
-        };
+        let all = Component::ALL.map(|component| (component, BTreeSet::new()));
+        let previewed =
+            if options.components.is_empty() { all.into() } else { options.components.clone() };
         if *wanted != previewed {
             return Err(Error::refused(
                 Code::ComponentsDiffer,
@@ -316,6 +314,14 @@ async fn check_approval(tx: &TenantTx, id: JobId, token: &str) -> Result<migrati
         ));
     }
     Ok(row)
+}
+
+/// Refuses unless there is something to check.
+pub fn check_applied(row: &migration::Model) -> Result<()> {
+    match row.state {
+        State::Completed | State::CompletedWithLosses => Ok(()),
+        _ => Err(wrong_state(row, "has not been applied: apply it first")),
+    }
 }
 
 /// Refuses unless the migration may be rolled back.

@@ -253,27 +253,23 @@ pub async fn list_enrolled(tx: &SystemTx) -> Result<Vec<server::Model>> {
     Ok(server::Entity::find().filter(server::Column::State.eq("enrolled")).all(tx.conn()).await?)
 }
 
-/// Keeps the key that workers log in with; the first one stays.
+/// Keeps the key that workers log in with; when there is one already, that one stays.
 pub async fn keep_identity(
     db: &Db,
     keys: &SealingKeys,
     public_key: &str,
     private_key: &SecretString,
-) -> Result<String> {
+) -> Result<()> {
     let tx = db.system().await?;
-    if let Some(row) = ssh_identity::Entity::find().one(tx.conn()).await? {
-        return Ok(row.public_key);
-    }
-    ssh_identity::ActiveModel {
+    let row = ssh_identity::ActiveModel {
         id: Set(RowId::new()),
         public_key: Set(public_key.to_owned()),
         sealed_private_key: Set(keys.seal(private_key)?),
         created_at: Set(Utc::now()),
-    }
-    .insert(tx.conn())
-    .await?;
-    tx.commit().await?;
-    Ok(public_key.to_owned())
+    };
+    let first = sea_orm::sea_query::OnConflict::new().do_nothing().to_owned();
+    ssh_identity::Entity::insert(row).on_conflict(first).exec_without_returning(tx.conn()).await?;
+    tx.commit().await
 }
 
 /// The public key that an operator puts on a server, once bootstrap made it.
@@ -288,7 +284,7 @@ pub async fn open_identity(db: &Db, keys: &SealingKeys) -> Result<(String, Secre
     let row = ssh_identity::Entity::find()
         .one(tx.conn())
         .await?
-        .ok_or_else(|| Error::internal("there is no SSH key yet: run `migrapanel-api bootstrap`"))?;
+        .ok_or_else(|| Error::internal("there is no SSH key yet: start migrapanel-migrator, which makes it"))?;
     Ok((row.public_key, keys.open(&row.sealed_private_key)?))
 }
 

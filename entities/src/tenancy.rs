@@ -68,12 +68,15 @@ pub enum TenantKind {
 /// What somebody wants to do. The one table of who may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Permission {
+    /// One's own; everybody has it.
+    ProfileRead,
     TenantRead,
     TenantWrite,
     MembersRead,
     MembersWrite,
     AuditRead,
     AccountsRead,
+    ZonesRead,
     MigrationsRead,
     MigrationsWrite,
     /// Rolling back although something has changed since.
@@ -89,11 +92,13 @@ impl Permission {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
+            Self::ProfileRead => Role::Viewer,
             Self::TenantRead
             | Self::MembersRead
             | Self::AccountsRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
+            Self::ZonesRead => Role::Billing,
             Self::TenantWrite
             | Self::MembersWrite
             | Self::AuditRead

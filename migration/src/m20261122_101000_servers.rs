@@ -14,6 +14,7 @@ migration!(|manager| {
         None,
     )
     .await?;
+    run(manager, "CREATE UNIQUE INDEX ssh_identity_one ON ssh_identity ((true))").await?;
     platform_table(
         manager,
         "server",

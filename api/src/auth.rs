@@ -1,0 +1,208 @@
+//! Access tokens, and who calls.
+
+use crate::error::{ApiError, request_id};
+use crate::state::State;
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use chrono::Utc;
+use entities::Result;
+use entities::accounts::{self, Claims};
+use entities::error::{Code, Error};
+use entities::ids::{TenantId, UserId};
+use entities::tenancy::{Role, TenantCtx};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::pin::Pin;
+use uuid::Uuid;
+
+/// How long an access token lives.
+pub const ACCESS_SECS: i64 = 15 * 60;
+const ISSUER: &str = "migrapanel";
+const AUDIENCE: &str = "migrapanel-api";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Token {
+    iss: String,
+    aud: String,
+    sub: Uuid,
+    tid: Uuid,
+    role: Role,
+    typ: String,
+    jti: Uuid,
+    iat: i64,
+    exp: i64,
+}
+
+/// The keys that sign access tokens (HS256): the newest signs, all verify.
+pub struct TokenKeys {
+    newest: (String, EncodingKey),
+    all: HashMap<String, DecodingKey>,
+}
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.all.keys()).finish()
+    }
+}
+
+impl TokenKeys {
+    /// Reads `KID:SECRET[,KID:SECRET]`, newest first; a secret has 32 bytes or more.
+    pub fn parse(text: &SecretString) -> Result<Self> {
+        let wrong = || {
+            Error::internal("MIGRAPANEL__JWT_KEYS must be KID:SECRET[,KID:SECRET], secrets of at least 32 bytes")
+        };
+        let mut newest = None;
+        let mut all = HashMap::new();
+        for part in text.expose_secret().split(',') {
+            let (kid, secret) = part.trim().split_once(':').ok_or_else(wrong)?;
+            if secret.len() < 32 || kid.is_empty() {
+                return Err(wrong());
+            }
+            newest.get_or_insert_with(|| {
+                (kid.to_owned(), EncodingKey::from_secret(secret.as_bytes()))
+            });
+            all.insert(kid.to_owned(), DecodingKey::from_secret(secret.as_bytes()));
+        }
+        Ok(Self { newest: newest.ok_or_else(wrong)?, all })
+    }
+
+    /// A new access token.
+    pub fn issue(&self, user: UserId, tenant: TenantId, role: Role) -> Result<String> {
+        let now = Utc::now().timestamp();
+        let token = Token {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: user.0,
+            tid: tenant.0,
+            role,
+            typ: "access".to_owned(),
+            jti: Uuid::now_v7(),
+            iat: now,
+            exp: now.saturating_add(ACCESS_SECS),
+        };
+        let (kid, key) = &self.newest;
+        let header = Header { kid: Some(kid.clone()), ..Header::new(Algorithm::HS256) };
+        encode(&header, &token, key).map_err(Error::internal)
+    }
+
+    /// What a token says, when one of our keys signed it and it has not expired.
+    pub fn verify(&self, token: &str) -> Result<Claims> {
+        let invalid = || {
+            Error::refused(Code::Unauthenticated, "This access token is not valid. Log in again.")
+        };
+        let header = decode_header(token).map_err(|_e| invalid())?;
+        let key = header.kid.and_then(|kid| self.all.get(&kid)).ok_or_else(invalid)?;
+        let mut rules = Validation::new(Algorithm::HS256);
+        rules.set_issuer(&[ISSUER]);
+        rules.set_audience(&[AUDIENCE]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        rules.leeway = 0;
+        let token = decode::<Token>(token, key, &rules).map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::ExpiredSignature => Error::refused(
+                Code::TokenExpired,
+                "This access token has expired. Use the refresh token for a new one.",
+            ),
+            _ => invalid(),
+        })?;
+        if token.claims.typ != "access" {
+            return Err(invalid());
+        }
+        Ok(Claims { user: UserId(token.claims.sub), tenant: TenantId(token.claims.tid) })
+    }
+}
+
+/// Who calls: having one proves a valid token, a membership of now, and that the tenant of
+/// `X-Tenant-Id`, when given, lies below the caller's.
+#[derive(Debug, Clone)]
+pub struct Caller(pub TenantCtx);
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(identify(&request).await?) })
+    }
+}
+
+async fn identify(request: &HttpRequest) -> Result<Caller> {
+    let state = request
+        .app_data::<web::Data<State>>()
+        .ok_or_else(|| Error::internal("the application has no state"))?;
+    let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
+    let token = header("authorization").and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(|| {
+        Error::refused(
+            Code::Unauthenticated,
+            "Log in at POST /api/auth/login and send the header `Authorization: Bearer TOKEN`.",
+        )
+    })?;
+    let claims = state.tokens.verify(token.trim())?;
+    let acting = match header("x-tenant-id") {
+        None => None,
+        Some(text) => {
+            Some(TenantId(Uuid::parse_str(text).map_err(|_e| Error::NotFound("tenant"))?))
+        }
+    };
+    let ip = request.peer_addr().map(|address| address.ip().to_string());
+    let ctx =
+        accounts::authenticate(&state.db, claims, acting, request_id(request), ip).await?;
+    let span = tracing::Span::current();
+    span.record("tenant.id", tracing::field::display(ctx.tenant()));
+    let caller = Caller(ctx);
+    request.extensions_mut().insert(caller.clone());
+    Ok(caller)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> TokenKeys {
+        TokenKeys::parse(&SecretString::from(text.to_owned())).unwrap()
+    }
+
+    const A: &str = "a:0123456789abcdef0123456789abcdef";
+    const B: &str = "b:fedcba9876543210fedcba9876543210";
+
+    #[test]
+    fn tokens_verify_with_either_key_and_no_other() {
+        let (user, tenant) = (UserId::new(), TenantId::new());
+        let token = keys(A).issue(user, tenant, Role::Owner).unwrap();
+        let claims = keys(&format!("{B},{A}")).verify(&token).unwrap();
+        assert_eq!((claims.user, claims.tenant), (user, tenant));
+        assert_eq!(keys(B).verify(&token).unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(keys(A).verify("x.y.z").unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn expired_unsigned_and_foreign_tokens_are_refused() {
+        let sign = |token: &Token, kid: &str| {
+            let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::HS256) };
+            encode(&header, token, &EncodingKey::from_secret(&A.as_bytes()[2..])).unwrap()
+        };
+        let token = |exp: i64, aud: &str, typ: &str| Token {
+            iss: ISSUER.into(),
+            aud: aud.into(),
+            sub: Uuid::now_v7(),
+            tid: Uuid::now_v7(),
+            role: Role::Owner,
+            typ: typ.into(),
+            jti: Uuid::now_v7(),
+            iat: 0,
+            exp,
+        };
+        let later = Utc::now().timestamp() + 100;
+        let expired = sign(&token(Utc::now().timestamp() - 1, AUDIENCE, "access"), "a");
+        assert_eq!(keys(A).verify(&expired).unwrap_err().code(), Code::TokenExpired);
+        for wrong in [
+            sign(&token(later, "other", "access"), "a"),
+            sign(&token(later, AUDIENCE, "refresh"), "a"),
+            sign(&token(later, AUDIENCE, "access"), "unknown"),
+        ] {
+            assert_eq!(keys(A).verify(&wrong).unwrap_err().code(), Code::Unauthenticated);
+        }
+    }
+}

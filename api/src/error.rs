@@ -1,0 +1,222 @@
+//! Errors as callers see them: the status, and the one function that writes error bodies.
+
+use crate::auth::Caller;
+use crate::state::State;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+use entities::audit::{self, Anonymous, Audit};
+use entities::error::{Code, Error, FieldError};
+use entities::ids::RequestId;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An error of a rule, on its way to the caller.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ApiError(#[from] pub Error);
+
+impl From<entities::values::Invalid> for ApiError {
+    fn from(error: entities::values::Invalid) -> Self {
+        Self(error.into())
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        status(self.0.code())
+    }
+
+    /// Only the status: [`render`] writes the body.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+/// The body of every refusal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Failure {
+    /// Always false.
+    pub success: bool,
+    /// What to do about it.
+    pub error: String,
+    /// Stable, for programs.
+    pub code: String,
+    /// Which fields of the request were refused.
+    #[schema(value_type = Vec<Object>)]
+    pub fields: Vec<FieldError>,
+    /// Whether the same request may work later.
+    pub retryable: bool,
+    pub request_id: String,
+}
+
+/// The HTTP status of a code.
+#[must_use]
+pub fn status(code: Code) -> StatusCode {
+    match code {
+        Code::Unauthenticated
+        | Code::InvalidCredentials
+        | Code::TokenExpired
+        | Code::RefreshInvalid => StatusCode::UNAUTHORIZED,
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::NotFound | Code::ServerNotFound | Code::RouteNotFound | Code::ArchiveNotFound => {
+            StatusCode::NOT_FOUND
+        }
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::InvalidRequest => StatusCode::BAD_REQUEST,
+        Code::PathOutsideBackupDirs
+        | Code::ArchiveUnsafe
+        | Code::ArchiveTooLarge
+        | Code::NotAnArchive
+        | Code::Truncated
+        | Code::JetbackupLayout
+        | Code::UnsafeMember
+        | Code::InvalidAccount
+        | Code::ReservedUserName => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::ApprovalInvalid | Code::ApprovalExpired | Code::ApprovalUsed => StatusCode::FORBIDDEN,
+        Code::Conflict
+        | Code::ServerNotEnrolled
+        | Code::ServerMaintenance
+        | Code::UserTaken
+        | Code::ArchiveChanged
+        | Code::JobState
+        | Code::AlreadyApplied
+        | Code::ConflictsUnresolved
+        | Code::ComponentsDiffer
+        | Code::PlanChanged
+        | Code::StaleFence
+        | Code::ChangedSinceApply
+        | Code::RollbackExpired
+        | Code::DiskFull => StatusCode::CONFLICT,
+        Code::NoWorker
+        | Code::WorkerTimeout
+        | Code::Unavailable
+        | Code::ServerUnreachable
+        | Code::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        Code::HostKeyChanged
+        | Code::EnrolmentFailed
+        | Code::AgentFailed
+        | Code::StepFailed
+        | Code::TimeLimit
+        | Code::DnsFailed => StatusCode::BAD_GATEWAY,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The outermost middleware: writes the body of every error, ours and the framework's, logs it once
+/// and records refused requests in the audit trail.
+pub async fn render(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let (head, response) = match next.call(request).await {
+        Ok(response) => {
+            let (head, response) = response.map_into_boxed_body().into_parts();
+            (head, response)
+        }
+        Err(error) => return Err(error),
+    };
+    if response.status().is_success() || response.status().is_redirection() || response.status().is_informational() {
+        return Ok(ServiceResponse::new(head, response));
+    }
+    let (code, message, fields) = describe(&head, &response);
+    let request_id = request_id(&head);
+    let status = status(code);
+    if status.is_server_error() {
+        let cause = response
+            .error()
+            .and_then(|e| e.as_error::<ApiError>())
+            .map_or_else(|| "framework".to_owned(), |e| e.0.chain());
+        tracing::error!(code = %code.as_str(), cause, request_id = %request_id, "request.failed");
+    } else {
+        tracing::info!(code = %code.as_str(), request_id = %request_id, "request.refused");
+    }
+    record(&head, code, &message).await;
+    let retryable = matches!(status.as_u16(), 429 | 500 | 503);
+    let mut body = HttpResponse::build(status);
+    body.insert_header(("x-request-id", request_id.to_string()));
+    if status == StatusCode::UNAUTHORIZED {
+        body.insert_header(("www-authenticate", "Bearer"));
+    }
+    let body = body.json(Failure {
+        success: false,
+        error: message,
+        code: code.as_str(),
+        fields,
+        retryable,
+        request_id: request_id.to_string(),
+    });
+    Ok(ServiceResponse::new(head, body))
+}
+
+fn describe(head: &HttpRequest, response: &HttpResponse) -> (Code, String, Vec<FieldError>) {
+    if let Some(error) = response.error().and_then(|e| e.as_error::<ApiError>()) {
+        let fields = match &error.0 {
+            Error::Refused { fields, .. } => fields.clone(),
+            _ => Vec::new(),
+        };
+        return (error.0.code(), error.0.to_string(), fields);
+    }
+    let said = response.error().map(ToString::to_string);
+    match response.status() {
+        StatusCode::NOT_FOUND => (
+            Code::RouteNotFound,
+            format!("There is no {} {}. The contract at /openapi.json lists what there is.", head.method(), head.path()),
+            Vec::new(),
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            Code::MethodNotAllowed,
+            format!("{} does not take {}.", head.path(), head.method()),
+            Vec::new(),
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            Code::PayloadTooLarge,
+            "The body is larger than this service takes.".to_owned(),
+            Vec::new(),
+        ),
+        status if status.is_client_error() => (
+            Code::InvalidRequest,
+            format!("The request cannot be read: {}.", said.unwrap_or_else(|| status.to_string())),
+            Vec::new(),
+        ),
+        _ => (Code::Internal, Error::internal("framework").to_string(), Vec::new()),
+    }
+}
+
+/// The id that finds a request in logs, audit trail and jobs.
+#[must_use]
+pub fn request_id(request: &HttpRequest) -> RequestId {
+    let known = request.extensions().get::<tracing_actix_web::RequestId>().map(|id| **id);
+    known.map_or_else(RequestId::new, RequestId)
+}
+
+/// A refusal of something that was meant belongs into the audit trail; a path that does not exist
+/// and a fault of ours do not.
+async fn record(head: &HttpRequest, code: Code, message: &str) {
+    if !head.path().starts_with("/api/") || matches!(code, Code::RouteNotFound | Code::MethodNotAllowed) {
+        return;
+    }
+    let Some(state) = head.app_data::<web::Data<State>>().cloned() else { return };
+    let ctx = head.extensions().get::<Caller>().map(|caller| caller.0.clone());
+    let anonymous = Anonymous {
+        request: request_id(head),
+        ip: head.peer_addr().map(|address| address.ip().to_string()),
+    };
+    let entry = Audit::RequestRefused {
+        code: code.as_str(),
+        method: head.method().to_string(),
+        path: head.path().chars().take(300).collect(),
+        detail: message.chars().take(300).collect(),
+    };
+    let recorded = async {
+        let tx = state.db.system().await?;
+        audit::record_refusal(&tx, ctx.as_ref(), anonymous, entry).await?;
+        tx.commit().await
+    };
+    if let Err(error) = recorded.await {
+        tracing::warn!(cause = %error.chain(), "audit.refusal_not_recorded");
+    }
+}

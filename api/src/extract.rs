@@ -1,0 +1,114 @@
+//! Bodies in and out: JSON that names the field it fails at, and the envelope.
+
+use crate::error::ApiError;
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, web};
+use entities::error::{Code, Error, FieldError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::pin::Pin;
+use utoipa::ToSchema;
+use validator::{Validate, ValidationErrors};
+
+/// The body of every success.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Success<T: ToSchema> {
+    /// Always true.
+    pub success: bool,
+    pub data: T,
+    /// About the data, such as where the next page begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub meta: Option<serde_json::Value>,
+}
+
+/// An answer with its status and data.
+#[derive(Debug)]
+pub struct Answer<T: ToSchema> {
+    status: actix_web::http::StatusCode,
+    data: T,
+    meta: Option<serde_json::Value>,
+}
+
+/// 200 with data.
+pub fn ok<T: ToSchema>(data: T) -> Answer<T> {
+    Answer { status: actix_web::http::StatusCode::OK, data, meta: None }
+}
+
+/// 200 with data and where the next page begins.
+pub fn page<T: ToSchema>(data: T, meta: serde_json::Value) -> Answer<T> {
+    Answer { status: actix_web::http::StatusCode::OK, data, meta: Some(meta) }
+}
+
+/// 201 with what was made.
+pub fn created<T: ToSchema>(data: T) -> Answer<T> {
+    Answer { status: actix_web::http::StatusCode::CREATED, data, meta: None }
+}
+
+/// 202 with the job that does it.
+pub fn accepted<T: ToSchema>(data: T) -> Answer<T> {
+    Answer { status: actix_web::http::StatusCode::ACCEPTED, data, meta: None }
+}
+
+impl<T: Serialize + ToSchema> Responder for Answer<T> {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        HttpResponse::build(self.status)
+            .insert_header(("x-request-id", crate::error::request_id(request).to_string()))
+            .insert_header(("cache-control", "no-store"))
+            .json(Success { success: true, data: self.data, meta: self.meta })
+    }
+}
+
+/// A JSON body of at most 256 KiB that was read and checked.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = web::Bytes::from_request(request, payload);
+        Box::pin(async move {
+            let bytes = bytes.await.map_err(|error| {
+                let code = match error.as_response_error().status_code().as_u16() {
+                    413 => Code::PayloadTooLarge,
+                    _ => Code::InvalidRequest,
+                };
+                Error::refused(code, format!("The body cannot be taken: {error}."))
+            })?;
+            let value: T = serde_json::from_slice(&bytes).map_err(|error| {
+                Error::refused(
+                    Code::InvalidRequest,
+                    format!("The body is not the JSON that is expected: {error}."),
+                )
+            })?;
+            value.validate().map_err(|errors| invalid(&errors))?;
+            Ok(Self(value))
+        })
+    }
+}
+
+fn invalid(errors: &ValidationErrors) -> Error {
+    let fields: Vec<FieldError> = errors
+        .field_errors()
+        .iter()
+        .flat_map(|(field, errors)| {
+            errors.iter().map(move |error| FieldError {
+                path: format!("/{field}"),
+                message: error
+                    .message
+                    .as_ref()
+                    .map_or_else(|| format!("fails the rule {}", error.code), ToString::to_string),
+            })
+        })
+        .collect();
+    let named: Vec<String> = fields.iter().map(|f| format!("{} {}", f.path, f.message)).collect();
+    Error::Refused {
+        code: Code::InvalidRequest,
+        message: format!("Some fields are not as they should be: {}.", named.join("; ")),
+        fields,
+    }
+}

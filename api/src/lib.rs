@@ -1,0 +1,12 @@
+//! HTTP in, HTTP out. No SQL, no SSH, and no AMQP beyond the one client that asks workers.
+
+pub mod app;
+pub mod ask;
+pub mod auth;
+pub mod error;
+pub mod extract;
+pub mod password;
+pub mod progress;
+pub mod routes;
+pub mod state;
+pub mod trace;

@@ -1,0 +1,165 @@
+//! A migration's live progress as server-sent events (WHATWG HTML section 9.2).
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::routes::migration::{LogLine, read_status};
+use crate::state::State;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use entities::error::Error;
+use entities::ids::JobId;
+use entities::tenancy::Permission;
+use entities::{jobs, migrations};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use utoipa_actix_web::service_config::ServiceConfig;
+use uuid::Uuid;
+
+/// How often a stream looks by itself; also what keeps proxies from closing it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The longest that one stream lives: the client comes back with `Last-Event-ID`.
+const STREAM_SECS_MAX: u64 = 15 * 60;
+
+pub(super) fn routes(config: &mut ServiceConfig<'_>) {
+    config.service(stream_events);
+}
+
+/// Live progress: `status` events carry what the status endpoint answers, `log` events a line of the
+/// log with its `seq` as id, and `end` tells that nothing more comes by itself. With `Last-Event-ID`
+/// the log goes on after that line.
+#[utoipa::path(
+    tag = "migration",
+    params(("id" = Uuid, Path, description = "the job")),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/migration/job/{id}/events")]
+async fn stream_events(
+    caller: Caller,
+    request: HttpRequest,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, ApiError> {
+    let id = JobId(*id);
+    read_status(&state, &caller, id).await?;
+    let after = request
+        .headers()
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let (sender, receiver) = mpsc::channel::<Bytes>(64);
+    let news = state.progress.subscribe();
+    let stream = Stream { state, caller, id, after, shown: String::new(), sender };
+    actix_web::rt::spawn(stream.run(news));
+    let body = futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|bytes| (Ok::<_, actix_web::Error>(bytes), receiver))
+    });
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-store"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(body))
+}
+
+struct Stream {
+    state: web::Data<State>,
+    caller: Caller,
+    id: JobId,
+    after: i64,
+    /// The last status that was sent.
+    shown: String,
+    sender: mpsc::Sender<Bytes>,
+}
+
+/// The client has gone, or nothing more comes.
+struct Ended;
+
+impl Stream {
+    async fn run(mut self, mut news: broadcast::Receiver<Uuid>) {
+        let life = Duration::from_secs(STREAM_SECS_MAX);
+        let told = tokio::time::timeout(life, async {
+            while self.tell().await.is_ok() {
+                self.wait(&mut news).await;
+            }
+        });
+        if told.await.is_err() {
+            tracing::debug!(job = %self.id, "events.stream_closed_by_age");
+        }
+    }
+
+    /// Waits for news of this job, but not for long.
+    async fn wait(&self, news: &mut broadcast::Receiver<Uuid>) {
+        let mine = async {
+            loop {
+                match news.recv().await {
+                    Ok(job) if job != self.id.0 => {}
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+                    Err(broadcast::error::RecvError::Closed) => {
+                        tokio::time::sleep(LOOK_EVERY).await;
+                        return;
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout(LOOK_EVERY, mine).await.is_err() {
+            tracing::trace!(job = %self.id, "events.looking_without_news");
+        }
+    }
+
+    async fn tell(&mut self) -> Result<(), Ended> {
+        match self.look().await {
+            Ok(settled) if settled => {
+                self.send("event: end\ndata: {}\n\n".to_owned()).await?;
+                Err(Ended)
+            }
+            Ok(_) => self.send(": alive\n\n".to_owned()).await,
+            Err(Looked::Gone) => Err(Ended),
+            Err(Looked::Failed(error)) => {
+                tracing::warn!(cause = %error.chain(), job = %self.id, "events.look_failed");
+                Err(Ended)
+            }
+        }
+    }
+
+    /// Sends what is new; whether the migration is settled.
+    async fn look(&mut self) -> Result<bool, Looked> {
+        let tx = self.state.db.read(&self.caller.0, Permission::MigrationsRead).await?;
+        let (_, row) = migrations::find_migration(&tx, self.id).await?;
+        let lines = jobs::list_logs(&tx, self.id, self.after, 500).await?;
+        drop(tx);
+        let more = lines.len() == 500;
+        for line in lines {
+            self.after = line.seq;
+            let data = serde_json::to_string(&LogLine::from(line)).map_err(Error::from)?;
+            self.send(format!("event: log\nid: {}\ndata: {data}\n\n", self.after)).await?;
+        }
+        let status = read_status(&self.state, &self.caller, self.id).await?;
+        let data = serde_json::to_string(&status).map_err(Error::from)?;
+        if data != self.shown {
+            self.send(format!("event: status\ndata: {data}\n\n")).await?;
+            self.shown = data;
+        }
+        Ok(row.state.is_settled() && !more)
+    }
+
+    async fn send(&self, text: String) -> Result<(), Ended> {
+        self.sender.send(Bytes::from(text)).await.map_err(|_gone| Ended)
+    }
+}
+
+enum Looked {
+    Gone,
+    Failed(Error),
+}
+
+impl From<Error> for Looked {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Ended> for Looked {
+    fn from(_: Ended) -> Self {
+        Self::Gone
+    }
+}

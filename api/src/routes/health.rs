@@ -1,0 +1,59 @@
+//! Whether the service lives, whether it can work, and its contract.
+
+use crate::app::Served;
+use crate::state::State;
+use actix_web::{HttpResponse, get, web};
+use serde_json::{Value, json};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+pub(super) fn routes(config: &mut ServiceConfig<'_>) {
+    config.service(healthz).service(readyz);
+}
+
+/// The process lives.
+#[utoipa::path(tag = "health", security(()), responses((status = 200, body = Object)))]
+#[get("/healthz")]
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok" }))
+}
+
+/// Each server that this one needs, and whether it answers. Postgres away: 503. RabbitMQ away: jobs
+/// are still accepted and wait. Redis away: the service goes on.
+#[utoipa::path(
+    tag = "health",
+    security(()),
+    responses((status = 200, body = Object), (status = 503, body = Object))
+)]
+#[get("/readyz")]
+async fn readyz(state: web::Data<State>) -> HttpResponse {
+    let postgres = state.db.ping().await.is_ok();
+    let rabbitmq = state.asker.ping().await.is_ok();
+    let redis = ping_redis(&state.redis).await;
+    let text = |up: bool| if up { "up" } else { "down" };
+    let body: Value = json!({
+        "status": if !postgres { "down" } else if rabbitmq && redis { "ok" } else { "degraded" },
+        "postgres": text(postgres),
+        "rabbitmq": text(rabbitmq),
+        "redis": text(redis),
+    });
+    if postgres {
+        HttpResponse::Ok().json(body)
+    } else {
+        HttpResponse::ServiceUnavailable().json(body)
+    }
+}
+
+async fn ping_redis(client: &redis::Client) -> bool {
+    let ping = async {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await
+    };
+    let limit = std::time::Duration::from_secs(2);
+    matches!(tokio::time::timeout(limit, ping).await, Ok(Ok(_)))
+}
+
+/// The contract, made from the code.
+#[get("/openapi.json")]
+pub async fn openapi_document(served: web::Data<Served>) -> HttpResponse {
+    HttpResponse::Ok().json(&served.0)
+}

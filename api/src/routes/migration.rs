@@ -1,0 +1,631 @@
+//! Migrations of cPanel accounts: validate → analyze → plan → preview → apply → validate-complete,
+//! and rollback.
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Answer, Json, Success, accepted, ok, page};
+use crate::routes::servers::Started;
+use crate::state::State;
+use actix_web::{get, post, web};
+use chrono::{DateTime, Utc};
+use cpanel::plan::{Component, Mode, Options, Resolution};
+use cpanel::protocol::{Changes, CheckStatus, InspectReport, Preview, Verification};
+use entities::asks::{Ask, Question};
+use entities::audit::Audit;
+use entities::error::{Code, Error, FieldError};
+use entities::ids::{JobId, ServerId};
+use entities::migrations::{self, NewMigration};
+use entities::tables::{job, job_log, job_step, migration};
+use entities::tenancy::Permission;
+use entities::values::{AbsPath, Username};
+use entities::{jobs, servers};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_actix_web::service_config::ServiceConfig;
+use uuid::Uuid;
+use validator::Validate;
+
+pub(super) fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(validate_archive)
+        .service(analyze_archive)
+        .service(view_plan)
+        .service(preview_migration)
+        .service(apply_migration)
+        .service(view_status)
+        .service(list_logs)
+        .service(validate_complete)
+        .service(rollback_migration)
+        .service(selective_restore);
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    server_id: Uuid,
+    /// The archive's absolute path on the server.
+    #[validate(length(min = 1, max = 4096))]
+    backup_path: String,
+    /// The account's user name on the server.
+    #[validate(length(min = 1, max = 64))]
+    target_user: String,
+}
+
+impl TryFrom<Source> for NewMigration {
+    type Error = Error;
+
+    fn try_from(source: Source) -> Result<Self, Error> {
+        let path = AbsPath::parse(&source.backup_path).map_err(|error| {
+            Error::Refused {
+                code: Code::PathOutsideBackupDirs,
+                message: format!("backup_path: {error}. Give the archive's absolute path on the server."),
+                fields: vec![FieldError { path: "/backup_path".to_owned(), message: error.to_string() }],
+            }
+        })?;
+        let target_user = Username::parse(&source.target_user)
+            .map_err(|error| Error::field("target_user", error.to_string()))?;
+        Ok(Self { server: ServerId(source.server_id), path, target_user })
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Checks {
+    /// Whether no check failed.
+    valid: bool,
+    /// One line each: `{name, status: pass | warn | fail, message}`.
+    #[schema(value_type = Vec<Object>)]
+    checks: Value,
+    /// `cpmove`, `uncompressed`, `cpbackup` or `directory`, when it was recognised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    format: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+}
+
+/// Checks that an archive can be migrated, without writing anything.
+#[utoipa::path(
+    tag = "migration",
+    request_body = Source,
+    responses((status = 200, body = Success<Checks>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/validate")]
+async fn validate_archive(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<Source>,
+) -> Result<Answer<Checks>, ApiError> {
+    caller.0.require(Permission::MigrationsWrite)?;
+    let wanted: NewMigration = body.try_into()?;
+    let tx = state.db.read(&caller.0, Permission::MigrationsWrite).await?;
+    let server = servers::usable_server(&tx, wanted.server).await?;
+    servers::check_backup_path(&tx, &server, &wanted.path)?;
+    drop(tx);
+    let question = Question::Validate {
+        server: wanted.server,
+        path: wanted.path.clone(),
+        target_user: wanted.target_user.clone(),
+    };
+    let report: InspectReport = state.asker.ask(&Ask::new(&caller.0, question)).await?;
+    let valid = report.checks.iter().all(|check| check.status != CheckStatus::Fail);
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    tx.audit(Audit::MigrationValidated {
+        server: wanted.server.to_string(),
+        path: wanted.path.to_string(),
+        target_user: wanted.target_user.to_string(),
+        passed: valid,
+    })
+    .await?;
+    tx.commit().await?;
+    Ok(ok(Checks {
+        valid,
+        checks: to_value(&report.checks)?,
+        format: report.format.map(|format| to_value(&format)).transpose()?,
+        size_bytes: Some(report.size_bytes),
+    }))
+}
+
+fn to_value<T: Serialize>(value: &T) -> Result<Value, Error> {
+    Ok(serde_json::to_value(value)?)
+}
+
+/// Starts a migration: reads the archive once, on the server. Nothing is changed there.
+#[utoipa::path(
+    tag = "migration",
+    request_body = Source,
+    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/analyze")]
+async fn analyze_archive(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<Source>,
+) -> Result<Answer<Started>, ApiError> {
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    let job = migrations::start_migration(&tx, body.try_into()?).await?;
+    tx.commit().await?;
+    Ok(accepted(Started { job_id: job.0 }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+struct PlanQuery {
+    job_id: Uuid,
+}
+
+/// What the archive holds and what of it can be restored: domains, mailboxes, databases, zones,
+/// certificates, warnings, conflicts with their resolutions, and what is not transferable.
+#[utoipa::path(
+    tag = "migration",
+    params(PlanQuery),
+    responses((status = 200, body = Success<Object>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/migration/plan")]
+async fn view_plan(
+    caller: Caller,
+    state: web::Data<State>,
+    query: web::Query<PlanQuery>,
+) -> Result<Answer<Value>, ApiError> {
+    let tx = state.db.read(&caller.0, Permission::MigrationsRead).await?;
+    let (_, row) = migrations::find_analyzed(&tx, JobId(query.job_id)).await?;
+    let mut plan = row.plan.unwrap_or_default();
+    if let Value::Object(plan) = &mut plan {
+        plan.insert("job_id".to_owned(), json!(query.job_id));
+        plan.insert("target_user".to_owned(), json!(row.target_user));
+    }
+    Ok(ok(plan))
+}
+
+/// Which components: their names, or each with a list of names to restore of it (empty: all of it).
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Components {
+    All(Vec<Component>),
+    Some(BTreeMap<Component, Option<BTreeSet<String>>>),
+}
+
+impl Components {
+    fn into_map(self) -> BTreeMap<Component, BTreeSet<String>> {
+        match self {
+            Self::All(list) => list.into_iter().map(|c| (c, BTreeSet::new())).collect(),
+            Self::Some(map) => map.into_iter().map(|(c, n)| (c, n.unwrap_or_default())).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PreviewOptions {
+    job_id: Uuid,
+    /// `merge` (by default) or `overwrite`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    mode: Mode,
+    /// `["files", "email"]`, or `{"databases": ["shop_wp"], "dns": []}` with the names to restore of
+    /// each (none: all of it). None: everything.
+    #[schema(value_type = Option<Object>)]
+    components: Option<Components>,
+    /// Conflict id → `"skip"`, `"replace"` or `{"rename": "NAME"}`.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    resolutions: BTreeMap<String, Resolution>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct PreviewView {
+    plan_digest: String,
+    /// Exactly what apply will do, in its order.
+    #[schema(value_type = Vec<Object>)]
+    operations: Value,
+    #[schema(value_type = Object)]
+    totals: Value,
+    #[schema(value_type = Vec<Object>)]
+    warnings: Value,
+    #[schema(value_type = Vec<Object>)]
+    not_transferred: Value,
+    /// Permits one apply of exactly this, by this user, until `expires_at`.
+    approval_token: String,
+    expires_at: DateTime<Utc>,
+}
+
+/// Shows the exact operations of apply against the server of now, changing nothing.
+#[utoipa::path(
+    tag = "migration",
+    request_body = PreviewOptions,
+    responses((status = 200, body = Success<PreviewView>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/preview")]
+async fn preview_migration(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<PreviewOptions>,
+) -> Result<Answer<PreviewView>, ApiError> {
+    let id = JobId(body.job_id);
+    let options = Options {
+        mode: body.mode,
+        components: body.components.map(Components::into_map).unwrap_or_default(),
+        resolutions: body.resolutions,
+    };
+    let tx = state.db.read(&caller.0, Permission::MigrationsWrite).await?;
+    let (job, row) = migrations::find_analyzed(&tx, id).await?;
+    migrations::check_previewable(&row)?;
+    servers::usable_server(&tx, job.server_id).await?;
+    drop(tx);
+    let question = Question::Preview { job: id, options: options.clone() };
+    let preview: Preview = state.asker.ask(&Ask::new(&caller.0, question)).await?;
+    if !preview.plan.conflicts.is_empty() {
+        return Err(unresolved(&preview).into());
+    }
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    let approval = migrations::approve(&tx, id, &options, &preview).await?;
+    tx.commit().await?;
+    Ok(ok(PreviewView {
+        plan_digest: preview.digest,
+        operations: to_value(&preview.plan.operations)?,
+        totals: to_value(&preview.plan.totals)?,
+        warnings: to_value(&preview.plan.warnings)?,
+        not_transferred: to_value(&preview.plan.not_transferred)?,
+        approval_token: approval.token,
+        expires_at: approval.expires_at,
+    }))
+}
+
+fn unresolved(preview: &Preview) -> Error {
+    let fields = preview.plan.conflicts.iter().map(|conflict| {
+        let ways: Vec<String> = conflict
+            .resolutions
+            .iter()
+            .map(|way| serde_json::to_string(way).unwrap_or_default())
+            .collect();
+        let ways = match ways.as_slice() {
+            [] => "there is no resolution".to_owned(),
+            ways => format!("choose one of {}", ways.join(", ")),
+        };
+        FieldError {
+            path: format!("/resolutions/{}", conflict.id),
+            message: format!("{} ({ways})", conflict.message),
+        }
+    });
+    Error::Refused {
+        code: Code::ConflictsUnresolved,
+        message: "Something stands in the way. Preview again with a resolution for each conflict."
+            .to_owned(),
+        fields: fields.collect(),
+    }
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Approved {
+    job_id: Uuid,
+    #[validate(length(min = 1, max = 200))]
+    approval_token: String,
+}
+
+/// Carries out what was previewed. A failure undoes everything that this job did.
+#[utoipa::path(
+    tag = "migration",
+    request_body = Approved,
+    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/apply")]
+async fn apply_migration(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<Approved>,
+) -> Result<Answer<Started>, ApiError> {
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    migrations::start_apply(&tx, JobId(body.job_id), &body.approval_token, None).await?;
+    tx.commit().await?;
+    Ok(accepted(Started { job_id: body.job_id }))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Selected {
+    job_id: Uuid,
+    #[validate(length(min = 1, max = 200))]
+    approval_token: String,
+    /// Must be the components that were previewed.
+    #[schema(value_type = Object)]
+    components: Components,
+}
+
+/// Carries out a preview of some components only.
+#[utoipa::path(
+    tag = "migration",
+    request_body = Selected,
+    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/selective-restore")]
+async fn selective_restore(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<Selected>,
+) -> Result<Answer<Started>, ApiError> {
+    let wanted = body.components.into_map();
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    migrations::start_apply(&tx, JobId(body.job_id), &body.approval_token, Some(&wanted)).await?;
+    tx.commit().await?;
+    Ok(accepted(Started { job_id: body.job_id }))
+}
+
+/// Where a migration stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StatusView {
+    job_id: Uuid,
+    /// `queued`, `analyzing`, `analyzed`, `applying`, `completed`, `completed_with_losses`, `failed`,
+    /// `rolling_back`, `rolled_back`, `undo_failed` or `cancelled`.
+    pub(super) status: String,
+    /// Of 100.
+    progress: i32,
+    progress_note: Option<String>,
+    current_step: Option<String>,
+    /// Which in line, when it waits.
+    queue_position: Option<u64>,
+    steps: Vec<StepView>,
+    error: Option<ErrorView>,
+    source_path: String,
+    target_user: String,
+    plan_digest: Option<String>,
+    /// What became of each thing.
+    resources: Vec<ResourceView>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    completed_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct StepView {
+    name: String,
+    /// `started`, `done`, `failed`, `undone` or `undo_failed`.
+    state: String,
+    error: Option<String>,
+    started_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorView {
+    code: String,
+    message: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ResourceView {
+    id: String,
+    component: String,
+    action: String,
+    summary: String,
+    /// `migrated`, `adapted`, `disabled`, `not_transferred` or `failed`.
+    outcome: String,
+    detail: String,
+}
+
+impl From<job_step::Model> for StepView {
+    fn from(row: job_step::Model) -> Self {
+        Self {
+            name: row.name,
+            state: row.state,
+            error: row.error,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+/// Reads where a migration stands.
+pub(super) async fn read_status(
+    state: &State,
+    caller: &Caller,
+    id: JobId,
+) -> Result<StatusView, Error> {
+    let tx = state.db.read(&caller.0, Permission::MigrationsRead).await?;
+    let (job, row) = migrations::find_migration(&tx, id).await?;
+    let steps = jobs::list_own_steps(&tx, &job).await?;
+    let resources = migrations::list_resources(&tx, id).await?;
+    drop(tx);
+    let position = if job.state == "queued" {
+        jobs::queue_position(&state.db.system().await?, &job).await?
+    } else {
+        None
+    };
+    Ok(status_view(job, row, steps, resources, position))
+}
+
+fn status_view(
+    job: job::Model,
+    row: migration::Model,
+    steps: Vec<job_step::Model>,
+    resources: Vec<entities::tables::migration_resource::Model>,
+    queue_position: Option<u64>,
+) -> StatusView {
+    StatusView {
+        job_id: row.id.0,
+        status: row.state.as_str().to_owned(),
+        progress: row.progress,
+        progress_note: row.progress_note,
+        current_step: row.current_step,
+        queue_position,
+        steps: steps.into_iter().map(Into::into).collect(),
+        error: job
+            .error_code
+            .zip(job.error_message)
+            .map(|(code, message)| ErrorView { code, message }),
+        source_path: row.source_path,
+        target_user: row.target_user,
+        plan_digest: row.plan_digest,
+        resources: resources
+            .into_iter()
+            .map(|r| ResourceView {
+                id: r.operation_id,
+                component: r.component,
+                action: r.action,
+                summary: r.summary,
+                outcome: r.outcome,
+                detail: r.detail,
+            })
+            .collect(),
+        created_at: job.created_at,
+        started_at: job.started_at,
+        completed_at: job.completed_at,
+    }
+}
+
+/// Where a migration stands, step by step.
+#[utoipa::path(
+    tag = "migration",
+    params(("id" = Uuid, Path, description = "the job")),
+    responses((status = 200, body = Success<StatusView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/migration/job/{id}/status")]
+async fn view_status(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<StatusView>, ApiError> {
+    Ok(ok(read_status(&state, &caller, JobId(*id)).await?))
+}
+
+/// A line of a job's log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LogLine {
+    pub seq: i64,
+    /// `info`, `warn` or `error`.
+    level: String,
+    step: Option<String>,
+    message: String,
+    created_at: DateTime<Utc>,
+}
+
+impl From<job_log::Model> for LogLine {
+    fn from(row: job_log::Model) -> Self {
+        Self {
+            seq: row.seq,
+            level: row.level,
+            step: row.step,
+            message: row.message,
+            created_at: row.created_at,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+struct LogWindow {
+    /// Only lines after this one: the last page's `meta.next`.
+    after: Option<i64>,
+    /// At most this many, 1 to 1000; by default 200.
+    per_page: Option<u64>,
+}
+
+/// What a migration did, oldest first.
+#[utoipa::path(
+    tag = "migration",
+    params(("id" = Uuid, Path, description = "the job"), LogWindow),
+    responses((status = 200, body = Success<Vec<LogLine>>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/migration/job/{id}/logs")]
+async fn list_logs(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    window: web::Query<LogWindow>,
+) -> Result<Answer<Vec<LogLine>>, ApiError> {
+    let tx = state.db.read(&caller.0, Permission::MigrationsRead).await?;
+    let (_, row) = migrations::find_migration(&tx, JobId(*id)).await?;
+    let limit = window.per_page.unwrap_or(200).clamp(1, 1000);
+    let lines = jobs::list_logs(&tx, row.id, window.after.unwrap_or(0), limit).await?;
+    let next = lines.last().map(|line| line.seq);
+    Ok(page(lines.into_iter().map(Into::into).collect(), json!({ "next": next })))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct JobOnly {
+    job_id: Uuid,
+}
+
+/// Checks the migrated account against the running services.
+#[utoipa::path(
+    tag = "migration",
+    request_body = JobOnly,
+    responses((status = 200, body = Success<Checks>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/validate-complete")]
+async fn validate_complete(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<JobOnly>,
+) -> Result<Answer<Checks>, ApiError> {
+    let id = JobId(body.job_id);
+    let tx = state.db.read(&caller.0, Permission::MigrationsWrite).await?;
+    let (_, row) = migrations::find_migration(&tx, id).await?;
+    migrations::check_applied(&row)?;
+    drop(tx);
+    let verification: Verification =
+        state.asker.ask(&Ask::new(&caller.0, Question::Verify { job: id })).await?;
+    let valid = verification.checks.iter().all(|check| check.status != CheckStatus::Fail);
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    tx.audit(Audit::MigrationChecked { job: id.to_string(), passed: valid }).await?;
+    tx.commit().await?;
+    Ok(ok(Checks {
+        valid,
+        checks: to_value(&verification.checks)?,
+        format: None,
+        size_bytes: None,
+    }))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    job_id: Uuid,
+    /// Roll back although something has changed since: that is kept in a dump on the server.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Takes back an applied migration, within 30 days. What has changed since is shown and needs
+/// `force`.
+#[utoipa::path(
+    tag = "migration",
+    request_body = Rollback,
+    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/rollback")]
+async fn rollback_migration(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<Rollback>,
+) -> Result<Answer<Started>, ApiError> {
+    let id = JobId(body.job_id);
+    let tx = state.db.read(&caller.0, Permission::MigrationsWrite).await?;
+    let (_, row) = migrations::find_migration(&tx, id).await?;
+    migrations::check_rollback(&row)?;
+    drop(tx);
+    let changes: Changes =
+        state.asker.ask(&Ask::new(&caller.0, Question::Changes { job: id })).await?;
+    if !changes.items.is_empty() {
+        if !body.force {
+            return Err(changed(changes).into());
+        }
+        caller.0.require(Permission::MigrationsForce)?;
+    }
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    migrations::start_rollback(&tx, id, body.force).await?;
+    tx.commit().await?;
+    Ok(accepted(Started { job_id: body.job_id }))
+}
+
+fn changed(changes: Changes) -> Error {
+    Error::Refused {
+        code: Code::ChangedSinceApply,
+        message: "Something has changed since this migration was applied. Look at `fields`; with `force` it is kept in a dump on the server and taken back.".to_owned(),
+        fields: changes
+            .items
+            .into_iter()
+            .map(|change| FieldError { path: change.item, message: change.what })
+            .collect(),
+    }
+}

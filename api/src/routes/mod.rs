@@ -1,0 +1,28 @@
+//! The routes, one file a feature: what comes in, what goes out, and the handlers.
+
+pub mod accounts;
+pub mod audit;
+pub mod auth;
+pub mod dns;
+pub mod events;
+pub mod health;
+pub mod jobs;
+pub mod migration;
+pub mod servers;
+pub mod tenants;
+
+use utoipa_actix_web::service_config::ServiceConfig;
+
+/// All of them.
+pub fn all(config: &mut ServiceConfig<'_>) {
+    health::routes(config);
+    auth::routes(config);
+    tenants::routes(config);
+    audit::routes(config);
+    servers::routes(config);
+    jobs::routes(config);
+    migration::routes(config);
+    events::routes(config);
+    accounts::routes(config);
+    dns::routes(config);
+}

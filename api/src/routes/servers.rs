@@ -1,0 +1,299 @@
+//! Servers: adding, enrolling, granting, maintenance, health.
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Answer, Json, Success, accepted, created, ok};
+use crate::state::State;
+use actix_web::{get, patch, post, web};
+use chrono::{DateTime, Utc};
+use entities::error::Error;
+use entities::ids::{ServerId, TenantId};
+use entities::servers::{self, NewServer};
+use entities::tables::server;
+use entities::tenancy::Permission;
+use entities::values::{AbsPath, Hostname};
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+use uuid::Uuid;
+use validator::Validate;
+
+pub(super) fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(create_server)
+        .service(list_servers)
+        .service(view_worker_key)
+        .service(view_server)
+        .service(update_server)
+        .service(enroll_server)
+        .service(grant_server);
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ServerNew {
+    #[validate(length(min = 1, max = 100))]
+    name: String,
+    /// Where workers connect to: a name or an address.
+    host: String,
+    /// By default 22.
+    #[validate(range(min = 1))]
+    ssh_port: Option<u16>,
+    /// `SHA256:…`, as `ssh-keygen -lf` prints it on the server. Pinned: a server that shows another
+    /// key is refused.
+    host_key_fingerprint: String,
+    /// The server's public name; by default `host`.
+    hostname: Option<String>,
+    /// The address that zones publish; by default `host`, when that is an address.
+    #[schema(value_type = Option<String>)]
+    ipv4: Option<Ipv4Addr>,
+    #[schema(value_type = Option<String>)]
+    ipv6: Option<Ipv6Addr>,
+    /// The directories that archives may lie in; by default `/var/backups/migrations`.
+    backup_dirs: Option<Vec<String>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ServerView {
+    id: Uuid,
+    name: String,
+    host: String,
+    ssh_port: i32,
+    host_key_fingerprint: String,
+    hostname: String,
+    ipv4: String,
+    ipv6: Option<String>,
+    #[schema(value_type = Vec<String>)]
+    backup_dirs: serde_json::Value,
+    /// `pending`, `enrolling` or `enrolled`.
+    state: String,
+    /// In maintenance nothing new is started on it.
+    maintenance: bool,
+    agent_version: Option<String>,
+    /// What enrolment changed and found.
+    #[schema(value_type = Option<Object>)]
+    enrolment: Option<serde_json::Value>,
+    #[schema(value_type = Option<Object>)]
+    health: Option<serde_json::Value>,
+    health_at: Option<DateTime<Utc>>,
+    last_error: Option<String>,
+    created_at: DateTime<Utc>,
+    enrolled_at: Option<DateTime<Utc>>,
+    /// The line for root's `authorized_keys`, to be put there once, before enrolment.
+    authorized_key: Option<String>,
+}
+
+fn view(row: server::Model, authorized_key: Option<String>) -> ServerView {
+    ServerView {
+        id: row.id.0,
+        name: row.name,
+        host: row.host,
+        ssh_port: row.ssh_port,
+        host_key_fingerprint: row.host_key_fingerprint,
+        hostname: row.hostname,
+        ipv4: row.ipv4,
+        ipv6: row.ipv6,
+        backup_dirs: row.backup_dirs,
+        state: row.state,
+        maintenance: row.maintenance,
+        agent_version: row.agent_version,
+        enrolment: row.report,
+        health: row.health,
+        health_at: row.health_at,
+        last_error: row.last_error,
+        created_at: row.created_at,
+        enrolled_at: row.enrolled_at,
+        authorized_key,
+    }
+}
+
+impl TryFrom<ServerNew> for NewServer {
+    type Error = Error;
+
+    fn try_from(new: ServerNew) -> Result<Self, Error> {
+        let named = |path: &'static str| {
+            move |error: entities::values::Invalid| Error::field(path, error.to_string())
+        };
+        let host = Hostname::parse(&new.host).map_err(named("host"))?;
+        let ipv4 = match new.ipv4 {
+            Some(address) => address,
+            None => host.as_str().parse().map_err(|_e| {
+                Error::field("ipv4", "is needed: it is the address that zones publish")
+            })?,
+        };
+        let hostname = match new.hostname {
+            Some(name) => Hostname::parse(&name).map_err(named("hostname"))?,
+            None => host.clone(),
+        };
+        let backup_dirs = new
+            .backup_dirs
+            .unwrap_or_else(|| vec!["/var/backups/migrations".to_owned()])
+            .iter()
+            .map(|dir| AbsPath::parse(dir).map_err(named("backup_dirs")))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            name: new.name,
+            host,
+            ssh_port: new.ssh_port.unwrap_or(22),
+            host_key_fingerprint: new.host_key_fingerprint,
+            hostname,
+            ipv4,
+            ipv6: new.ipv6,
+            backup_dirs,
+        })
+    }
+}
+
+/// Adds a server. Put the answer's `authorized_key` into its root's `authorized_keys`, then enrol it.
+#[utoipa::path(
+    tag = "servers",
+    request_body = ServerNew,
+    responses((status = 201, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/servers")]
+async fn create_server(
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<ServerNew>,
+) -> Result<Answer<ServerView>, ApiError> {
+    let tx = state.db.write(&caller.0, Permission::ServersWrite).await?;
+    let row = servers::create_server(&tx, body.try_into()?).await?;
+    tx.commit().await?;
+    Ok(created(view(row, servers::public_key(&state.db).await?)))
+}
+
+/// The servers that the tenant may use.
+#[utoipa::path(
+    tag = "servers",
+    responses((status = 200, body = Success<Vec<ServerView>>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/servers")]
+async fn list_servers(
+    caller: Caller,
+    state: web::Data<State>,
+) -> Result<Answer<Vec<ServerView>>, ApiError> {
+    let tx = state.db.read(&caller.0, Permission::ServersUse).await?;
+    let rows = servers::list_servers(&tx).await?;
+    Ok(ok(rows.into_iter().map(|row| view(row, None)).collect()))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct WorkerKey {
+    /// The line for root's `authorized_keys` on a server that is to be enrolled.
+    authorized_key: String,
+}
+
+/// The public key that workers log in with.
+#[utoipa::path(
+    tag = "servers",
+    responses((status = 200, body = Success<WorkerKey>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/servers/worker-key")]
+async fn view_worker_key(
+    caller: Caller,
+    state: web::Data<State>,
+) -> Result<Answer<WorkerKey>, ApiError> {
+    caller.0.require(Permission::ServersRead)?;
+    let authorized_key = servers::public_key(&state.db)
+        .await?
+        .ok_or(Error::NotFound("worker key yet: start migrapanel-migrator, which makes it"))?;
+    Ok(ok(WorkerKey { authorized_key }))
+}
+
+/// A server.
+#[utoipa::path(
+    tag = "servers",
+    params(("id" = Uuid, Path, description = "the server")),
+    responses((status = 200, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/servers/{id}")]
+async fn view_server(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<ServerView>, ApiError> {
+    let tx = state.db.read(&caller.0, Permission::ServersUse).await?;
+    let row = servers::find_server(&tx, ServerId(*id)).await?;
+    Ok(ok(view(row, None)))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ServerPatch {
+    maintenance: bool,
+}
+
+/// Takes a server into maintenance, or back into use.
+#[utoipa::path(
+    tag = "servers",
+    params(("id" = Uuid, Path, description = "the server")),
+    request_body = ServerPatch,
+    responses((status = 200, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[patch("/api/servers/{id}")]
+async fn update_server(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    Json(body): Json<ServerPatch>,
+) -> Result<Answer<ServerView>, ApiError> {
+    let tx = state.db.write(&caller.0, Permission::ServersWrite).await?;
+    let row = servers::set_maintenance(&tx, ServerId(*id), body.maintenance).await?;
+    tx.commit().await?;
+    Ok(ok(view(row, None)))
+}
+
+/// The job that carries something out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Started {
+    /// Follow it at `/api/jobs/{id}`.
+    pub job_id: Uuid,
+}
+
+/// Enrols a server, or brings an enrolled one up to date: pins its key, installs the agent, makes
+/// the hosting layout and binds the worker's key to the agent.
+#[utoipa::path(
+    tag = "servers",
+    params(("id" = Uuid, Path, description = "the server")),
+    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/servers/{id}/enroll")]
+async fn enroll_server(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<Started>, ApiError> {
+    let tx = state.db.write(&caller.0, Permission::ServersWrite).await?;
+    let job = servers::start_enrolment(&tx, ServerId(*id)).await?;
+    tx.commit().await?;
+    Ok(accepted(Started { job_id: job.0 }))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Grant {
+    tenant_id: Uuid,
+}
+
+/// Lets a tenant use a server.
+#[utoipa::path(
+    tag = "servers",
+    params(("id" = Uuid, Path, description = "the server")),
+    request_body = Grant,
+    responses((status = 200, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/servers/{id}/grants")]
+async fn grant_server(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    Json(body): Json<Grant>,
+) -> Result<Answer<ServerView>, ApiError> {
+    let id = ServerId(*id);
+    let tx = state.db.write(&caller.0, Permission::ServersWrite).await?;
+    servers::grant_server(&state.db, &tx, id, TenantId(body.tenant_id)).await?;
+    let row = servers::find_server(&tx, id).await?;
+    tx.commit().await?;
+    Ok(ok(view(row, None)))
+}
