@@ -5,6 +5,8 @@
 //! ([`cpanel::protocol`]); whatever the SSH client asked to run is ignored.
 
 mod beneath;
+mod config;
+mod enroll;
 mod error;
 mod events;
 mod guard;
@@ -12,8 +14,10 @@ mod health;
 mod job;
 mod journal;
 mod layout;
+mod people;
 mod program;
 mod serve;
+mod services;
 mod upgrade;
 
 use std::process::ExitCode;

@@ -86,6 +86,7 @@ fn answer(request: Request, events: &Events, stop: &Stop) -> Result<Value> {
     let job = request.job;
     match request.call {
         Call::Health => value(crate::health::health()),
+        Call::Enroll(enroll) => value(crate::enroll::enroll(&enroll, events, stop)),
         Call::Upgrade { .. } => Err(Error::new("bad_request", "An upgrade begins a conversation.")),
         call => answer_for(&claimed(job, events, stop)?, call),
     }

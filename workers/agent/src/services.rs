@@ -1,0 +1,87 @@
+//! The services of the layout: their configuration is checked before they read it, and they read it
+//! once. That a service must read its configuration again is noted on the disk before a file of it
+//! changes, so that a crash in between is made good by the next call.
+
+use crate::beneath::{Beneath, Owner};
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::program::{Program, Run, run};
+use std::path::PathBuf;
+
+/// A service whose configuration we write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    PhpFpm,
+    Apache,
+    MariaDb,
+    Dovecot,
+    Exim,
+    Ssh,
+}
+
+impl Service {
+    const ALL: [Self; 6] =
+        [Self::PhpFpm, Self::Apache, Self::MariaDb, Self::Dovecot, Self::Exim, Self::Ssh];
+
+    const fn unit(self) -> &'static str {
+        match self {
+            Self::PhpFpm => "php8.2-fpm.service",
+            Self::Apache => "apache2.service",
+            Self::MariaDb => "mariadb.service",
+            Self::Dovecot => "dovecot.service",
+            Self::Exim => "exim4.service",
+            Self::Ssh => "ssh.service",
+        }
+    }
+
+    fn check(self) -> Option<Run<'static>> {
+        match self {
+            Self::PhpFpm => Some(run(Program::PhpFpm82).arg("-t")),
+            Self::Apache => Some(run(Program::ApacheCtl).arg("configtest")),
+            Self::MariaDb => None,
+            Self::Dovecot => Some(run(Program::Doveconf).arg("-n")),
+            Self::Exim => Some(run(Program::Exim).arg("-bV")),
+            Self::Ssh => Some(run(Program::Sshd).arg("-t")),
+        }
+    }
+}
+
+fn notes() -> PathBuf {
+    PathBuf::from(layout::STATE).join("reload")
+}
+
+/// Notes that the service must read its configuration again. Called before the change.
+pub fn will_change(service: Service) -> Result<()> {
+    let dir = Beneath::private_dir(&notes())?;
+    if dir.stat(service.unit())?.is_none() {
+        dir.write(service.unit(), b"", Owner::root(0o600))?;
+    }
+    Ok(())
+}
+
+/// Fails with what the service's own check says when it would not accept its configuration.
+pub fn check(service: Service) -> Result<()> {
+    let Some(check) = service.check() else { return Ok(()) };
+    let output = check.output()?;
+    if output.success() {
+        return Ok(());
+    }
+    let text = format!("The new configuration of {} is not accepted by it.", service.unit());
+    Err(Error::new("configuration_refused", text).because(output.complaint()))
+}
+
+/// Lets every service that was noted read its configuration, and starts those that stand still.
+pub fn apply_changes() -> Result<()> {
+    let dir = Beneath::private_dir(&notes())?;
+    for service in Service::ALL {
+        if dir.stat(service.unit())?.is_none() {
+            continue;
+        }
+        check(service)?;
+        // MariaDB reads its configuration when it starts only.
+        let verb = if service == Service::MariaDb { "restart" } else { "reload-or-restart" };
+        run(Program::Systemctl).args([verb, service.unit()]).ok()?;
+        dir.remove(service.unit())?;
+    }
+    Ok(())
+}
