@@ -4,7 +4,7 @@ use crate::db::{SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{RowId, TenantId, ZoneId};
 use crate::jobs::{self, Claim};
-use crate::tables::{dns_record_set, dns_zone};
+use crate::tables::{dns_record_set, dns_zone, dns_zone_before};
 use crate::Result;
 use chrono::Utc;
 use cpanel::plan::{Action, Ownership, RecordSet};
@@ -53,21 +53,39 @@ pub struct ZoneBefore {
     pub records: Option<Vec<RecordSet>>,
 }
 
-/// What stands in these zones now.
-pub async fn zones_before(
+/// What stood in these zones before this run of the job: looked up and kept at the first call, and
+/// answered from what was kept afterwards, so that a repetition never takes the job's own work for
+/// what stood before.
+pub async fn keep_before(
     tx: &SystemTx,
-    tenant: TenantId,
+    claim: &Claim,
     names: &[DomainName],
 ) -> Result<Vec<ZoneBefore>> {
+    jobs::hold(tx, claim).await?;
+    let kept = dns_zone_before::Entity::find()
+        .filter(dns_zone_before::Column::JobId.eq(claim.job))
+        .filter(dns_zone_before::Column::Run.eq(claim.run))
+        .one(tx.conn())
+        .await?;
+    if let Some(row) = kept {
+        return Ok(serde_json::from_value(row.zones)?);
+    }
     let mut before = Vec::with_capacity(names.len());
     for name in names {
-        let row = own_zone(tx, tenant, name).await?;
-        let records = match row {
+        let records = match own_zone(tx, claim.tenant, name).await? {
             Some(row) => Some(record_sets(tx, row.id).await?),
             None => None,
         };
         before.push(ZoneBefore { name: name.clone(), records });
     }
+    let row = dns_zone_before::ActiveModel {
+        id: Set(RowId::new()),
+        tenant_id: Set(claim.tenant),
+        job_id: Set(claim.job),
+        run: Set(claim.run),
+        zones: Set(serde_json::to_value(&before)?),
+    };
+    dns_zone_before::Entity::insert(row).exec_without_returning(tx.conn()).await?;
     Ok(before)
 }
 
@@ -141,17 +159,18 @@ pub async fn restore_zone(
     }
 }
 
-/// Records what the DNS server said to a zone.
+/// Records what the DNS server said to a zone: nothing, or an error.
 pub async fn record_sync(
     tx: &SystemTx,
     claim: &Claim,
     name: &DomainName,
-    outcome: Result<(), &str>,
+    error: Option<String>,
 ) -> Result<()> {
+    jobs::hold(tx, claim).await?;
     let Some(row) = own_zone(tx, claim.tenant, name).await? else { return Ok(()) };
     let mut row: dns_zone::ActiveModel = row.into();
-    row.state = Set(if outcome.is_ok() { "in_sync" } else { "error" }.to_owned());
-    row.error = Set(outcome.err().map(str::to_owned));
+    row.state = Set(if error.is_none() { "in_sync" } else { "error" }.to_owned());
+    row.error = Set(error);
     row.update(tx.conn()).await?;
     Ok(())
 }

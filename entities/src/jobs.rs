@@ -248,6 +248,18 @@ pub async fn heartbeat(tx: &SystemTx, claim: &Claim, lease_secs: u64) -> Result<
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale()) }
 }
 
+/// Gives the claim up, so that another worker can take the job over at once.
+pub async fn release(tx: &SystemTx, claim: &Claim) -> Result<()> {
+    tx.conn()
+        .execute_raw(statement(
+            "UPDATE job SET lease_until = now() - make_interval(secs => 1)
+             WHERE id = $1 AND fence = $2 AND state IN ('running', 'unwinding')",
+            [claim.job.0.into(), claim.fence.into()],
+        ))
+        .await?;
+    Ok(())
+}
+
 fn stale() -> Error {
     Error::refused(Code::StaleFence, "Another worker has taken this job over.")
 }

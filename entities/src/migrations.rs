@@ -16,7 +16,8 @@ use cpanel::protocol::{Analysis, ItemReport, Preview};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -538,6 +539,15 @@ pub async fn record_items(
             .await?;
     }
     Ok(())
+}
+
+/// How many things were left behind.
+pub async fn count_losses(tx: &SystemTx, id: JobId) -> Result<u64> {
+    Ok(migration_resource::Entity::find()
+        .filter(migration_resource::Column::JobId.eq(id))
+        .filter(migration_resource::Column::Outcome.is_in(["not_transferred", "failed"]))
+        .count(tx.conn())
+        .await?)
 }
 
 /// Ends a run: where the migration stands now, with its entry in the audit trail.

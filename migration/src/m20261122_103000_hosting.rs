@@ -55,5 +55,16 @@ migration!(|manager| {
         "SELECT",
     )
     .await?;
+    tenant_table(
+        manager,
+        "dns_zone_before",
+        "job_id uuid NOT NULL,
+         run int NOT NULL,
+         zones jsonb NOT NULL,
+         UNIQUE (job_id, run),
+         FOREIGN KEY (tenant_id, job_id) REFERENCES job (tenant_id, id)",
+        "SELECT",
+    )
+    .await?;
     run(manager, "CREATE INDEX domain_by_account ON domain (account_id)").await
 });

@@ -1,1 +1,45 @@
-//! x
+//! Messages and timers in, SSH out.
+//!
+//! [`relay`] brings the outbox to RabbitMQ. [`migrator`] claims jobs and runs their [`sagas`] with
+//! stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
+//! are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
+
+pub mod agent;
+pub mod amqp;
+pub mod asks;
+pub mod error;
+pub mod facts;
+pub mod fleet;
+pub mod health;
+pub mod migrator;
+pub mod powerdns;
+pub mod relay;
+pub mod runner;
+pub mod saga;
+pub mod sagas;
+pub mod ssh;
+pub mod world;
+
+use std::io::Write;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn asked_to_end() {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Says on standard error why a process cannot go on.
+pub fn complain(process: &str, error: &entities::error::Error) {
+    let text = format!("{process}: {}\n", error.chain());
+    if std::io::stderr().write_all(text.as_bytes()).is_err() {
+        tracing::error!(cause = %error.chain(), "process.failed");
+    }
+}

@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod hosting_account;
 pub mod domain;
 pub mod dns_zone;
+pub mod dns_zone_before;
 pub mod dns_record_set;
 pub mod migration;
 pub mod migration_approval;

@@ -1,0 +1,40 @@
+//! What the control plane knows about a migration's names, for the planner.
+
+use crate::error::Result;
+use cpanel::plan::{ControlFacts, Ownership};
+use entities::db::SystemTx;
+use entities::error::Error;
+use entities::ids::TenantId;
+use entities::tables::{migration, server};
+use entities::values::{DomainName, Username};
+use entities::{dns, hosting, migrations};
+
+/// Gathers the facts for a migration as they are now.
+pub async fn control_facts(
+    tx: &SystemTx,
+    tenant: TenantId,
+    row: &migration::Model,
+    server: &server::Model,
+    nameservers: &[DomainName],
+) -> Result<ControlFacts> {
+    let user = Username::parse(&row.target_user)?;
+    let names = migrations::planned_domains(row)?;
+    let (ownership, account) = hosting::account_ownership(tx, tenant, server.id, &user).await?;
+    let mut owners = hosting::domain_ownership(tx, tenant, account, &names).await?;
+    for (name, zone) in dns::zone_ownership(tx, tenant, &names).await? {
+        let owner = owners.entry(name).or_insert(Ownership::Free);
+        *owner = match (*owner, zone) {
+            (Ownership::Taken, _) | (_, Ownership::Taken) => Ownership::Taken,
+            (Ownership::Own, _) => Ownership::Own,
+            (Ownership::Free, zone) => zone,
+        };
+    }
+    Ok(ControlFacts {
+        ipv4: server.ipv4.parse().map_err(Error::internal)?,
+        ipv6: server.ipv6.as_deref().map(str::parse).transpose().map_err(Error::internal)?,
+        nameservers: nameservers.to_vec(),
+        ownership: owners,
+        account: ownership,
+        activate_domains: row.activate_domains,
+    })
+}

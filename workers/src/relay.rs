@@ -1,0 +1,121 @@
+//! The relay: brings the outbox to RabbitMQ, and announces again what waits or was left behind.
+//! With the broker away it waits; nothing is lost, since a message is marked as sent only after the
+//! broker has confirmed it.
+
+use crate::amqp;
+use crate::error::Result;
+use entities::asks::JOB_QUEUE;
+use entities::config::Base;
+use entities::db::Db;
+use entities::ids::RowId;
+use entities::listen::Listener;
+use entities::outbox::{self, Unsent};
+use entities::{jobs, telemetry};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel};
+use secrecy::ExposeSecret;
+use std::time::{Duration, Instant};
+use tracing::Instrument;
+
+/// How many messages are sent in one transaction.
+const BATCH: i64 = 200;
+/// How long without a notification until the outbox is looked into.
+const POLL: Duration = Duration::from_secs(1);
+/// How often waiting and abandoned jobs are announced again.
+const SWEEP: Duration = Duration::from_secs(3);
+/// How often messages that were sent long ago are removed.
+const PRUNE: Duration = Duration::from_secs(3600);
+
+/// Runs until the process is stopped.
+pub async fn run(config: &Base) -> Result<()> {
+    let db = Db::connect(config.database_url.expose_secret(), 4).await?;
+    tokio::spawn(keep_sweeping(db.clone()));
+    loop {
+        match serve(config, &db).await {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(cause = %error.chain(), "relay.interrupted"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn serve(config: &Base, db: &Db) -> Result<()> {
+    let connection = amqp::connect(&config.amqp_url, "migrapanel-relay").await?;
+    let channel = amqp::publisher(&connection).await?;
+    // Listening begins before the first look, so that nothing falls between the two.
+    let mut listener = Listener::connect(config.database_url.expose_secret(), "outbox").await?;
+    tracing::info!("relay.serving");
+    loop {
+        while relay_once(db, &channel).await? > 0 {}
+        if let Ok(news) = tokio::time::timeout(POLL, listener.next()).await {
+            news?;
+        }
+    }
+}
+
+/// Sends what waits, once; how many were sent. Fails when messages wait and none could be sent.
+pub async fn relay_once(db: &Db, channel: &Channel) -> Result<usize> {
+    let mut failed = None;
+    let sent = outbox::send_batch(db, BATCH, |unsent| async {
+        let mut sent = Vec::new();
+        for message in unsent {
+            match send(channel, &message).await {
+                Ok(()) => sent.push(message.id),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        sent
+    })
+    .await?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(sent),
+    }
+}
+
+async fn send(channel: &Channel, unsent: &Unsent) -> Result<()> {
+    let span = tracing::info_span!("outbox.send", message.id = %unsent.id);
+    telemetry::join(&span, unsent.traceparent.as_deref());
+    async {
+        let RowId(id) = unsent.id;
+        let mut headers = FieldTable::default();
+        if let Some(traceparent) = telemetry::traceparent().or_else(|| unsent.traceparent.clone()) {
+            headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
+        }
+        let properties = BasicProperties::default()
+            .with_message_id(id.to_string().into())
+            .with_content_type("application/json".into())
+            .with_headers(headers);
+        let payload = serde_json::to_vec(&unsent.message)?;
+        amqp::publish_confirmed(channel, JOB_QUEUE, &payload, properties).await
+    }
+    .instrument(span)
+    .await
+}
+
+async fn keep_sweeping(db: Db) {
+    let mut pruned = Instant::now();
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let swept = async {
+            let tx = db.system().await?;
+            let count = jobs::sweep(&tx).await?;
+            tx.commit().await?;
+            if pruned.elapsed() > PRUNE {
+                outbox::prune(&db).await?;
+            }
+            Ok::<_, entities::error::Error>(count)
+        };
+        match swept.await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "relay.swept"),
+            Err(error) => tracing::warn!(cause = %error.chain(), "relay.sweep_failed"),
+        }
+        if pruned.elapsed() > PRUNE {
+            pruned = Instant::now();
+        }
+    }
+}

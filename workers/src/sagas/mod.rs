@@ -1,0 +1,5 @@
+//! What jobs do, one file a kind.
+
+pub mod analyze;
+pub mod apply;
+pub mod enroll;

@@ -1,0 +1,286 @@
+//! SSH: one pinned, authenticated connection a server, and commands as a program of a closed list
+//! with an array of arguments. SSH's exec request is one string that a login shell reads, so quoting
+//! exists here, once.
+
+use crate::error::{Result, unreachable_server};
+use entities::error::{Code, Error};
+use entities::values::AbsPath;
+use russh::client::{self, Handle};
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{Channel, ChannelMsg};
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// The programs that may be started on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The agent; once enrolled, the key can start nothing else.
+    Agent,
+    /// coreutils' `install`, with which the agent first comes to a server.
+    Install,
+}
+
+impl Program {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Agent => "/usr/local/lib/migrapanel/migrapanel-agent",
+            Self::Install => "/usr/bin/install",
+        }
+    }
+}
+
+/// A command: a program and its arguments, which are literals of this code or checked values. It
+/// cannot be made from a `String`:
+///
+/// ```compile_fail
+/// use workers::ssh::{Program, RemoteCommand};
+/// let input = String::from("serve; reboot");
+/// RemoteCommand::new(Program::Agent).value(&input);
+/// ```
+///
+/// ```compile_fail
+/// use workers::ssh::{Program, RemoteCommand};
+/// let input = String::from("serve; reboot");
+/// RemoteCommand::new(Program::Agent).literal(&input);
+/// ```
+#[derive(Debug, Clone)]
+pub struct RemoteCommand {
+    program: Program,
+    arguments: Vec<String>,
+}
+
+/// A value that was checked where it entered and may stand as an argument.
+pub trait Argument {
+    /// The argument's text. It never begins with a hyphen.
+    fn text(&self) -> &str;
+}
+
+impl Argument for AbsPath {
+    fn text(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl RemoteCommand {
+    /// A command without arguments.
+    #[must_use]
+    pub fn new(program: Program) -> Self {
+        Self { program, arguments: Vec::new() }
+    }
+
+    /// With an argument that stands in this code.
+    #[must_use]
+    pub fn literal(mut self, argument: &'static str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// With a checked value.
+    #[must_use]
+    pub fn value(mut self, argument: &impl Argument) -> Self {
+        self.arguments.push(argument.text().to_owned());
+        self
+    }
+
+    /// The one string that sshd's shell reads.
+    fn rendered(&self) -> String {
+        let mut text = quoted(self.program.path());
+        for argument in &self.arguments {
+            text.push(' ');
+            text.push_str(&quoted(argument));
+        }
+        text
+    }
+}
+
+/// In single quotes, where a shell takes every byte as it is (POSIX 2.2.2).
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// Where to connect to and whom to expect.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// The server's name, for messages.
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    /// `SHA256:…`; any other key is refused.
+    pub fingerprint: String,
+}
+
+/// A connection as root. Cheap to share; many channels at once.
+pub struct Session {
+    handle: Handle<HostKeyPin>,
+    name: String,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Refuses every host key but the pinned one, before anything is sent.
+struct HostKeyPin {
+    expected: String,
+    seen: Arc<Mutex<Option<String>>>,
+}
+
+impl client::Handler for HostKeyPin {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        key: &PublicKeyOrCertificate,
+    ) -> std::result::Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
+        let shown = key.fingerprint(HashAlg::Sha256).to_string();
+        let right = shown == self.expected;
+        if !right && let Ok(mut seen) = self.seen.lock() {
+            *seen = Some(shown);
+        }
+        Ok(right)
+    }
+}
+
+impl Session {
+    /// Connects, compares the host key with the pinned one, and logs in. Errors: `host_key_changed`,
+    /// `server_unreachable`.
+    pub async fn connect(endpoint: &Endpoint, key: &SecretString) -> Result<Self> {
+        let seen = Arc::new(Mutex::new(None));
+        let pin = HostKeyPin { expected: endpoint.fingerprint.clone(), seen: Arc::clone(&seen) };
+        let config = Arc::new(client::Config {
+            keepalive_interval: Some(Duration::from_secs(15)),
+            keepalive_max: 4,
+            nodelay: true,
+            ..client::Config::default()
+        });
+        let address = (endpoint.host.clone(), endpoint.port);
+        let connected = tokio::time::timeout(CONNECT, client::connect(config, address, pin)).await;
+        let mut handle = match connected {
+            Ok(Ok(handle)) => handle,
+            failed => {
+                if let Ok(Some(shown)) = seen.lock().map(|seen| seen.clone()) {
+                    return Err(host_key_changed(endpoint, &shown));
+                }
+                let cause = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => format!("no answer within {} seconds", CONNECT.as_secs()),
+                };
+                return Err(unreachable_server(&endpoint.name, &cause));
+            }
+        };
+        let key = PrivateKey::from_openssh(key.expose_secret()).map_err(Error::internal)?;
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
+        let login = handle.authenticate_publickey("root", key);
+        match tokio::time::timeout(CONNECT, login).await {
+            Ok(Ok(result)) if result.success() => {
+                Ok(Self { handle, name: endpoint.name.clone() })
+            }
+            Ok(Ok(_)) => Err(unreachable_server(&endpoint.name, &"it refused the worker's key")),
+            Ok(Err(error)) => Err(unreachable_server(&endpoint.name, &error)),
+            Err(elapsed) => Err(unreachable_server(&endpoint.name, &elapsed)),
+        }
+    }
+
+    /// Whether the connection is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Starts a command on a channel of its own.
+    pub async fn start(&self, command: &RemoteCommand) -> Result<Channel<client::Msg>> {
+        let rendered = command.rendered();
+        tracing::debug!(server = %self.name, command = %rendered, "ssh.start");
+        let lost = |error: russh::Error| unreachable_server(&self.name, &error);
+        let channel = self.handle.channel_open_session().await.map_err(lost)?;
+        channel.exec(true, rendered).await.map_err(lost)?;
+        Ok(channel)
+    }
+
+    /// Runs a command to its end with `input` on its standard input; its exit status and at most
+    /// 64 KiB of what it said.
+    pub async fn run(
+        &self,
+        command: &RemoteCommand,
+        input: &[u8],
+        limit: Duration,
+    ) -> Result<(Option<u32>, String)> {
+        let mut channel = self.start(command).await?;
+        let began = std::time::Instant::now();
+        let talk = async {
+            channel.data(input).await?;
+            channel.eof().await?;
+            let (mut status, mut said) = (None, Vec::new());
+            while let Some(message) = channel.wait().await {
+                match message {
+                    ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
+                        let room = (64usize << 10).saturating_sub(said.len());
+                        said.extend(data.iter().take(room));
+                    }
+                    ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+                    _ => {}
+                }
+            }
+            Ok::<_, russh::Error>((status, String::from_utf8_lossy(&said).into_owned()))
+        };
+        let done = tokio::time::timeout(limit, talk)
+            .await
+            .map_err(|elapsed| unreachable_server(&self.name, &elapsed))?
+            .map_err(|error| unreachable_server(&self.name, &error))?;
+        tracing::info!(
+            server = %self.name,
+            command = %command.rendered(),
+            status = ?done.0,
+            duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "ssh.ran"
+        );
+        Ok(done)
+    }
+}
+
+fn host_key_changed(endpoint: &Endpoint, shown: &str) -> Error {
+    Error::refused(
+        Code::HostKeyChanged,
+        format!(
+            "The server {} shows the host key {shown}, but {} is pinned. If it was set up anew, add it as a new server; otherwise somebody may be in between.",
+            endpoint.name, endpoint.fingerprint
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_arrays_and_quoted_once() {
+        let command = RemoteCommand::new(Program::Install)
+            .literal("-D")
+            .value(&AbsPath::parse("/tmp/it's $(here); `x` \"y\" *").unwrap());
+        assert_eq!(
+            command.rendered(),
+            r#"'/usr/bin/install' '-D' '/tmp/it'\''s $(here); `x` "y" *'"#
+        );
+    }
+
+    #[test]
+    fn quoting_survives_sh_and_bash() {
+        let mut text: String = (1u8..128).map(char::from).collect();
+        text.push_str("-rf ~ é \u{1F600} ''' \\ \\' $HOME $(id) `id` ! # & | ; < > * ? [a] {b,c}");
+        for shell in ["sh", "bash"] {
+            #[expect(clippy::disallowed_methods, reason = "a shell is what is tested against")]
+            let output = std::process::Command::new(shell)
+                .arg("-c")
+                .arg(format!("printf %s {}", quoted(&text)))
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), text, "{shell}");
+        }
+    }
+}
