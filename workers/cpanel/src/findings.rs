@@ -42,11 +42,10 @@ impl Findings {
 
 fn push<T: PartialEq>(list: &mut Vec<T>, item: T, last: T) {
     match list.len() {
-        n if n < MOST => {
-            if !list.contains(&item) {
+        n if n < MOST
+            && !list.contains(&item) => {
                 list.push(item);
             }
-        }
         MOST => list.push(last),
         _ => {}
     }

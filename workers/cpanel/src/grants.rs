@@ -271,12 +271,11 @@ fn read_statement(tokens: &[Token<'_>], users: &mut Users, findings: &mut Findin
         if let Some((user, host)) = cursor.account() {
             note_auth(users, user, host, cursor.identified());
         }
-    } else if cursor.accept("SET") && cursor.accept("PASSWORD") && cursor.accept("FOR") {
-        if let Some((user, host)) = cursor.account() {
+    } else if cursor.accept("SET") && cursor.accept("PASSWORD") && cursor.accept("FOR")
+        && let Some((user, host)) = cursor.account() {
             let hash = cursor.accept("=").then(|| cursor.text()).flatten();
             note_auth(users, user, host, hash.map(|h| (String::new(), h)));
         }
-    }
 }
 
 fn note_auth(users: &mut Users, user: String, host: String, auth: Option<(String, String)>) {
@@ -305,11 +304,10 @@ fn read_grant(cursor: &mut Cursor<'_, '_>, users: &mut Users, findings: &mut Fin
             words.push(cursor.text()?.to_ascii_uppercase());
         }
     }
-    if let Some((Kind::Word, word)) = cursor.peek() {
-        if [&b"TABLE"[..], b"PROCEDURE", b"FUNCTION"].iter().any(|w| word.eq_ignore_ascii_case(w)) {
+    if let Some((Kind::Word, word)) = cursor.peek()
+        && [&b"TABLE"[..], b"PROCEDURE", b"FUNCTION"].iter().any(|w| word.eq_ignore_ascii_case(w)) {
             cursor.at += 1;
         }
-    }
     let database = cursor.text()?;
     cursor.accept(".").then_some(())?;
     let table = cursor.text()?;

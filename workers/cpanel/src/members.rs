@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct Members {
     pub(crate) texts: BTreeMap<String, Vec<u8>>,
-    /// First components that were seen: says whether a part is in the archive at all.
-    pub(crate) tops: BTreeSet<String>,
+    /// First components that were seen, and `homedir/mail` and `homedir/etc`, with the files in them:
+    /// says whether a part is in the archive at all.
+    pub(crate) tops: BTreeMap<String, u64>,
     /// Dumps by their path, `mysql/shop_wp.sql`.
     pub(crate) dumps: BTreeMap<String, Dump>,
     /// Directories of messages, by path below `mail`: `shop.example/info`, or empty for the default
@@ -20,6 +21,8 @@ pub struct Members {
     /// Whether the home is in the archive: as a directory, or as a nested tar that is not read.
     pub(crate) home: Home,
     pub(crate) ssh_keys: bool,
+    /// Mailboxes with filters of their own.
+    pub(crate) filters: BTreeSet<String>,
 }
 
 /// How the home is kept in the archive.
@@ -68,6 +71,11 @@ impl Members {
 
     /// Whether a top member is in the archive.
     pub(crate) fn has(&self, top: &str) -> bool {
-        self.tops.contains(top)
+        self.tops.contains_key(top)
+    }
+
+    /// Whether files are in a top member.
+    pub(crate) fn holds(&self, top: &str) -> bool {
+        self.tops.get(top).is_some_and(|n| *n > 0)
     }
 }

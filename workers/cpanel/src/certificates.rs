@@ -1,0 +1,156 @@
+//! `apache_tls/NAME`, and `sslcerts/` with `sslkeys/` of older archives: certificates with their keys.
+
+use crate::account::{Certificate, Domain};
+use crate::findings::Findings;
+use crate::keys::PublicPart;
+use crate::members::Members;
+use crate::pem::{Block, blocks};
+use crate::secret::Secret;
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use values::DomainName;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Reads the certificates in the order of their domains. One that does not fit its key, is for names
+/// of others, or has no site, is listed as not taken over.
+pub(crate) fn parse(
+    members: &Members,
+    domains: &[Domain],
+    removed: &[DomainName],
+    findings: &mut Findings,
+) -> Vec<Certificate> {
+    let mut certificates: BTreeMap<DomainName, Certificate> = BTreeMap::new();
+    for (name, blocks) in files(members) {
+        let item = format!("certificate:{name}");
+        let Some(site) = site(&name, domains) else {
+            findings.lost(&item, "It is for no site of the account.");
+            continue;
+        };
+        match certificate(&site, &blocks) {
+            Ok(found) => match foreign(&found, domains, removed) {
+                Some(other) => findings.lost(&item, format!("It is also for {other}, which is not the account's.")),
+                None => {
+                    certificates.entry(site).or_insert(found);
+                }
+            },
+            Err(why) => findings.lost(&item, why),
+        }
+    }
+    certificates.into_values().collect()
+}
+
+/// Blocks by the name of their virtual host; the newer place goes first.
+fn files(members: &Members) -> Vec<(String, Vec<Block>)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut files: Vec<(String, Vec<Block>)> =
+        members.below("apache_tls").map(|(name, bytes)| (name.to_owned(), blocks(&text(bytes)))).collect();
+    for (file, bytes) in members.below("sslcerts") {
+        let Some(name) = file.strip_suffix(".crt") else { continue };
+        let mut found = blocks(&text(bytes));
+        for path in [format!("sslkeys/{name}.key"), format!("sslcerts/{name}.cabundle")] {
+            found.extend(members.text(&path).map(|t| blocks(&t)).unwrap_or_default());
+        }
+        files.push((name.to_owned(), found));
+    }
+    files
+}
+
+/// The site of a virtual host's name: an addon's is the internal subdomain.
+fn site(name: &str, domains: &[Domain]) -> Option<DomainName> {
+    let name = DomainName::parse(name.strip_prefix("www.").unwrap_or(name)).ok()?;
+    let found = domains.iter().find(|d| d.internal.as_ref() == Some(&name) || d.name == name)?;
+    Some(found.target.clone().unwrap_or_else(|| found.name.clone()))
+}
+
+fn certificate(site: &DomainName, blocks: &[Block]) -> Result<Certificate, &'static str> {
+    let keys: Vec<(&Block, PublicPart)> = blocks
+        .iter()
+        .filter_map(|b| Some((b, PublicPart::of_private(&b.label, &b.der)?)))
+        .collect();
+    let mut certificates: Vec<(&Block, X509Certificate<'_>)> = Vec::new();
+    for block in blocks.iter().filter(|b| b.label.ends_with("CERTIFICATE")) {
+        let (_, parsed) = X509Certificate::from_der(&block.der).map_err(|_e| "It cannot be read.")?;
+        certificates.push((block, parsed));
+    }
+    if certificates.is_empty() {
+        return Err("There is no certificate in its file.");
+    }
+    if keys.is_empty() {
+        return Err("Its private key is missing, encrypted, or of a kind that is not served.");
+    }
+    let pair = certificates.iter().enumerate().find_map(|(at, (_, cert))| {
+        let public = PublicPart::of_certificate(&cert.public_key().parsed().ok()?)?;
+        keys.iter().find(|(_, part)| *part == public).map(|(key, _)| (at, *key))
+    });
+    let Some((at, key)) = pair else { return Err("Its private key belongs to another certificate.") };
+    let (block, leaf) = certificates.remove(at);
+    let names = names(&leaf);
+    if names.is_empty() {
+        return Err("It names no host.");
+    }
+    let time = |t: x509_parser::time::ASN1Time| DateTime::<Utc>::from_timestamp(t.timestamp(), 0);
+    Ok(Certificate {
+        domain: site.clone(),
+        key: Secret::new(key.text.clone()),
+        leaf: block.text.clone(),
+        chain: chain(&leaf, &certificates),
+        names,
+        issuer: crate::member::shown(leaf.issuer().to_string().as_bytes()),
+        not_before: time(leaf.validity().not_before).ok_or("Its dates cannot be read.")?,
+        not_after: time(leaf.validity().not_after).ok_or("Its dates cannot be read.")?,
+        self_signed: leaf.issuer().as_raw() == leaf.subject().as_raw(),
+        sha256: hex::encode(Sha256::digest(&block.der)),
+    })
+}
+
+/// Issuer after issuer, without the self-signed root, which clients have themselves.
+fn chain(leaf: &X509Certificate<'_>, others: &[(&Block, X509Certificate<'_>)]) -> Vec<String> {
+    let mut chain = Vec::new();
+    let mut issuer = leaf.issuer().as_raw();
+    while let Some((block, cert)) = others.iter().find(|(_, c)| c.subject().as_raw() == issuer) {
+        let self_signed = cert.issuer().as_raw() == issuer;
+        if self_signed || chain.contains(&block.text) {
+            break;
+        }
+        chain.push(block.text.clone());
+        issuer = cert.issuer().as_raw();
+    }
+    chain
+}
+
+/// The host names of a certificate, lower-case, wildcards with their star.
+fn names(cert: &X509Certificate<'_>) -> BTreeSet<String> {
+    let clean = |name: &str| {
+        let (star, rest) = name.strip_prefix("*.").map_or(("", name), |rest| ("*.", rest));
+        DomainName::parse(rest).ok().map(|d| format!("{star}{d}"))
+    };
+    let mut names = BTreeSet::new();
+    if let Ok(Some(extension)) = cert.subject_alternative_name() {
+        for name in &extension.value.general_names {
+            if let GeneralName::DNSName(name) = name {
+                names.extend(clean(name));
+            }
+        }
+    }
+    if names.is_empty() {
+        let common = cert.subject().iter_common_name().filter_map(|a| a.as_str().ok());
+        names.extend(common.filter_map(clean));
+    }
+    names
+}
+
+/// A name that lies below none of the account's domains, present or removed.
+fn foreign(cert: &Certificate, domains: &[Domain], removed: &[DomainName]) -> Option<String> {
+    let own: Vec<&DomainName> = domains
+        .iter()
+        .flat_map(|d| [Some(&d.name), d.internal.as_ref()])
+        .flatten()
+        .chain(removed)
+        .collect();
+    let belongs = |name: &str| {
+        DomainName::parse(name.strip_prefix("*.").unwrap_or(name))
+            .is_ok_and(|n| own.iter().any(|d| n == **d || n.is_below(d)))
+    };
+    cert.names.iter().find(|n| !belongs(n)).cloned()
+}

@@ -1,0 +1,228 @@
+//! Mail domains, mailboxes, forwarders, vacations and DKIM keys.
+
+use crate::account::{CatchAll as Source, MailDomain, MailFormat, Routing, Zone};
+use crate::plan::{CatchAll, Component, Credential, Resource, StepName};
+use crate::planner::Draft;
+use crate::secret::Password;
+use std::collections::{BTreeMap, BTreeSet};
+use values::{DomainName, MailAddress};
+
+const MAIL: (StepName, Component) = (StepName::Mail, Component::Email);
+
+pub(crate) fn plan(draft: &mut Draft<'_>) {
+    if !draft.wants(Component::Email) {
+        return;
+    }
+    let domains = domains(draft);
+    let boxes = mailboxes(draft, &domains);
+    forwarders(draft, &domains, &boxes);
+    vacations(draft, &boxes);
+    dkim(draft, &domains);
+}
+
+/// Whether an address is selected: by itself or with its domain.
+fn wants(draft: &Draft<'_>, address: &MailAddress) -> bool {
+    let options = draft.input.options;
+    options.wants_item(Component::Email, address.as_str())
+        || options.wants_item(Component::Email, address.domain())
+}
+
+/// Mail domains that are planned: those of a selected address, too.
+fn domains(draft: &mut Draft<'_>) -> BTreeSet<String> {
+    let mail = &draft.input.account.mail;
+    let mut addresses: Vec<&MailAddress> = mail.mailboxes.iter().map(|m| &m.address).collect();
+    addresses.extend(mail.forwarders.iter().map(|f| &f.address));
+    let mut planned = BTreeSet::new();
+    for (name, domain) in &mail.domains {
+        let selected = draft.input.options.wants_item(Component::Email, name.as_str())
+            || addresses.iter().any(|a| a.domain() == name.as_str() && wants(draft, a));
+        if selected && draft.restores(name.as_str()) {
+            add_domain(draft, name, domain);
+            planned.insert(name.to_string());
+        }
+    }
+    planned
+}
+
+fn add_domain(draft: &mut Draft<'_>, name: &DomainName, domain: &MailDomain) {
+    let account = draft.input.account;
+    let catch_all = match &domain.catch_all {
+        Source::Fail | Source::Pipe => None,
+        Source::Blackhole => Some(CatchAll::Blackhole),
+        Source::Address(address) => Some(CatchAll::Address(address.clone())),
+        Source::DefaultMailbox => account
+            .mail
+            .mailboxes
+            .iter()
+            .find(|m| m.default)
+            .map(|m| CatchAll::Address(m.address.clone())),
+    };
+    if let Some(to) = &domain.forwards_to {
+        let reason = format!("All its mail went to the same names at {to}; set up forwarders.");
+        draft.lose(format!("domain_forward:{name}"), reason);
+    }
+    let zone = account.zones.iter().find(|z| z.name == *name);
+    let local = match domain.routing {
+        Routing::Local => true,
+        Routing::Remote => false,
+        Routing::Secondary => {
+            let message = "The source only held its mail for another server; it is not taken here.";
+            draft.warn("mail_secondary", name.as_str(), message);
+            false
+        }
+        Routing::Auto => zone.is_none_or(|z| points_to_source(draft, z)),
+    };
+    if !local {
+        let message = "Its mail goes to another server, as on the source; mailboxes open, but none arrives here.";
+        draft.warn("mail_elsewhere", name.as_str(), message);
+    }
+    let active = local && draft.input.control.activate_domains;
+    if local && !active {
+        let message = "It takes no mail until the domain is verified.";
+        draft.warn("mail_dormant", name.as_str(), message);
+    }
+    let action = draft.action(draft.input.facts.mail_domains.contains_key(name));
+    let summary = match &catch_all {
+        None => format!("Take mail for {name}"),
+        Some(CatchAll::Blackhole) => format!("Take mail for {name} and throw unknown addresses away"),
+        Some(CatchAll::Address(to)) => format!("Take mail for {name}, unknown addresses to {to}"),
+    };
+    let resource = Resource::MailDomain { domain: name.clone(), catch_all, active };
+    draft.add(format!("mail_domain:{name}"), MAIL, action, (summary, resource));
+}
+
+/// Whether a zone's mail goes to the server that the archive is from: one of its MX names is the
+/// account's own and not at another address, or the server's.
+fn points_to_source(draft: &Draft<'_>, zone: &Zone) -> bool {
+    let source = &draft.input.account.source;
+    let apex = format!("{}.", zone.name);
+    let set = |name: &str, rtype: &str| {
+        zone.records.iter().find(|s| s.name == name && s.rtype == rtype).map(|s| &s.records)
+    };
+    let Some(mx) = set(&apex, "MX") else { return true };
+    mx.iter().filter_map(|r| r.split(' ').nth(1)).any(|host| {
+        let alias = set(host, "CNAME").and_then(BTreeSet::first).map_or(host, String::as_str);
+        let bare = alias.strip_suffix('.').unwrap_or(alias);
+        if source.hostname.as_deref() == Some(bare) {
+            return true;
+        }
+        match set(alias, "A") {
+            Some(addresses) => addresses
+                .iter()
+                .any(|a| a.parse().is_ok_and(|ip| source.ipv4.contains(&ip))),
+            None => draft
+                .input
+                .account
+                .domains
+                .iter()
+                .any(|d| bare == d.name.as_str() || bare.ends_with(&format!(".{}", d.name))),
+        }
+    })
+}
+
+fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<MailAddress> {
+    let mut planned = BTreeSet::new();
+    for mailbox in &draft.input.account.mail.mailboxes {
+        let address = &mailbox.address;
+        if !domains.contains(address.domain()) || !wants(draft, address) {
+            continue;
+        }
+        let Some(maildir) = draft.home(Some(&mailbox.path)) else { continue };
+        let (messages, bytes) = match mailbox.format {
+            MailFormat::Maildir => (mailbox.messages(), mailbox.bytes),
+            MailFormat::Mdbox => (0, 0),
+        };
+        let credential = match mailbox.password {
+            Password::Hash(_) => Credential::Kept,
+            Password::Locked => Credential::Locked,
+        };
+        if credential == Credential::Locked {
+            let message = "Its login is locked, as in the archive: set a password to open it.";
+            draft.warn("mailbox_locked", address.as_str(), message);
+        }
+        let login_aliases = if mailbox.default {
+            BTreeSet::from([draft.input.target_user.to_string()])
+        } else {
+            BTreeSet::new()
+        };
+        let action = draft.action(draft.input.facts.mailboxes.contains(address));
+        let summary = format!("Restore the mailbox {address} with {messages} messages");
+        let resource = Resource::Mailbox {
+            address: address.clone(),
+            maildir,
+            messages,
+            bytes,
+            quota_bytes: mailbox.quota_bytes,
+            credential,
+            login_aliases,
+        };
+        draft.add(format!("mailbox:{address}"), MAIL, action, (summary, resource));
+        planned.insert(address.clone());
+    }
+    planned
+}
+
+fn forwarders(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &BTreeSet<MailAddress>) {
+    let mut all: BTreeMap<&MailAddress, BTreeSet<MailAddress>> = BTreeMap::new();
+    for forwarder in &draft.input.account.mail.forwarders {
+        if domains.contains(forwarder.address.domain()) && wants(draft, &forwarder.address) {
+            all.entry(&forwarder.address).or_default().extend(forwarder.destinations.iter().cloned());
+        }
+    }
+    for (address, destinations) in all {
+        let keep_copy =
+            boxes.contains(address) || draft.input.facts.mailboxes.contains(address);
+        let list = destinations.iter().map(MailAddress::as_str).collect::<Vec<_>>().join(", ");
+        let own_domain = DomainName::parse(address.domain()).ok();
+        let exists = own_domain.is_some_and(|d| draft.input.facts.mail_domains.contains_key(&d));
+        let action = draft.action(exists);
+        let summary = format!("Forward mail for {address} to {list}");
+        let resource = Resource::Forwarder { address: address.clone(), destinations, keep_copy };
+        draft.add(format!("forwarder:{address}"), MAIL, action, (summary, resource));
+    }
+}
+
+fn vacations(draft: &mut Draft<'_>, boxes: &BTreeSet<MailAddress>) {
+    let now = draft.input.now.timestamp();
+    for responder in &draft.input.account.mail.autoresponders {
+        let address = &responder.address;
+        if !wants(draft, address) {
+            continue;
+        }
+        let item = format!("autoresponder:{address}");
+        if responder.stop_unix.is_some_and(|stop| stop <= now) {
+            draft.lose(item, "Its time is over.");
+            continue;
+        }
+        if !boxes.contains(address) {
+            draft.lose(item, "Only mailboxes answer here, and it has none.");
+            continue;
+        }
+        let action = draft.action(draft.input.facts.mailboxes.contains(address));
+        let resource = Resource::Vacation {
+            address: address.clone(),
+            subject: responder.subject.clone(),
+            body: responder.body.clone(),
+            interval_hours: responder.interval_hours,
+            start_unix: responder.start_unix,
+            stop_unix: responder.stop_unix,
+        };
+        let summary = format!("Answer mail to {address} automatically");
+        draft.add(format!("vacation:{address}"), MAIL, action, (summary, resource));
+    }
+}
+
+fn dkim(draft: &mut Draft<'_>, domains: &BTreeSet<String>) {
+    for key in &draft.input.account.dkim {
+        let name = &key.domain;
+        let wanted = draft.input.options.wants_item(Component::Email, name.as_str());
+        if !wanted || !domains.contains(name.as_str()) {
+            continue;
+        }
+        let action = draft.action(draft.input.facts.mail_domains.contains_key(name));
+        let summary = format!("Sign mail of {name} with its imported DKIM key of {} bits", key.bits);
+        let (selector, bits) = (key.selector.clone(), key.bits);
+        let resource = Resource::Dkim { domain: name.clone(), selector, bits };
+        draft.add(format!("dkim:{name}"), MAIL, action, (summary, resource));
+    }
+}
