@@ -242,6 +242,15 @@ impl Beneath {
         Ok(OsStr::from_bytes(target.as_bytes()).to_owned())
     }
 
+    /// Gives a regular file a second name where nothing stands.
+    pub fn link(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let (old_parent, old) = self.parent(from)?;
+        let (new_parent, new) = self.parent(to)?;
+        rustix::fs::linkat(&old_parent, old, &new_parent, new, AtFlags::empty())
+            .map_err(Error::at(self.name(to)))
+    }
+
     /// Moves something to a name, here or below another directory, where nothing stands.
     pub fn rename(&self, from: impl AsRef<Path>, to: &Self, path: impl AsRef<Path>) -> Result<()> {
         let (from, path) = (from.as_ref(), path.as_ref());

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use cpanel::protocol::JobRef;
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -118,7 +118,8 @@ pub fn lock_account(user: &Username, stop: &Stop) -> Result<AccountLock> {
     }
 }
 
-fn open_lock(path: &Path) -> Result<File> {
+/// Opens a file that only root opens, a new one if there is none, to be locked.
+pub fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -127,9 +128,4 @@ fn open_lock(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(Error::at(path))
-}
-
-/// Whether the job was ever begun here.
-pub fn is_known(id: Uuid) -> bool {
-    fs::exists(layout::job(id)).unwrap_or(false)
 }

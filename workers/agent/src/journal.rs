@@ -25,6 +25,8 @@ pub enum Effect {
     Line { file: PathBuf, key: String, old: Option<String> },
     /// A system user that does not exist.
     User { user: Username },
+    /// The password's hash of a system user that stands.
+    Password { user: Username, old: String },
     /// A database that does not exist, or whose content was dumped to `kept` first.
     Database { name: DatabaseName, kept: Option<PathBuf> },
     /// A database user at `localhost`; `old` are the statements that make the one before again.

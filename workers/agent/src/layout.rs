@@ -26,7 +26,8 @@ pub const ACCOUNT_UIDS: std::ops::RangeInclusive<u32> = 2000..=59999;
 pub const OURS: &str = "Written by migrapanel; changes are lost.";
 
 /// The directory that a path's effects are confined to, and what is left of the path.
-pub const ROOTS: &[&str] = &[STATE, HOMES, "/etc", "/var/backups", "/usr/local/lib", RUN];
+pub const ROOTS: &[&str] =
+    &[STATE, HOMES, "/etc", "/var/backups", "/var/log/apache2", "/usr/local/lib", RUN];
 
 /// A job's journal, fence, plan and baseline. Stays after the job.
 pub fn job(id: Uuid) -> PathBuf {
@@ -78,9 +79,14 @@ pub fn site(domain: &DomainName) -> PathBuf {
     PathBuf::from(format!("{ETC}/sites/{domain}.conf"))
 }
 
+/// What Apache logs of a site: visits and errors.
+pub fn site_logs(domain: &DomainName) -> [PathBuf; 2] {
+    ["access", "error"].map(|kind| PathBuf::from(format!("/var/log/apache2/{domain}.{kind}.log")))
+}
+
 /// The same over TLS.
 pub fn tls_site(domain: &DomainName) -> PathBuf {
-    PathBuf::from(format!("{ETC}/sites/{domain}.tls.conf"))
+    PathBuf::from(format!("{ETC}/tls-sites/{domain}.conf"))
 }
 
 /// An account's PHP-FPM pool of a version.

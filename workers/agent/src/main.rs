@@ -5,20 +5,32 @@
 //! ([`cpanel::protocol`]); whatever the SSH client asked to run is ignored.
 
 mod beneath;
+mod changes;
 mod config;
+mod dump;
+mod effects;
 mod enroll;
 mod error;
 mod events;
 mod guard;
 mod health;
+mod htaccess;
 mod job;
 mod journal;
 mod layout;
+mod lines;
+mod mariadb;
+mod parking;
 mod people;
 mod program;
 mod serve;
 mod services;
+mod sieve;
+mod source;
+mod steps;
+mod unpack;
 mod upgrade;
+mod verify;
 
 use std::process::ExitCode;
 

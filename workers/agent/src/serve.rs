@@ -97,8 +97,15 @@ fn claimed<'a>(job: Option<JobRef>, events: &'a Events, stop: &'a Stop) -> Resul
     Job::claim(job, events, stop)
 }
 
-fn answer_for(_job: &Job<'_>, _call: Call) -> Result<Value> {
-    Err(Error::new("bad_request", "This request is not known."))
+fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
+    match call {
+        Call::Apply { step } => value(crate::steps::apply(job, step)),
+        Call::Undo { step, park } => value(crate::steps::undo(job, step, park)),
+        Call::Changes => value(crate::changes::changes(job)),
+        Call::Verify { ipv4 } => value(crate::verify::verify(job, ipv4)),
+        Call::Cleanup => value(crate::steps::cleanup(job)),
+        _ => Err(Error::new("bad_request", "This request needs no job.")),
+    }
 }
 
 fn value<T: Serialize>(result: Result<T>) -> Result<Value> {

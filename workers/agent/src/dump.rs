@@ -1,0 +1,82 @@
+//! A dump as MariaDB's client reads it: unpacked if need be, and filtered on the way.
+
+use crate::error::{Error, Result};
+use crate::job::Job;
+use cpanel::sql::DumpFilter;
+use flate2::read::MultiGzDecoder;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::rc::Rc;
+use values::DatabaseUser;
+
+/// Where the filter writes to, and the client reads from.
+#[derive(Clone, Default)]
+struct Tap(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Tap {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A dump that comes out of [`DumpFilter`]. Reading fails when the filter refuses it or the job must
+/// stop.
+pub struct Filtered<'a> {
+    dump: Box<dyn Read>,
+    /// None: the dump is at its end.
+    filter: Option<DumpFilter<Tap>>,
+    tap: Tap,
+    ready: io::Cursor<Vec<u8>>,
+    chunk: Vec<u8>,
+    job: &'a Job<'a>,
+}
+
+impl<'a> Filtered<'a> {
+    /// Reads the file, through gzip if that is what it is; `definer` becomes everything's definer.
+    pub fn open(mut file: File, definer: &DatabaseUser, job: &'a Job<'a>) -> Result<Self> {
+        let mut magic = [0_u8; 2];
+        let packed = file.read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
+        file.rewind().map_err(Error::internal)?;
+        let file = BufReader::with_capacity(256 << 10, file);
+        let dump: Box<dyn Read> =
+            if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let tap = Tap::default();
+        let filter = Some(DumpFilter::new(tap.clone(), definer));
+        let ready = io::Cursor::new(Vec::new());
+        Ok(Self { dump, filter, tap, ready, chunk: vec![0; 256 << 10], job })
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        while self.tap.0.borrow().is_empty() {
+            self.job.check().map_err(io::Error::other)?;
+            let Some(filter) = &mut self.filter else { return Ok(()) };
+            match self.dump.read(&mut self.chunk)? {
+                0 => {
+                    if let Some(filter) = self.filter.take() {
+                        filter.finish()?;
+                    }
+                }
+                n => filter.write_all(self.chunk.get(..n).unwrap_or_default())?,
+            }
+        }
+        self.ready = io::Cursor::new(self.tap.0.replace(Vec::new()));
+        Ok(())
+    }
+}
+
+impl Read for Filtered<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.ready.read(buffer)?;
+        if n > 0 || buffer.is_empty() {
+            return Ok(n);
+        }
+        self.fill()?;
+        self.ready.read(buffer)
+    }
+}

@@ -1,0 +1,161 @@
+//! Talking to the server's MariaDB through its own client: statements on standard input, as root over
+//! the socket, so that no password exists and nothing stands in arguments.
+
+use crate::error::{Error, Result};
+use crate::program::{Output, Program, Run, run};
+use std::fmt::Write;
+use std::time::Duration;
+use values::{DatabaseName, DatabaseUser};
+
+/// Runs statements; gives the rows of all of them, a field a text.
+pub fn query(statements: &str) -> Result<Vec<Vec<String>>> {
+    let output = client("root").stdin(statements.as_bytes()).output()?;
+    if !output.success() {
+        return Err(refused(&output));
+    }
+    Ok(rows(&output.text()))
+}
+
+/// Runs statements of which no rows are expected.
+pub fn execute(statements: &str) -> Result<()> {
+    query(statements).map(drop)
+}
+
+fn refused(output: &Output) -> Error {
+    Error::new("database_failed", "The server's MariaDB refused a statement.")
+        .because(output.complaint())
+}
+
+/// The client as this database user, prepared to read statements.
+pub fn client(user: &str) -> Run<'static> {
+    run(Program::Mariadb)
+        .args(["--no-defaults", "--protocol=socket", "--sandbox", "--local-infile=0"])
+        .args([
+            "--binary-mode",
+            "--batch",
+            "--skip-column-names",
+            "--default-character-set=utf8mb4",
+        ])
+        .arg(format!("--user={user}"))
+        .limit(Duration::from_secs(3600))
+}
+
+/// Fields are apart by tabs; the client escapes those inside.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    text.lines().map(|line| line.split('\t').map(unescaped).collect()).collect()
+}
+
+fn unescaped(field: &str) -> String {
+    let mut out = String::with_capacity(field.len());
+    let mut chars = field.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some('t') => out.push('\t'),
+                Some('0') => out.push('\0'),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A name between backticks.
+pub fn name(text: &str) -> String {
+    format!("`{}`", text.replace('`', "``"))
+}
+
+/// A database's name where MariaDB reads a pattern: the rights are on this one alone.
+pub fn pattern(database: &DatabaseName) -> String {
+    name(&database.as_str().replace('_', "\\_").replace('%', "\\%"))
+}
+
+/// A text between quotes.
+pub fn text(text: &str) -> String {
+    let mut out = String::from("'");
+    for c in text.chars() {
+        match c {
+            '\'' => out.push_str("''"),
+            '\\' => out.push_str("\\\\"),
+            '\0' => out.push_str("\\0"),
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// A user as statements name it: from this server only.
+pub fn at_localhost(user: &str) -> String {
+    format!("{}@'localhost'", text(user))
+}
+
+/// Whether the database exists.
+pub fn has_database(database: &DatabaseName) -> Result<bool> {
+    let sql = "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ";
+    Ok(!query(&format!("{sql}{};", text(database.as_str())))?.is_empty())
+}
+
+/// Whether the user exists at `localhost`.
+pub fn has_user(user: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM mysql.user WHERE Host = 'localhost' AND User = ";
+    Ok(!query(&format!("{sql}{};", text(user)))?.is_empty())
+}
+
+/// The statements that make a user with all its rights again; none when there is no such user.
+pub fn user_statements(user: &DatabaseUser) -> Result<Option<Vec<String>>> {
+    if !has_user(user.as_str())? {
+        return Ok(None);
+    }
+    let who = at_localhost(user.as_str());
+    let rows = query(&format!("SHOW CREATE USER {who};\nSHOW GRANTS FOR {who};"))?;
+    Ok(Some(rows.into_iter().filter_map(|row| row.into_iter().next()).collect()))
+}
+
+/// The statements that give a user its present rights on a database.
+pub fn grant_statements(user: &DatabaseUser, database: &DatabaseName) -> Result<Vec<String>> {
+    let on = format!(" ON {}.* TO ", pattern(database));
+    let all = user_statements(user)?.unwrap_or_default();
+    Ok(all.into_iter().filter(|s| s.starts_with("GRANT ") && s.contains(&on)).collect())
+}
+
+/// Each table's rows and checksum, so that a later look can tell what has changed.
+pub fn table_sums(database: &DatabaseName) -> Result<Vec<(String, u64, String)>> {
+    let tables = query(&format!(
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
+         AND TABLE_SCHEMA = {} ORDER BY TABLE_NAME;",
+        text(database.as_str())
+    ))?;
+    let mut sql = String::new();
+    let names: Vec<String> = tables.into_iter().filter_map(|r| r.into_iter().next()).collect();
+    for table in &names {
+        let full = format!("{}.{}", name(database.as_str()), name(table));
+        writeln!(sql, "SELECT COUNT(*) FROM {full};\nCHECKSUM TABLE {full};")
+            .map_err(Error::internal)?;
+    }
+    let found = query(&sql)?;
+    let mut sums = Vec::new();
+    for (table, pair) in names.into_iter().zip(found.chunks(2)) {
+        let field = |row: usize, at: usize| pair.get(row).and_then(|r| r.get(at)).cloned();
+        let count = field(0, 0).and_then(|c| c.parse().ok()).unwrap_or(0);
+        sums.push((table, count, field(1, 1).unwrap_or_default()));
+    }
+    Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_names_cannot_end_early() {
+        assert_eq!(text("a'b\\"), "'a''b\\\\'");
+        assert_eq!(name("a`b"), "`a``b`");
+        let database = DatabaseName::parse("shop_wp").unwrap();
+        assert_eq!(pattern(&database), "`shop\\_wp`");
+        assert_eq!(rows("a\\tb\tc\\\\d\n"), [["a\tb", "c\\d"]]);
+    }
+}

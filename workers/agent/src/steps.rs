@@ -1,0 +1,163 @@
+//! Apply and undo: each step's operations, carried out in the plan's order.
+
+mod certificates;
+mod cron;
+mod databases;
+mod home;
+mod mail;
+mod user;
+mod web;
+
+use crate::beneath::Beneath;
+use crate::effects::{self, Work};
+use crate::error::{Error, Result};
+use crate::job::{Begun, Job};
+use crate::journal::{Effect, Entry, Journal};
+use crate::{changes, layout, parking, services, verify};
+use cpanel::plan::{Operation, Resource, StepName};
+use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+pub use databases::dump_to;
+
+/// What became of an operation, and what there is to say about it.
+type Done = (Outcome, String);
+
+const fn migrated() -> Done {
+    (Outcome::Migrated, String::new())
+}
+
+/// Carries out a step. May be repeated after any death.
+pub fn apply(job: &Job<'_>, step: StepName) -> Result<StepReport> {
+    let begun = job.begun()?;
+    let _lock = job.lock(&begun.source.target_user)?;
+    match step {
+        StepName::Dns => Ok(StepReport::default()),
+        StepName::PostValidation => validate(job, &begun),
+        _ => carry_out(job, &begun, step),
+    }
+}
+
+fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport> {
+    let mut operations: Vec<&Operation> =
+        begun.plan.operations.iter().filter(|o| o.step == step).collect();
+    if operations.is_empty() {
+        return Ok(StepReport::default());
+    }
+    // What others rest on comes first, whatever the plan's order.
+    operations.sort_by_key(|o| rank(&o.resource));
+    let account = job.account()?;
+    let mut work = Work::new(job, begun, &account, step)?;
+    let total = u64::try_from(operations.len()).unwrap_or(u64::MAX);
+    let mut items = Vec::new();
+    for (done, operation) in (0_u64..).zip(operations) {
+        job.check()?;
+        job.events.progress(done, total, &operation.summary)?;
+        work.begin(operation);
+        let (outcome, detail) = one(&mut work, operation)?;
+        items.push(ItemReport { id: operation.id.clone(), outcome, detail });
+    }
+    services::apply_changes()?;
+    job.events.progress(total, total, "done")?;
+    Ok(StepReport { items })
+}
+
+const fn rank(resource: &Resource) -> u8 {
+    match resource {
+        Resource::User { .. } => 0,
+        Resource::Home { .. } => 1,
+        Resource::Files { .. } => 2,
+        Resource::PhpPool { .. } | Resource::Database { .. } | Resource::MailDomain { .. } => 3,
+        Resource::Website { .. } | Resource::DatabaseUser { .. } | Resource::Mailbox { .. } => 4,
+        _ => 5,
+    }
+}
+
+fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
+    match &operation.resource {
+        Resource::User { .. } => user::create(work, operation.action),
+        Resource::Home { .. } => home::create(work, operation.action),
+        Resource::Files { only, .. } => home::restore(work, operation.action, only),
+        Resource::PhpPool { version, .. } => web::pool(work, version),
+        Resource::Website { .. } => web::site(work, &operation.resource),
+        Resource::Cron { .. } => cron::keep(work),
+        Resource::Database { .. } => databases::database(work, operation),
+        Resource::DatabaseUser { .. } => databases::user(work, operation),
+        Resource::Grant { .. } => databases::grant(work, &operation.resource),
+        Resource::MailDomain { .. } => mail::domain(work, &operation.resource),
+        Resource::Mailbox { .. } => mail::mailbox(work, operation),
+        Resource::Forwarder { .. } => mail::forwarder(work, &operation.resource),
+        Resource::Vacation { .. } => mail::vacation(work, &operation.resource),
+        Resource::Dkim { domain, selector, .. } => mail::dkim(work, domain, selector),
+        Resource::Certificate { domain, sha256, .. } => certificates::install(work, domain, sha256),
+        // Zones are the control plane's.
+        Resource::Zone { .. } => Ok(migrated()),
+    }
+}
+
+/// The last step looks at what runs now, and remembers it for a later rollback.
+fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
+    let checks = verify::checks(job, begun, Ipv4Addr::LOCALHOST)?;
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|c| c.status == CheckStatus::Fail)
+        .map(|c| c.message.as_str())
+        .collect();
+    if !failed.is_empty() {
+        let text = format!("The migrated account does not work: {}", failed.join(" "));
+        return Err(Error::new("post_validation_failed", text));
+    }
+    changes::remember(job, begun)?;
+    let items = checks.into_iter().map(|c| ItemReport {
+        id: c.name,
+        outcome: if c.status == CheckStatus::Pass { Outcome::Migrated } else { Outcome::Adapted },
+        detail: c.message,
+    });
+    Ok(StepReport { items: items.collect() })
+}
+
+/// Takes a step back: what this job made goes, what it replaced returns. May be repeated, also when
+/// the step never ran. With `park`, what would be lost is dumped first.
+pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
+    let Some(begun) = job.begun_if()? else { return Ok(StepReport::default()) };
+    let _lock = job.lock(&begun.source.target_user)?;
+    let mut journal = Journal::open(job.id)?;
+    let entries = journal.backwards(step);
+    if park {
+        parking::park(job, &entries)?;
+    }
+    let mut report = StepReport::default();
+    for entry in &entries {
+        job.check()?;
+        undo_one(&begun, entry)?;
+        note_undone(&mut report, entry);
+    }
+    services::apply_changes()?;
+    journal.undone(step)?;
+    Ok(report)
+}
+
+fn undo_one(begun: &Begun, entry: &Entry) -> Result<()> {
+    if effects::undo_files(&entry.what)? {
+        return Ok(());
+    }
+    match &entry.what {
+        Effect::User { user } => user::remove(user),
+        Effect::Password { user, old } => user::set_password(user, old),
+        what => databases::undo(what, &begun.source.target_user),
+    }
+}
+
+fn note_undone(report: &mut StepReport, entry: &Entry) {
+    if report.items.iter().all(|i| i.id != entry.operation) {
+        let id = entry.operation.clone();
+        report.items.push(ItemReport { id, outcome: Outcome::Undone, detail: String::new() });
+    }
+}
+
+/// Removes what the job unpacked, with the account's secrets. The journal stays, and so does what was
+/// replaced.
+pub fn cleanup(job: &Job<'_>) -> Result<()> {
+    Beneath::open(layout::STAGING)?.remove(Path::new(&job.id.to_string()))
+}

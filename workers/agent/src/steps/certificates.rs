@@ -1,0 +1,69 @@
+//! Imported certificates: for the web site, and for the mail services by name.
+
+use super::{Done, migrated, web};
+use crate::beneath::Owner;
+use crate::effects::Work;
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::people;
+use crate::services::Service;
+use cpanel::account::Certificate;
+use cpanel::protocol::Outcome;
+use std::fmt::Write;
+use values::DomainName;
+
+/// Installs the certificate of this fingerprint for a domain's site and its mail.
+pub fn install(work: &mut Work<'_>, domain: &DomainName, sha256: &str) -> Result<Done> {
+    let all = &work.account.certificates;
+    let certificate = all
+        .iter()
+        .find(|c| c.sha256 == sha256)
+        .ok_or_else(|| Error::internal(format!("no certificate {sha256} in the account")))?;
+    let gid = people::group_id("Debian-exim")?;
+    let dir = layout::tls(domain.as_str());
+    work.make_dir(&dir, Owner { uid: 0, gid, mode: 0o750 })?;
+    let mut chain = with_newline(&certificate.leaf);
+    for block in &certificate.chain {
+        chain.push_str(&with_newline(block));
+    }
+    let owner = Owner { uid: 0, gid, mode: 0o640 };
+    let key = with_newline(certificate.key.reveal());
+    work.put(&dir.join("key.pem"), key.as_bytes(), owner, Some(Service::Apache))?;
+    work.put(&dir.join("fullchain.pem"), chain.as_bytes(), owner, Some(Service::Apache))?;
+    mail_names(work, domain, certificate)?;
+    let Some(text) = web::tls_site(domain)? else {
+        return Ok((Outcome::Adapted, format!("{domain} has no web site here; mail uses it.")));
+    };
+    work.put(
+        &layout::tls_site(domain),
+        text.as_bytes(),
+        Owner::root(0o600),
+        Some(Service::Apache),
+    )?;
+    Ok(migrated())
+}
+
+fn with_newline(pem: &str) -> String {
+    format!("{}\n", pem.trim())
+}
+
+/// Dovecot shows it to clients that ask for one of its names. A certificate may claim any name: only
+/// those of the domain itself and below it are believed.
+fn mail_names(work: &mut Work<'_>, domain: &DomainName, certificate: &Certificate) -> Result<()> {
+    let tls = layout::tls(domain.as_str());
+    let tls = tls.display();
+    let mut text = format!("# {}\n", layout::OURS);
+    let mut names: Vec<DomainName> =
+        certificate.names.iter().filter_map(|n| DomainName::parse(n).ok()).collect();
+    names.push(domain.clone());
+    names.sort();
+    names.dedup();
+    for name in names.iter().filter(|n| *n == domain || n.is_below(domain)) {
+        let block = format!(
+            "local_name {name} {{\n  ssl_cert = <{tls}/fullchain.pem\n  ssl_key = <{tls}/key.pem\n}}"
+        );
+        writeln!(text, "{block}").map_err(Error::internal)?;
+    }
+    let path = layout::dovecot_tls(domain.as_str());
+    work.put(&path, text.as_bytes(), Owner::root(0o600), Some(Service::Dovecot))
+}

@@ -1,0 +1,265 @@
+//! Mail: domains, mailboxes with their logins, forwarders, automatic answers and DKIM keys.
+
+use super::{Done, migrated};
+use crate::beneath::{Beneath, Owner};
+use crate::effects::Work;
+use crate::error::{Error, Result};
+use crate::program::{Program, run};
+use crate::{layout, people, sieve, unpack};
+use cpanel::plan::{Action, CatchAll, Operation, Resource};
+use cpanel::protocol::Outcome;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use values::{DomainName, MailAddress};
+
+/// Files that Exim reads, and nobody else but root.
+fn for_exim() -> Result<Owner> {
+    Ok(Owner { uid: 0, gid: people::group_id("Debian-exim")?, mode: 0o640 })
+}
+
+/// Files that Dovecot's authentication reads.
+fn for_dovecot() -> Result<Owner> {
+    Ok(Owner { uid: 0, gid: people::group_id("dovecot")?, mode: 0o640 })
+}
+
+/// Makes a mail domain; a dormant one has everything but Exim's permission to take mail for it.
+pub fn domain(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
+    let Resource::MailDomain { domain, catch_all, active } = resource else {
+        return Err(Error::internal("not a mail domain"));
+    };
+    let name = domain.as_str();
+    work.make_dir(&layout::mail(name), Owner::root(0o755))?;
+    let owner_line = format!("{}\n", work.user());
+    let readable = Owner::root(0o644);
+    work.put(&layout::mail_owner(name), owner_line.as_bytes(), readable, None)?;
+    let to = match catch_all {
+        Some(CatchAll::Address(address)) => Some(address.to_string()),
+        Some(CatchAll::Blackhole) => Some(":blackhole:".to_owned()),
+        None => None,
+    };
+    if let Some(to) = to {
+        let file = layout::mail(name).join("aliases");
+        work.set_line(&file, "*", &format!("*: {to}"), for_exim()?)?;
+    }
+    if !active {
+        let text = "It takes no mail until the domain is verified.";
+        return Ok((Outcome::Disabled, text.to_owned()));
+    }
+    work.put(&layout::mail_active(name), owner_line.as_bytes(), readable, None)?;
+    Ok(migrated())
+}
+
+/// Makes a mailbox with its messages and logins.
+pub fn mailbox(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
+    let Resource::Mailbox { address, maildir, quota_bytes, login_aliases, .. } =
+        &operation.resource
+    else {
+        return Err(Error::internal("not a mailbox"));
+    };
+    unpack::ensure(work)?;
+    let maildir = Path::new(maildir.as_str());
+    let stayed_out = messages(work, address, maildir, operation.action)?;
+    let known = work.account.mail.mailboxes.iter().find(|m| m.address == *address);
+    let hash = known.and_then(|m| m.password.hash());
+    let person = work.person()?;
+    let shown = maildir.to_string_lossy();
+    if shown.contains(':') {
+        return Err(Error::internal("a mailbox whose path has a colon"));
+    }
+    let quota = quota_bytes.map(|q| format!("userdb_quota_rule=*:bytes={q}")).unwrap_or_default();
+    // `!` is no hash: nothing matches it.
+    let password = hash.map_or("!", |h| h.reveal());
+    let (uid, gid) = (person.uid, person.gid);
+    let local = address.local();
+    let line = format!("{local}:{{CRYPT}}{password}:{uid}:{gid}::{shown}::{quota}");
+    let dir = layout::mail(address.domain());
+    work.set_line(&dir.join("passwd"), local, &line, for_dovecot()?)?;
+    work.set_line(&dir.join("boxes"), local, &format!("{local}:"), for_exim()?)?;
+    for alias in login_aliases {
+        login(work, alias, address, password)?;
+    }
+    Ok(match (hash, stayed_out) {
+        (None, _) => {
+            (Outcome::Adapted, "Its password was locked in the archive and stays so.".into())
+        }
+        (_, 0) => migrated(),
+        (_, n) => (Outcome::Adapted, format!("{n} messages were there already.")),
+    })
+}
+
+/// Another login of a mailbox: with a domain, or a bare name.
+fn login(work: &mut Work<'_>, alias: &str, address: &MailAddress, password: &str) -> Result<()> {
+    let (file, key) = match alias.parse::<MailAddress>() {
+        Ok(a) if a == *address => return Ok(()),
+        Ok(a) => (layout::mail(a.domain()).join("passwd"), a.local().to_owned()),
+        Err(_) => {
+            let name: values::Username = alias.parse()?;
+            (layout::plain_logins(), name.to_string())
+        }
+    };
+    let line = format!("{key}:{{CRYPT}}{password}::::::user={address}");
+    work.set_line(&file, &key, &line, for_dovecot()?)
+}
+
+/// Moves the messages in. A message that is there already, whatever its flags, is not doubled.
+fn messages(
+    work: &mut Work<'_>,
+    address: &MailAddress,
+    maildir: &Path,
+    action: Action,
+) -> Result<u64> {
+    let owner = work.owner(0o700)?;
+    let staging = Beneath::open(layout::staging(work.job.id))?.dir(unpack::MAIL)?;
+    // A mailbox without messages has no directory in the archive.
+    let name = Path::new(address.as_str());
+    let placed = Beneath::place(maildir).and_then(|(r, rest)| r.stat(rest))?.is_some();
+    if staging.stat(name)?.is_none() && !placed {
+        staging.make_dir(name, owner)?;
+    }
+    if staging.stat(name)?.is_some() {
+        for part in ["cur", "new", "tmp"] {
+            staging.make_dir(name.join(part), owner)?;
+        }
+    }
+    let home = PathBuf::from(work.user().home());
+    let mut parent = home.clone();
+    let between = maildir.parent().and_then(|p| p.strip_prefix(&home).ok());
+    for part in between.ok_or_else(|| Error::internal("a mailbox outside the home"))?.components() {
+        parent.push(part);
+        work.make_dir(&parent, owner)?;
+    }
+    if action == Action::Merge && placed {
+        drop_known(&staging, name, maildir)?;
+    }
+    work.move_in(&staging, name, maildir, action)
+}
+
+/// Removes from staging the messages that the mailbox has under other flags, and the lists by which
+/// clients know messages, since the mailbox has lists of its own.
+fn drop_known(staging: &Beneath, name: &Path, maildir: &Path) -> Result<()> {
+    let Some(new) = staging.kind(name)?.map(|_| staging.dir(name)).transpose()? else {
+        return Ok(());
+    };
+    let (root, rest) = Beneath::place(maildir)?;
+    let mut folders = vec![PathBuf::new()];
+    for (child, _) in new.list()? {
+        if child.as_encoded_bytes().starts_with(b".") {
+            folders.push(PathBuf::from(child));
+        }
+    }
+    for folder in folders {
+        let there = rest.join(&folder);
+        if root.stat(&there)?.is_none() {
+            continue;
+        }
+        let known: Vec<Vec<u8>> =
+            names(&root, &there)?.into_iter().map(|(_, n)| unflagged(&n).to_vec()).collect();
+        for (part, message) in names(&new, &folder)? {
+            if known.iter().any(|k| k == unflagged(&message)) {
+                new.remove(folder.join(part).join(&message))?;
+            }
+        }
+        let lists = new.dir(&folder)?;
+        for (list, _) in lists.list()? {
+            if list.as_encoded_bytes().starts_with(b"dovecot-uid") {
+                lists.remove(Path::new(&list))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn names(dir: &Beneath, folder: &Path) -> Result<Vec<(&'static str, std::ffi::OsString)>> {
+    let mut all = Vec::new();
+    for part in ["cur", "new"] {
+        let path = folder.join(part);
+        if dir.stat(&path)?.is_some() {
+            all.extend(dir.dir(&path)?.list()?.into_iter().map(|(name, _)| (part, name)));
+        }
+    }
+    Ok(all)
+}
+
+fn unflagged(name: &OsStr) -> &[u8] {
+    let bytes = name.as_encoded_bytes();
+    bytes.split(|b| *b == b':').next().unwrap_or(bytes)
+}
+
+/// Sends mail for an address on.
+pub fn forwarder(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
+    let Resource::Forwarder { address, destinations, keep_copy } = resource else {
+        return Err(Error::internal("not a forwarder"));
+    };
+    let mut to: Vec<&str> = destinations.iter().map(MailAddress::as_str).collect();
+    if *keep_copy && !destinations.contains(address) {
+        to.push(address.as_str());
+    }
+    let local = address.local();
+    let line = format!("{local}: {}", to.join(", "));
+    work.set_line(&layout::mail(address.domain()).join("aliases"), local, &line, for_exim()?)?;
+    Ok(migrated())
+}
+
+/// Makes an automatic answer: a Sieve script of the mailbox, checked by the server's own compiler. A
+/// script that is active there already stays.
+pub fn vacation(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
+    let Resource::Vacation { address, .. } = resource else {
+        return Err(Error::internal("not an automatic answer"));
+    };
+    let maildir = maildir_of(work, address)?;
+    let script = sieve::vacation(resource)?;
+    let owner = work.owner(0o600)?;
+    let staging = Beneath::open(layout::staging(work.job.id))?;
+    staging.make_dir("sieve", Owner::root(0o700))?;
+    let file = Path::new("sieve").join(format!("{address}.sieve"));
+    staging.write(&file, script.as_bytes(), Owner::root(0o600))?;
+    run(Program::Sievec).arg(layout::staging(work.job.id).join(&file)).ok()?;
+    let active = maildir.join("sieve.active");
+    let (root, rest) = Beneath::place(&active)?;
+    let ours =
+        work.done().any(|e| matches!(e, crate::journal::Effect::Make { path } if *path == active));
+    if root.stat(&rest)?.is_some() && !ours {
+        let text = "The mailbox has an active filter of its own, which stays.";
+        return Ok((Outcome::NotTransferred, text.to_owned()));
+    }
+    work.make_dir(&maildir.join("sieve"), Owner { mode: 0o700, ..owner })?;
+    let path = maildir.join("sieve").join("autoresponder.sieve");
+    work.put(&path, script.as_bytes(), owner, None)?;
+    work.record(crate::journal::Effect::Make { path: active })?;
+    root.remove(&rest)?;
+    root.symlink(OsStr::new("sieve/autoresponder.sieve"), &rest, owner)?;
+    Ok(migrated())
+}
+
+/// Where the mailbox lies: by the plan, or by the login that stands.
+fn maildir_of(work: &Work<'_>, address: &MailAddress) -> Result<PathBuf> {
+    let planned = work.begun.plan.operations.iter().find_map(|o| match &o.resource {
+        Resource::Mailbox { address: a, maildir, .. } if a == address => Some(maildir.to_string()),
+        _ => None,
+    });
+    let standing =
+        crate::lines::get(&layout::mail(address.domain()).join("passwd"), address.local())?;
+    let standing = standing.and_then(|line| line.split(':').nth(5).map(ToOwned::to_owned));
+    planned
+        .or(standing)
+        .map(PathBuf::from)
+        .ok_or_else(|| Error::new("no_mailbox", format!("{address} has no mailbox on the server.")))
+}
+
+/// Installs the key that the domain's mail goes on to be signed with.
+pub fn dkim(work: &mut Work<'_>, domain: &DomainName, selector: &str) -> Result<Done> {
+    let all = &work.account.dkim;
+    let known = all
+        .iter()
+        .find(|k| k.domain == *domain && k.selector == selector)
+        .ok_or_else(|| Error::internal(format!("no DKIM key of {domain} in the account")))?;
+    let clean = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if selector.is_empty() || !selector.bytes().all(clean) {
+        return Err(Error::internal("a DKIM selector that is none"));
+    }
+    let owner = for_exim()?;
+    let key = format!("{}\n", known.key.reveal().trim());
+    work.put(&layout::dkim_selector(domain.as_str()), selector.as_bytes(), owner, None)?;
+    work.put(&layout::dkim_key(domain.as_str()), key.as_bytes(), owner, None)?;
+    Ok(migrated())
+}

@@ -1,0 +1,115 @@
+//! Web sites: a virtual host that runs as the account, and the account's PHP-FPM pool.
+
+use super::{Done, migrated};
+use crate::beneath::{Beneath, Owner};
+use crate::config::{fill, quotable};
+use crate::effects::Work;
+use crate::error::{Error, Result};
+use crate::journal::Effect;
+use crate::layout;
+use crate::services::Service;
+use cpanel::plan::Resource;
+use std::path::Path;
+use values::{AbsPath, DomainName};
+
+const SITE: &str = include_str!("../../../../deploy/target/site.conf");
+const POOL: &str = include_str!("../../../../deploy/target/pool.conf");
+
+/// Makes the account's pool of a PHP version.
+pub fn pool(work: &mut Work<'_>, version: &str) -> Result<Done> {
+    let version = known_version(version)?;
+    let user = work.user();
+    let socket = layout::pool_socket(user, version);
+    let values = [
+        ("ours", layout::OURS),
+        ("user", user.as_str()),
+        ("home", &user.home()),
+        ("socket", &socket.to_string_lossy()),
+    ];
+    let text = fill(POOL, &values);
+    let path = layout::pool(user, version);
+    work.put(&path, text.as_bytes(), Owner::root(0o600), Some(Service::PhpFpm))?;
+    Ok(migrated())
+}
+
+fn known_version(version: &str) -> Result<&'static str> {
+    layout::PHP_VERSIONS.iter().copied().find(|v| *v == version).ok_or_else(|| {
+        Error::new("php_missing", format!("PHP {version} is not installed on the server."))
+    })
+}
+
+/// Makes a virtual host.
+pub fn site(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
+    let Resource::Website { domain, aliases, docroot, php, .. } = resource else {
+        return Err(Error::internal("not a web site"));
+    };
+    let version = known_version(php)?;
+    make_docroot(work, docroot)?;
+    let mut names = String::new();
+    for alias in aliases {
+        names.push_str(&format!("    ServerAlias {}\n", checked_alias(alias)?));
+    }
+    let user = work.user();
+    let socket = layout::pool_socket(user, version);
+    let values = [
+        ("ours", layout::OURS),
+        ("port", "80"),
+        ("domain", domain.as_str()),
+        ("aliases", &names),
+        ("docroot", quotable(docroot.as_str())?),
+        ("user", user.as_str()),
+        ("socket", &socket.to_string_lossy()),
+        ("tls", ""),
+    ];
+    let text = fill(SITE, &values);
+    for log in layout::site_logs(domain) {
+        let (root, rest) = Beneath::place(&log)?;
+        if root.stat(rest)?.is_none() {
+            work.record(Effect::Make { path: log })?;
+        }
+    }
+    work.put(&layout::site(domain), text.as_bytes(), Owner::root(0o600), Some(Service::Apache))?;
+    Ok(migrated())
+}
+
+/// The same virtual host over TLS, with the certificate that was installed for it; none when the
+/// domain has no virtual host here.
+pub fn tls_site(domain: &DomainName) -> Result<Option<String>> {
+    let (root, rest) = Beneath::place(&layout::site(domain))?;
+    let Some(bytes) = root.read(rest, 1 << 20)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(Error::internal)?;
+    let tls = layout::tls(domain.as_str());
+    let tls = tls.display();
+    let lines = format!(
+        "    SSLEngine on\n    SSLCertificateFile {tls}/fullchain.pem\n    \
+         SSLCertificateKeyFile {tls}/key.pem\n    <Directory"
+    );
+    Ok(Some(text.replacen("*:80>", "*:443>", 1).replacen("    <Directory", &lines, 1)))
+}
+
+/// A site may have lost its directory on the way: Apache then shows an empty one.
+fn make_docroot(work: &mut Work<'_>, docroot: &AbsPath) -> Result<()> {
+    let home = work.user().home();
+    let inside = docroot.as_str().strip_prefix(&home).and_then(|rest| rest.strip_prefix('/'));
+    let Some(inside) = inside else {
+        return if docroot.as_str() == home { Ok(()) } else { Err(outside(docroot)) };
+    };
+    let owner = work.owner(0o750)?;
+    let mut path = Path::new(&home).to_owned();
+    for part in inside.split('/') {
+        path.push(part);
+        work.make_dir(&path, owner)?;
+    }
+    Ok(())
+}
+
+fn outside(docroot: &AbsPath) -> Error {
+    Error::internal(format!("the document root {docroot} lies outside the home"))
+}
+
+fn checked_alias(alias: &str) -> Result<String> {
+    match alias.strip_prefix("*.") {
+        Some(rest) => Ok(format!("*.{}", DomainName::parse(rest)?)),
+        None => Ok(DomainName::parse(alias)?.to_string()),
+    }
+}

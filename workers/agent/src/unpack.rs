@@ -1,0 +1,346 @@
+//! The second pass over the archive: everything that the plan restores is laid out in the job's
+//! staging, with the account's ids and without what could do harm, to be renamed into place by the
+//! steps. The archive must be the very one that was analyzed.
+
+use crate::beneath::{Beneath, Owner};
+use crate::effects::Work;
+use crate::error::{Error, Result};
+use crate::htaccess;
+use crate::job::{Job, read_json, write_json};
+use crate::layout;
+use crate::source;
+use cpanel::account::Account;
+use cpanel::archive::{self, Entry, Kind};
+use cpanel::home::{Part, part};
+use cpanel::member::MemberPath;
+use cpanel::plan::Resource;
+use cpanel::stream::Limits;
+use rustix::fs::{Timespec, Timestamps};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use values::RelPath;
+
+/// What the pass did with the home's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpacked {
+    pub files: u64,
+    pub bytes: u64,
+    /// Links that led out of the home, and things that are neither file, directory nor link.
+    pub dropped_links: u64,
+    pub other: u64,
+    /// `.htaccess` files in which cPanel's PHP handlers were switched off.
+    pub htaccess: u64,
+}
+
+/// Below the job's staging.
+pub const HOME: &str = "home";
+/// A directory a mailbox, by its address.
+pub const MAIL: &str = "mail";
+/// A file a database, by its old name.
+pub const DUMPS: &str = "dumps";
+
+/// Unpacks what the plan needs, once for the job.
+pub fn ensure(work: &Work<'_>) -> Result<Unpacked> {
+    let marker = layout::staging(work.job.id).join("unpacked.json");
+    if let Some(done) = read_json(&marker)? {
+        return Ok(done);
+    }
+    let staging = Beneath::private_dir(&layout::staging(work.job.id))?;
+    for area in [HOME, MAIL, DUMPS] {
+        staging.remove(area)?;
+        staging.make_dir(area, Owner::root(0o700))?;
+    }
+    let done = pass(work, &staging)?;
+    rustix::fs::syncfs(staging.fd())?;
+    write_json(&marker, &done)?;
+    Ok(done)
+}
+
+fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
+    let begun = work.begun;
+    let mut unpacker = Unpacker {
+        job: work.job,
+        account: work.account,
+        wanted: Wanted::of(work)?,
+        staging,
+        owner: work.owner(0o600)?,
+        home: work.user().home(),
+        made: PathBuf::new(),
+        done: Unpacked::default(),
+    };
+    let size = begun.archive.size_bytes;
+    let mut progress = |read: u64| {
+        let told = work
+            .job
+            .check()
+            .and_then(|()| work.job.events.progress(read, size.max(read), "Unpacking the archive"));
+        told.map_err(io::Error::other)
+    };
+    let limits = Limits::default();
+    let source = source::open(&begun.source)?;
+    let read = archive::read(source, &limits, &mut progress, |entry| unpacker.member(entry));
+    // A stop inside the reader comes back as a failed read.
+    work.job.check()?;
+    let totals = read?;
+    if totals.sha256 != begun.archive.sha256 {
+        let text = "The archive is not the one that was analyzed: analyze it again.";
+        return Err(Error::new("archive_changed", text));
+    }
+    Ok(unpacker.done)
+}
+
+/// What the plan needs of the archive.
+struct Wanted {
+    /// None: no files. Empty: all of them.
+    files: Option<BTreeSet<RelPath>>,
+    /// Where a mailbox lies in the archive's home → its address.
+    mailboxes: BTreeMap<Vec<u8>, String>,
+    /// Member → database.
+    dumps: BTreeMap<Vec<u8>, String>,
+}
+
+impl Wanted {
+    fn of(work: &Work<'_>) -> Result<Self> {
+        let mut wanted = Self { files: None, mailboxes: BTreeMap::new(), dumps: BTreeMap::new() };
+        let account = work.account;
+        for operation in &work.begun.plan.operations {
+            match &operation.resource {
+                Resource::Files { only, .. } => wanted.files = Some(only.clone()),
+                Resource::Mailbox { address, .. } => {
+                    let known = account.mail.mailboxes.iter().find(|m| m.address == *address);
+                    let path = known.map(|m| m.path.as_str().as_bytes().to_vec());
+                    wanted.mailboxes.extend(path.map(|p| (p, address.to_string())));
+                }
+                Resource::Database { source, .. } => {
+                    let known = account.databases.iter().find(|d| d.name == *source);
+                    let member = known.and_then(|d| d.member.as_ref());
+                    let member = member.map(|m| m.as_str().as_bytes().to_vec());
+                    wanted.dumps.extend(member.map(|m| (m, source.to_string())));
+                }
+                _ => {}
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn file(&self, path: &MemberPath) -> bool {
+        let Some(only) = &self.files else { return false };
+        let Some(text) = path.to_str().and_then(|t| RelPath::parse(t).ok()) else {
+            return only.is_empty();
+        };
+        // A directory above a wanted path is made on the way.
+        only.is_empty() || only.iter().any(|o| text.is_within(o))
+    }
+
+    /// The mailbox that a path below `mail` belongs to, and the path inside it.
+    fn mailbox(&self, path: &MemberPath) -> Option<(&str, MemberPath)> {
+        let mut inside: Vec<&[u8]> = Vec::new();
+        let mut outer: Vec<&[u8]> = path.components().collect();
+        while !outer.is_empty() {
+            if let Some(address) = self.mailboxes.get(&outer.join(&b'/')) {
+                inside.reverse();
+                return Some((address, MemberPath::parse(&inside.join(&b'/')).ok()?));
+            }
+            inside.extend(outer.pop());
+        }
+        None
+    }
+}
+
+struct Unpacker<'u> {
+    job: &'u Job<'u>,
+    account: &'u Account,
+    wanted: Wanted,
+    staging: &'u Beneath,
+    /// The account's ids.
+    owner: Owner,
+    /// The home's path on this server.
+    home: String,
+    /// The directory that was made last.
+    made: PathBuf,
+    done: Unpacked,
+}
+
+impl Unpacker<'_> {
+    fn member(&mut self, entry: Entry<'_>) -> Result<()> {
+        self.job.check()?;
+        if let Some(database) = self.wanted.dumps.get(entry.path.as_bytes()).cloned() {
+            return self.dump(&database, entry);
+        }
+        let Some(path) = entry.path.below("homedir").filter(|p| !p.is_root()) else {
+            return Ok(());
+        };
+        match part(&path) {
+            Part::File if self.wanted.file(&path) => self.file(&path, entry),
+            Part::Mail => self.mail(&path, entry),
+            _ => Ok(()),
+        }
+    }
+
+    fn dump(&self, database: &str, entry: Entry<'_>) -> Result<()> {
+        let path = Path::new(DUMPS).join(database);
+        self.staging.remove(&path)?;
+        let mut file = self.staging.create(&path, Owner::root(0o600))?;
+        io::copy(entry.body, &mut file).map_err(Error::at(&path)).map(drop)
+    }
+
+    fn file(&mut self, path: &MemberPath, entry: Entry<'_>) -> Result<()> {
+        let to = Path::new(HOME).join(os(path.as_bytes()));
+        match &entry.kind {
+            Kind::Directory => return self.directory(&to, entry.mode),
+            Kind::File => {
+                self.done.files = self.done.files.saturating_add(1);
+                self.done.bytes = self.done.bytes.saturating_add(entry.size);
+                let is_config = [&b".htaccess"[..], b".user.ini", b"php.ini"]
+                    .contains(&to.file_name().unwrap_or_default().as_bytes());
+                if is_config && entry.size <= htaccess::SIZE_MAX {
+                    return self.web_config(&to, entry);
+                }
+                return self.regular(&to, entry);
+            }
+            Kind::Symlink(target) => {
+                if let Some(target) = self.inside_home(path, target) {
+                    self.parents(&to)?;
+                    self.staging.remove(&to)?;
+                    return self.staging.symlink(os(&target), &to, self.owner);
+                }
+                self.done.dropped_links = self.done.dropped_links.saturating_add(1);
+            }
+            Kind::Hardlink(target) => {
+                let target = target.as_ref().and_then(|t| t.below("homedir"));
+                let target = target.filter(|t| part(t) == Part::File && self.wanted.file(t));
+                let from = target.map(|t| Path::new(HOME).join(os(t.as_bytes())));
+                if !self.link(from, &to)? {
+                    self.done.dropped_links = self.done.dropped_links.saturating_add(1);
+                }
+            }
+            Kind::Other => self.done.other = self.done.other.saturating_add(1),
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, from: Option<PathBuf>, to: &Path) -> Result<bool> {
+        let Some(from) = from else { return Ok(false) };
+        if self.staging.kind(&from)? != Some(rustix::fs::FileType::RegularFile) {
+            return Ok(false);
+        }
+        self.parents(to)?;
+        self.staging.remove(to)?;
+        self.staging.link(&from, to)?;
+        Ok(true)
+    }
+
+    /// What of a maildir is kept: messages, folders, and the files by which clients recognise them.
+    fn mail(&mut self, path: &MemberPath, entry: Entry<'_>) -> Result<()> {
+        let Some((address, inside)) = self.wanted.mailbox(path) else { return Ok(()) };
+        let base = Path::new(MAIL).join(address);
+        let parts: Vec<&[u8]> = inside.components().collect();
+        let is_box = |p: &[u8]| [&b"cur"[..], b"new", b"tmp"].contains(&p);
+        let is_folder = |p: &[u8]| p.starts_with(b".") && p.len() > 1;
+        let is_state = |p: &[u8]| {
+            [&b"dovecot-uidlist"[..], b"dovecot-keywords", b"subscriptions", b"maildirfolder"]
+                .contains(&p)
+                || p.starts_with(b"dovecot-uidvalidity")
+        };
+        let inner = match parts.split_first() {
+            Some((first, rest)) if is_folder(first) => rest,
+            _ => parts.as_slice(),
+        };
+        let to = base.join(os(inside.as_bytes()));
+        match (inner, &entry.kind) {
+            ([], Kind::Directory) => self.directory(&to, 0o700),
+            ([one], Kind::Directory) if is_box(one) => self.directory(&to, 0o700),
+            ([one], Kind::File) if is_state(one) => self.regular(&to, entry),
+            ([one, _], Kind::File) if is_box(one) && *one != b"tmp" => self.regular(&to, entry),
+            ([one, _], Kind::Hardlink(Some(target))) if is_box(one) && *one != b"tmp" => {
+                let target = target.below("homedir").filter(|t| part(t) == Part::Mail);
+                let found = target.as_ref().and_then(|t| self.wanted.mailbox(t));
+                let from = found.map(|(a, i)| Path::new(MAIL).join(a).join(os(i.as_bytes())));
+                self.link(from, &to).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn parents(&mut self, path: &Path) -> Result<()> {
+        let Some(parent) = path.parent().filter(|p| *p != self.made) else { return Ok(()) };
+        let mut made = PathBuf::new();
+        for component in parent.components() {
+            made.push(component);
+            self.staging.make_dir(&made, Owner { mode: 0o750, ..self.owner })?;
+        }
+        self.made = parent.to_owned();
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &Path, mode: u32) -> Result<()> {
+        self.parents(path)?;
+        let owner = Owner { mode: mode & 0o770 | 0o700, ..self.owner };
+        if !self.staging.make_dir(path, owner)? {
+            self.staging.set_owner(path, owner)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody but the account may read, nobody may become somebody else, and the time stays.
+    fn regular(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
+        self.write(path, entry.mode, entry.mtime, entry.body)
+    }
+
+    fn write(&mut self, path: &Path, mode: u32, mtime: u64, body: &mut dyn Read) -> Result<()> {
+        self.parents(path)?;
+        self.staging.remove(path)?;
+        let owner = Owner { mode: mode & 0o770 | 0o400, ..self.owner };
+        let mut file = self.staging.create(path, owner)?;
+        io::copy(body, &mut file).map_err(Error::at(path))?;
+        let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::futimens(&file, &times).map_err(Error::at(path))
+    }
+
+    fn web_config(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
+        let mut bytes = Vec::new();
+        entry.body.read_to_end(&mut bytes).map_err(Error::at(path))?;
+        let homes: Vec<&str> = self.account.source.homes.iter().map(|h| h.as_str()).collect();
+        let moved = htaccess::with_home(&bytes, &homes, &self.home);
+        let (text, switched_off) = match path.file_name() {
+            Some(name) if name == ".htaccess" => htaccess::without_handlers(&moved),
+            _ => (moved, false),
+        };
+        if switched_off {
+            self.done.htaccess = self.done.htaccess.saturating_add(1);
+        }
+        self.write(path, entry.mode, entry.mtime, &mut text.as_slice())
+    }
+
+    /// A link's target as it may stand in the home: relative and not climbing out, or absolute into
+    /// the old home, which becomes the new one.
+    fn inside_home(&self, path: &MemberPath, target: &[u8]) -> Option<Vec<u8>> {
+        let text = std::str::from_utf8(target).ok()?;
+        if text.is_empty() || text.chars().any(char::is_control) {
+            return None;
+        }
+        if text.starts_with('/') {
+            let target = values::AbsPath::parse(text).ok()?;
+            let rest = self.account.source.below_home(&target)?;
+            return Some(format!("{}/{rest}", self.home).trim_end_matches('/').as_bytes().to_vec());
+        }
+        let mut depth = path.components().count().checked_sub(1)?;
+        for component in text.split('/') {
+            match component {
+                "" | "." => {}
+                ".." => depth = depth.checked_sub(1)?,
+                _ => depth = depth.saturating_add(1),
+            }
+        }
+        Some(target.to_vec())
+    }
+}
+
+fn os(bytes: &[u8]) -> &OsStr {
+    OsStr::from_bytes(bytes)
+}
