@@ -5,7 +5,7 @@ use crate::plan::{CatchAll, Component, Credential, Resource, StepName};
 use crate::planner::Draft;
 use crate::secret::Password;
 use std::collections::{BTreeMap, BTreeSet};
-use values::{DomainName, MailAddress};
+use values::{DomainName, MailAddress, RelPath};
 
 const MAIL: (StepName, Component) = (StepName::Mail, Component::Email);
 
@@ -127,7 +127,10 @@ fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<Mail
         if !domains.contains(address.domain()) || !wants(draft, address) {
             continue;
         }
-        let Some(maildir) = draft.home(Some(&mailbox.path)) else { continue };
+        // The default mailbox, too, gets a directory of its own: on the source the others lie in it.
+        let below = format!("mail/{}/{}", address.domain(), address.local());
+        let below = RelPath::parse(&below).ok();
+        let Some(maildir) = below.and_then(|b| draft.home(Some(&b))) else { continue };
         let (messages, bytes) = match mailbox.format {
             MailFormat::Maildir => (mailbox.messages(), mailbox.bytes),
             MailFormat::Mdbox => (0, 0),
