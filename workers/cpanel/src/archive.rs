@@ -46,6 +46,8 @@ pub struct Entry<'e> {
     pub mode: u32,
     /// Seconds since 1970.
     pub mtime: u64,
+    /// Of the whole archive.
+    pub format: Format,
     /// The body of a file; empty for all else. What is left unread is passed over.
     pub body: &'e mut dyn Read,
 }
@@ -155,6 +157,7 @@ fn read_tar<E: From<Error>>(
 ) -> Result<Totals, E> {
     let mut root = Root::default();
     let mut members = 0_u64;
+    let packing = expanded.packing();
     let cell = Shared(std::cell::RefCell::new(&mut expanded));
     let mut archive = tar::Archive::new(&cell);
     let mut entries = archive.entries().map_err(|e| cell.error(e))?;
@@ -177,12 +180,13 @@ fn read_tar<E: From<Error>>(
         let mut left = size;
         if let Some(path) = root.locate(&path)? {
             let kind = kind_of(&mut entry, root.path.as_ref())?;
+            let format = root.format(packing);
             let mode = entry.header().mode().unwrap_or(0o600) & 0o777;
             let mtime = entry.header().mtime().unwrap_or(0);
             let mut body = Body { inner: &mut entry, left: &mut left };
             let mut empty = io::empty();
             let body: &mut dyn Read = if kind == Kind::File { &mut body } else { &mut empty };
-            let visited = visit(Entry { path, kind, size, mode, mtime, body });
+            let visited = visit(Entry { path, kind, size, mode, mtime, format, body });
             // The visitor sees a broken stream as a failed read; the reason is known here.
             if let Some(failure) = cell.0.borrow_mut().take_failure() {
                 return Err(failure.into());
@@ -198,7 +202,7 @@ fn read_tar<E: From<Error>>(
         }
     }
     check_end(&cell)?;
-    let (packing, expanded_bytes) = (expanded.packing(), expanded.count());
+    let expanded_bytes = expanded.count();
     if !root.proved {
         return Err(Error::NoAccount.into());
     }
@@ -338,7 +342,7 @@ fn read_directory<E: From<Error>>(
         if let Some(path) = root.locate(&path)? {
             let mode = meta.permissions().mode() & 0o777;
             let mtime = u64::try_from(meta.mtime()).unwrap_or(0);
-            visit(Entry { path, kind, size, mode, mtime, body: &mut body })?;
+            visit(Entry { path, kind, size, mode, mtime, format: Format::Directory, body: &mut body })?;
         }
         io::copy(&mut body, &mut io::sink()).map_err(Error::Io)?;
     }

@@ -33,19 +33,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// The name of the error for programs.
+    /// The name of the error for programs, out of the control plane's list.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotAnArchive => "not_an_archive",
-            Self::Truncated => "archive_truncated",
-            Self::Damaged(_) => "archive_damaged",
+            Self::Truncated | Self::Damaged(_) => "truncated",
             Self::JetbackupLayout => "jetbackup_layout",
-            Self::NoAccount => "no_account",
+            Self::NoAccount | Self::Metadata { .. } => "invalid_account",
             Self::UnsafeMember(_) => "unsafe_member",
             Self::TooLarge(_) => "archive_too_large",
-            Self::Metadata { .. } => "archive_metadata",
-            Self::Io(_) => "archive_unreadable",
+            Self::Io(_) => "archive_unsafe",
         }
     }
 }

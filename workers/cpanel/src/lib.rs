@@ -24,6 +24,7 @@ mod keys;
 mod mail;
 pub mod member;
 mod members;
+pub mod peek;
 mod pem;
 pub mod plan;
 mod plan_databases;

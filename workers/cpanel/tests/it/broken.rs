@@ -10,6 +10,23 @@ use proptest::prelude::*;
 use std::io::{Read, Write};
 use tar::{Builder, EntryType, Header};
 
+#[test]
+fn peeking_finds_account_and_format() {
+    let peek = |bytes: Vec<u8>| cpanel::peek::peek(Source::File(Box::new(std::io::Cursor::new(bytes))));
+    for (name, user, format) in [
+        ("cpmove-plain.tar", "plain", Format::Uncompressed),
+        ("cpmove-shopco.tar.gz", "shopco", Format::Cpmove),
+        ("backup-1.2.2026_03-04-05_arielstudio01.tar.gz", "arielstudio01", Format::Cpbackup),
+    ] {
+        let seen = peek(bytes(name)).unwrap();
+        assert_eq!((seen.user.as_deref(), seen.format), (Some(user), Some(format)));
+        // What follows is left unread.
+        assert!(peek(bytes(name)[..bytes(name).len() / 2].to_vec()).is_ok());
+    }
+    assert_eq!(peek(tar(&[("a/b", "")])).unwrap_err().code(), "invalid_account");
+    assert_eq!(peek(b"GIF89a".to_vec()).unwrap_err().code(), "not_an_archive");
+}
+
 fn code(bytes: Vec<u8>) -> &'static str {
     read(bytes).map_or_else(|e| e.code(), |_| "ok")
 }
@@ -54,7 +71,7 @@ fn every_cut_is_noticed() {
         let end = if name.ends_with(".tar") { whole.len() - padding / 512 * 512 + 1023 } else { whole.len() - 1 };
         for at in (0..end).step_by(512).chain([1, 17, end]) {
             let found = code(whole[..at].to_vec());
-            assert!(matches!(found, "archive_truncated" | "not_an_archive"), "{name} {at}: {found}");
+            assert!(matches!(found, "truncated" | "not_an_archive"), "{name} {at}: {found}");
         }
         assert_eq!(code(whole), "ok");
     }
@@ -64,12 +81,12 @@ fn every_cut_is_noticed() {
 fn a_gzip_whose_tar_is_cut_is_noticed() {
     let whole = plain("cpmove-shopco.tar.gz");
     for at in [whole.len() / 2, 512 * 20, whole.len() - 9728] {
-        assert_eq!(code(gzip(&whole[..at])), "archive_truncated");
+        assert_eq!(code(gzip(&whole[..at])), "truncated");
     }
     let mut damaged = bytes("cpmove-shopco.tar.gz");
     let last = damaged.len() - 5;
     damaged[last] ^= 1;
-    assert_eq!(code(damaged), "archive_damaged");
+    assert_eq!(code(damaged), "truncated");
 }
 
 #[test]
@@ -79,15 +96,15 @@ fn gzip_of_many_members_and_zstd() {
     assert_eq!(code([gzip(a), gzip(b)].concat()), "ok");
     assert_eq!(code(zstd::encode_all(whole.as_slice(), 1).unwrap()), "ok");
     let zstd = zstd::encode_all(whole.as_slice(), 1).unwrap();
-    assert_eq!(code(zstd[..zstd.len() / 2].to_vec()), "archive_truncated");
+    assert_eq!(code(zstd[..zstd.len() / 2].to_vec()), "truncated");
 }
 
 #[test]
 fn what_is_no_account() {
     assert_eq!(code(b"PK\x03\x04".to_vec()), "not_an_archive");
     assert_eq!(code(vec![0; 10_240]), "not_an_archive");
-    assert_eq!(code(gzip(b"hello")), "archive_truncated");
-    assert_eq!(code(tar(&[("x/public_html/index.php", "")])), "no_account");
+    assert_eq!(code(gzip(b"hello")), "truncated");
+    assert_eq!(code(tar(&[("x/public_html/index.php", "")])), "invalid_account");
     assert_eq!(code(tar(&[("backup/config/cp/shop", RECORD.1)])), "jetbackup_layout");
     assert_eq!(code(tar(&[("a/jetbackup.configs/x", "")])), "jetbackup_layout");
     assert_eq!(code(tar(&[RECORD])), "ok");
@@ -105,7 +122,7 @@ fn members_that_climb_or_stand_twice() {
     let mut behind = tar(&[RECORD]);
     behind.extend(tar(&[("x/shadow", "$6$a$b")]));
     assert_eq!(code(behind), "unsafe_member");
-    assert_eq!(code(tar(&[("x/cp/root;id", RECORD.1)])), "archive_metadata");
+    assert_eq!(code(tar(&[("x/cp/root;id", RECORD.1)])), "invalid_account");
 }
 
 #[test]
