@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::guard::{self, AccountLock, Claim, Stop};
 use crate::layout;
+use crate::stamp::Stamp;
 use cpanel::account::Account;
 use cpanel::plan::{Options, Plan};
 use cpanel::protocol::{Analysis, ArchiveIdentity, JobRef, Source};
@@ -24,6 +25,8 @@ const CLAIM_EVERY: Duration = Duration::from_millis(500);
 pub struct Analyzed {
     pub source: Source,
     pub analysis: Analysis,
+    /// The archive's state on the disk when it was read.
+    pub stamp: Stamp,
 }
 
 /// What the steps carry out: kept when apply begins, without secrets.

@@ -4,6 +4,7 @@
 //! `migrapanel-agent serve` answers one request on standard input and output
 //! ([`cpanel::protocol`]); whatever the SSH client asked to run is ignored.
 
+mod analyze;
 mod beneath;
 mod changes;
 mod config;
@@ -12,9 +13,11 @@ mod effects;
 mod enroll;
 mod error;
 mod events;
+mod facts;
 mod guard;
 mod health;
 mod htaccess;
+mod inspect;
 mod job;
 mod journal;
 mod layout;
@@ -22,11 +25,13 @@ mod lines;
 mod mariadb;
 mod parking;
 mod people;
+mod preview;
 mod program;
 mod serve;
 mod services;
 mod sieve;
 mod source;
+mod stamp;
 mod steps;
 mod unpack;
 mod upgrade;

@@ -87,6 +87,7 @@ fn answer(request: Request, events: &Events, stop: &Stop) -> Result<Value> {
     match request.call {
         Call::Health => value(crate::health::health()),
         Call::Enroll(enroll) => value(crate::enroll::enroll(&enroll, events, stop)),
+        Call::Inspect(source) => value(crate::inspect::inspect(&source)),
         Call::Upgrade { .. } => Err(Error::new("bad_request", "An upgrade begins a conversation.")),
         call => answer_for(&claimed(job, events, stop)?, call),
     }
@@ -99,6 +100,13 @@ fn claimed<'a>(job: Option<JobRef>, events: &'a Events, stop: &'a Stop) -> Resul
 
 fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
     match call {
+        Call::Analyze(source) => value(crate::analyze::analyze(job, &source)),
+        Call::Preview { control, options } => {
+            value(crate::preview::preview(job, &control, &options))
+        }
+        Call::Begin { control, options, digest } => {
+            value(crate::preview::begin(job, &control, &options, &digest))
+        }
         Call::Apply { step } => value(crate::steps::apply(job, step)),
         Call::Undo { step, park } => value(crate::steps::undo(job, step, park)),
         Call::Changes => value(crate::changes::changes(job)),

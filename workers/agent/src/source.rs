@@ -19,7 +19,7 @@ pub fn open(source: &Source) -> Result<archive::Source<'static>> {
         }
         Some(_) => Err(Error::new("not_an_archive", "The path is neither a file nor a directory.")),
         None => {
-            Err(Error::new("archive_missing", "There is no archive at this path on the server."))
+            Err(Error::new("archive_not_found", "There is no archive at this path on the server."))
         }
     }
 }
@@ -34,7 +34,7 @@ pub fn place(source: &Source) -> Result<(Beneath, PathBuf)> {
         }
     }
     Err(Error::new(
-        "path_outside",
+        "path_outside_backup_dirs",
         "The archive must lie in one of the server's backup directories.",
     ))
 }

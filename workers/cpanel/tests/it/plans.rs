@@ -174,7 +174,7 @@ fn the_shop_on_an_empty_server() {
     let Resource::Mailbox { maildir, login_aliases, .. } =
         &operation(&plan, "mailbox:shopco@shopco.example").resource
     else { panic!() };
-    assert_eq!((maildir.as_str(), login_aliases.len()), ("/home/shopco/mail", 1));
+    assert_eq!((maildir.as_str(), login_aliases.len()), ("/home/shopco/mail/shopco.example/shopco", 1));
     let Resource::MailDomain { catch_all, active, .. } =
         &operation(&plan, "mail_domain:shopco.example").resource
     else { panic!() };
@@ -202,7 +202,7 @@ fn another_user_name_moves_paths_and_keeps_names() {
     let Resource::Mailbox { maildir, .. } =
         &operation(&plan, "mailbox:arielstudio01@ariel-studio.example").resource
     else { panic!() };
-    assert_eq!(maildir.as_str(), "/home/ariel/mail");
+    assert_eq!(maildir.as_str(), "/home/ariel/mail/ariel-studio.example/arielstudio01");
 }
 
 #[test]

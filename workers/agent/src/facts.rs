@@ -1,0 +1,208 @@
+//! What the server has now, as far as an account's names touch it.
+
+use crate::beneath::Beneath;
+use crate::error::{Error, Result};
+use crate::inspect::free_bytes;
+use crate::layout;
+use crate::lines;
+use crate::mariadb;
+use crate::people;
+use cpanel::account::Account;
+use cpanel::plan::{Facts, Options, Resolution, UserFact};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use values::{DatabaseName, DatabaseUser, DomainName, MailAddress, Username};
+
+/// Configuration files of ours are smaller.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Gathers the facts for a restore of the account under this user name. Writes nothing.
+pub fn gather(account: &Account, user: &Username, options: &Options) -> Result<Facts> {
+    let person = people::user(user.as_str())?;
+    let fact = |p: people::Person| -> Result<UserFact> {
+        Ok(UserFact { uid: p.uid, is_account: people::is_account(&p)? })
+    };
+    let homes = Beneath::open(layout::HOMES)?;
+    let domains: Vec<&DomainName> = account.domains.iter().map(|d| &d.name).collect();
+    let mail_domains = mail_domains(&domains)?;
+    Ok(Facts {
+        user: person.map(fact).transpose()?,
+        home_exists: homes.stat(user.as_str())?.is_some(),
+        databases: databases(account, options)?,
+        database_users: database_users(account, options)?,
+        vhosts: vhosts(&domains)?,
+        mailboxes: mailboxes(mail_domains.keys())?,
+        mail_domains,
+        certificates: certificates(&domains)?,
+        php_versions: php_versions()?,
+        free_bytes: free_bytes()?,
+        hostname: hostname()?,
+    })
+}
+
+/// Names that the plan may ask about: the account's, new ones that were chosen, and those made of the
+/// account's with something behind, which are offered instead.
+struct Asked {
+    names: BTreeSet<String>,
+    renamed: BTreeSet<String>,
+}
+
+impl Asked {
+    fn of<'n>(names: impl Iterator<Item = &'n str>, options: &Options) -> Self {
+        let renamed = options.resolutions.values().filter_map(|r| match r {
+            Resolution::Rename(name) => Some(name.clone()),
+            _ => None,
+        });
+        Self { names: names.map(ToOwned::to_owned).collect(), renamed: renamed.collect() }
+    }
+
+    fn touches(&self, name: &str) -> bool {
+        self.renamed.contains(name) || self.names.iter().any(|n| name.starts_with(n.as_str()))
+    }
+}
+
+/// The first field of each row that concerns us.
+fn names_like<T: Ord>(
+    statement: &str,
+    asked: &Asked,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<BTreeSet<T>> {
+    let rows = mariadb::query(statement)?;
+    let names = rows.iter().filter_map(|row| row.first());
+    Ok(names.filter(|n| asked.touches(n)).filter_map(|n| parse(n)).collect())
+}
+
+fn databases(account: &Account, options: &Options) -> Result<BTreeSet<DatabaseName>> {
+    if account.databases.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let asked = Asked::of(account.databases.iter().map(|d| d.name.as_str()), options);
+    let statement = "SELECT schema_name FROM information_schema.schemata;\n";
+    names_like(statement, &asked, |n| DatabaseName::parse(n).ok())
+}
+
+fn database_users(account: &Account, options: &Options) -> Result<BTreeSet<DatabaseUser>> {
+    if account.database_users.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let asked = Asked::of(account.database_users.iter().map(|u| u.name.as_str()), options);
+    let statement = "SELECT DISTINCT user FROM mysql.global_priv;\n";
+    names_like(statement, &asked, |n| DatabaseUser::parse(n).ok())
+}
+
+/// The sites that answer to one of the domains, by name or alias, with their accounts.
+fn vhosts(domains: &[&DomainName]) -> Result<BTreeMap<DomainName, String>> {
+    let mut found = BTreeMap::new();
+    let path = format!("{}/sites", layout::ETC);
+    if !std::fs::exists(&path).map_err(Error::at(&path))? {
+        return Ok(found);
+    }
+    let sites = Beneath::open(&path)?;
+    for (name, _) in sites.list()? {
+        let bytes = sites.read(Path::new(&name), FILE_BYTES)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let (names, owner) = site(&text);
+        for domain in domains.iter().filter(|d| names.contains(d.as_str())) {
+            found.insert((*domain).clone(), owner.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// The names of a virtual host of ours, and the user that it runs as.
+fn site(text: &str) -> (BTreeSet<&str>, &str) {
+    let (mut names, mut owner) = (BTreeSet::new(), "");
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("ServerName" | "ServerAlias") => names.extend(words),
+            Some("AssignUserID") => owner = words.next().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    (names, owner)
+}
+
+fn mail_domains(domains: &[&DomainName]) -> Result<BTreeMap<DomainName, String>> {
+    let mut found = BTreeMap::new();
+    for domain in domains {
+        let (root, rest) = Beneath::place(&layout::mail_owner(domain.as_str()))?;
+        if let Some(bytes) = root.read(&rest, FILE_BYTES)? {
+            let owner = String::from_utf8_lossy(&bytes).trim().to_owned();
+            found.insert((*domain).clone(), owner);
+        }
+    }
+    Ok(found)
+}
+
+fn mailboxes<'d>(domains: impl Iterator<Item = &'d DomainName>) -> Result<BTreeSet<MailAddress>> {
+    let mut found = BTreeSet::new();
+    for domain in domains {
+        for line in lines::all(&layout::mail(domain.as_str()).join("passwd"))? {
+            let local = line.split(':').next().unwrap_or_default();
+            found.extend(MailAddress::parse(&format!("{local}@{domain}")));
+        }
+    }
+    Ok(found)
+}
+
+fn certificates(domains: &[&DomainName]) -> Result<BTreeSet<DomainName>> {
+    let mut found = BTreeSet::new();
+    for domain in domains {
+        let (root, rest) = Beneath::place(&layout::tls(domain.as_str()).join("fullchain.pem"))?;
+        if root.stat(&rest)?.is_some() {
+            found.insert((*domain).clone());
+        }
+    }
+    Ok(found)
+}
+
+fn php_versions() -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for version in layout::PHP_VERSIONS {
+        let path = format!("/usr/sbin/php-fpm{version}");
+        if std::fs::exists(&path).map_err(Error::at(&path))? {
+            found.insert((*version).to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// The name that enrolment gave the server; before enrolment, the system's.
+fn hostname() -> Result<String> {
+    let path = "/etc/exim4/exim4.conf";
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(Error::at(path)(e)),
+    };
+    let told = text.lines().find_map(|l| l.strip_prefix("primary_hostname").map(str::trim_start));
+    if let Some(name) = told.and_then(|l| l.strip_prefix('=')) {
+        return Ok(name.trim().to_ascii_lowercase());
+    }
+    let path = "/proc/sys/kernel/hostname";
+    let name = std::fs::read_to_string(path).map_err(Error::at(path))?;
+    Ok(name.trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_owner_of_a_site() {
+        let text = include_str!("../../../deploy/target/site.conf");
+        let text = text.replace("{{domain}}", "a.example").replace("{{user}}", "shop");
+        let text = text.replace("{{aliases}}", "    ServerAlias www.a.example\n");
+        let (names, owner) = site(&text);
+        assert_eq!(owner, "shop");
+        assert_eq!(names, BTreeSet::from(["a.example", "www.a.example"]));
+    }
+
+    #[test]
+    fn names_that_may_be_asked_about() {
+        let asked = Asked::of(["shop_wp"].into_iter(), &Options::default());
+        assert!(asked.touches("shop_wp") && asked.touches("shop_wp_2"));
+        assert!(!asked.touches("other_wp") && !asked.touches("shop"));
+    }
+}
