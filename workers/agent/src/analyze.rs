@@ -18,7 +18,8 @@ use std::path::Path;
 /// the way leaves nothing that a later call would take for whole.
 pub fn analyze(job: &Job<'_>, source: &Source) -> Result<Analysis> {
     if source.target_user.is_reserved() {
-        let text = format!("{} is a name of the system: choose another target user.", source.target_user);
+        let text =
+            format!("{} is a name of the system: choose another target user.", source.target_user);
         return Err(Error::new("reserved_user_name", text));
     }
     let stamp = Stamp::of(source)?;

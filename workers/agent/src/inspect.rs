@@ -74,7 +74,8 @@ fn structure(source: &Source, report: &mut InspectReport) -> Result<()> {
                 check("structure", CheckStatus::Pass, text)
             }
             Err(invalid) => {
-                let text = format!("The account's name {name:?} is none of cPanel's: the {invalid}.");
+                let text =
+                    format!("The account's name {name:?} is none of cPanel's: the {invalid}.");
                 check("structure", CheckStatus::Fail, text)
             }
         },
@@ -90,9 +91,12 @@ fn user(name: &Username) -> Result<Check> {
         return Ok(check(id, CheckStatus::Fail, text));
     }
     Ok(match people::user(name.as_str())? {
-        None => check(id, CheckStatus::Pass, format!("The user name {name} is free on the server.")),
+        None => {
+            check(id, CheckStatus::Pass, format!("The user name {name} is free on the server."))
+        }
         Some(person) if people::is_account(&person)? => {
-            let text = format!("A hosting account {name} is on the server: the archive would go into it.");
+            let text =
+                format!("A hosting account {name} is on the server: the archive would go into it.");
             check(id, CheckStatus::Warn, text)
         }
         Some(_) => {
@@ -135,7 +139,9 @@ fn services(checks: &mut Vec<Check>) -> Result<()> {
         checks.push(if running.get(*name).copied().unwrap_or(false) {
             check(id, CheckStatus::Pass, format!("{name} is running."))
         } else {
-            let text = format!("{name} is not running: start it on the server, or enrol the server again.");
+            let text = format!(
+                "{name} is not running: start it on the server, or enrol the server again."
+            );
             check(id, CheckStatus::Fail, text)
         });
     }

@@ -37,7 +37,8 @@ pub fn begin(
         return Err(Error::new("disk_full", conflict.message.as_str()));
     }
     if let Some(conflict) = preview.plan.conflicts.first() {
-        let text = format!("Conflicts are not settled: {} Preview with resolutions.", conflict.message);
+        let text =
+            format!("Conflicts are not settled: {} Preview with resolutions.", conflict.message);
         return Err(Error::new("conflicts_unresolved", text));
     }
     if preview.digest != digest {

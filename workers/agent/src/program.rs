@@ -2,6 +2,7 @@
 //! clean environment, a time limit, and never a shell. Secrets go through standard input.
 
 use crate::error::{Error, Result};
+use cpanel::secret::Secret;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -78,6 +79,7 @@ pub struct Run<'a> {
     stdout: Option<File>,
     limit: Duration,
     ids: Option<(u32, u32)>,
+    secret: Option<(&'static str, Secret)>,
 }
 
 enum Input<'a> {
@@ -107,6 +109,7 @@ pub fn run(program: Program) -> Run<'static> {
         stdout: None,
         limit: Duration::from_secs(60),
         ids: None,
+        secret: None,
     }
 }
 
@@ -154,6 +157,12 @@ impl<'a> Run<'a> {
     /// Runs it as this user and group, and no other group.
     pub const fn ids(mut self, uid: u32, gid: u32) -> Self {
         self.ids = Some((uid, gid));
+        self
+    }
+
+    /// A secret in its environment, which only root and its own user can look at.
+    pub fn secret(mut self, name: &'static str, value: Secret) -> Self {
+        self.secret = Some((name, value));
         self
     }
 
@@ -218,6 +227,9 @@ impl<'a> Run<'a> {
             },
             None => command.stdout(Stdio::piped()),
         };
+        if let Some((name, value)) = &self.secret {
+            command.env(name, value.reveal());
+        }
         if let Some((uid, gid)) = self.ids {
             command.gid(gid).uid(uid);
         }

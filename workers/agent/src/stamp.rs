@@ -54,7 +54,8 @@ impl Stamp {
 pub fn stat(source: &Source) -> Result<Stat> {
     let (dir, rest) = place(source)?;
     let stat = dir.stat(&rest)?.ok_or_else(|| {
-        let text = format!("There is nothing at {} on the server: copy the archive there.", source.path);
+        let text =
+            format!("There is nothing at {} on the server: copy the archive there.", source.path);
         Error::new("archive_not_found", text)
     })?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -84,8 +85,8 @@ fn weakness(stat: &Stat) -> Option<&'static str> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use std::path::Path;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
     use values::{AbsPath, Username};
 
     /// An archive of this name in a backup directory.
@@ -105,14 +106,18 @@ pub mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tar");
-        let code = |name: &str| Stamp::of(&source(dir.path(), name)).map_or_else(|e| e.code(), |_| "ok");
+        let code =
+            |name: &str| Stamp::of(&source(dir.path(), name)).map_or_else(|e| e.code(), |_| "ok");
         assert_eq!(code("a.tar"), "archive_not_found");
         std::fs::write(&path, "x").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(code("a.tar"), "ok");
         let stamp = Stamp::of(&source(dir.path(), "a.tar")).unwrap();
         std::fs::write(&path, "y").unwrap();
-        assert_eq!(stamp.check(&source(dir.path(), "a.tar")).unwrap_err().code(), "archive_changed");
+        assert_eq!(
+            stamp.check(&source(dir.path(), "a.tar")).unwrap_err().code(),
+            "archive_changed"
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
         assert_eq!(code("a.tar"), "archive_unsafe");
         symlink(&path, dir.path().join("link.tar")).unwrap();

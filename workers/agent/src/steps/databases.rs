@@ -13,6 +13,7 @@ use crate::{layout, unpack};
 use cpanel::account::{DatabaseAuth, DumpState};
 use cpanel::plan::{Action, Operation, Resource};
 use cpanel::protocol::Outcome;
+use cpanel::secret::Secret;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,7 +128,7 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
         return Ok(());
     }
     let person = work.person()?;
-    let user = open_definer(work, database)?;
+    let (user, password) = open_definer(work, database)?;
     let who = at_localhost(user.as_str());
     let mut filtered = Filtered::open(dumps.file(source.as_str())?, &user, work.job)?;
     let loaded = mariadb::client(user.as_str())
@@ -135,6 +136,7 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
         .arg("--max-allowed-packet=1G")
         .arg(format!("--database={database}"))
         .ids(person.uid, person.gid)
+        .secret("MYSQL_PWD", password)
         .stdin_from(&mut filtered)
         .limit(LOAD_LIMIT)
         .output();
@@ -148,22 +150,22 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
     Err(Error::new("dump_refused", text).because(loaded.complaint()))
 }
 
-/// The definer may log in while a dump is loaded: from this server, as the account's system user,
-/// without a password.
-fn open_definer(work: &mut Work<'_>, database: &DatabaseName) -> Result<DatabaseUser> {
+/// The definer may log in while a dump is loaded, with a password that only this call knows.
+fn open_definer(work: &mut Work<'_>, database: &DatabaseName) -> Result<(DatabaseUser, Secret)> {
     let user = definer(work.user())?;
     if !has_user(user.as_str())? {
         work.record(Effect::DatabaseUser { name: user.clone(), old: None })?;
     }
     let who = at_localhost(user.as_str());
-    let os_user = text(work.user().as_str());
+    let password = Secret::new(hex::encode(rand::random::<[u8; 24]>()));
+    let via = format!("IDENTIFIED BY {}", text(password.reveal()));
     execute(&format!(
-        "CREATE USER IF NOT EXISTS {who} IDENTIFIED VIA unix_socket USING {os_user} ACCOUNT LOCK;\n\
-         ALTER USER {who} IDENTIFIED VIA unix_socket USING {os_user} ACCOUNT UNLOCK;\n\
+        "CREATE USER IF NOT EXISTS {who} {via} ACCOUNT LOCK;\n\
+         ALTER USER {who} {via} ACCOUNT UNLOCK;\n\
          GRANT ALL PRIVILEGES ON {}.* TO {who};",
         pattern(database)
     ))?;
-    Ok(user)
+    Ok((user, password))
 }
 
 /// Makes a database user with the old password.
