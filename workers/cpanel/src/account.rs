@@ -58,7 +58,8 @@ impl SourceServer {
     /// The path below the home that an absolute path of the source names; none when it lies elsewhere.
     #[must_use]
     pub fn below_home(&self, path: &AbsPath) -> Option<RelPath> {
-        let home = self.homes.iter().filter(|h| path.is_within(h)).max_by_key(|h| h.as_str().len())?;
+        let home =
+            self.homes.iter().filter(|h| path.is_within(h)).max_by_key(|h| h.as_str().len())?;
         let rest = path.as_str().strip_prefix(home.as_str())?;
         RelPath::parse(rest.trim_start_matches('/')).ok()
     }

@@ -59,7 +59,8 @@ pub(crate) fn parse(
             Ok(address) if address.domain() == domain.as_str() => {
                 aliases.add(address, targets, default, findings);
             }
-            Ok(_) => findings.lost(&format!("forward:{address}"), "It is of another domain than its file."),
+            Ok(_) => findings
+                .lost(&format!("forward:{address}"), "It is of another domain than its file."),
             Err(invalid) => findings.lost(&format!("forward:{address}"), format!("The {invalid}.")),
         }
     }
@@ -88,10 +89,16 @@ impl Aliases {
                 }
                 Target::Pipe(command) => self.pipes.push((address.clone(), command)),
                 Target::Fail => {
-                    findings.lost(&format!("forward:{address}"), "An address that refuses mail is not set up.");
+                    findings.lost(
+                        &format!("forward:{address}"),
+                        "An address that refuses mail is not set up.",
+                    );
                 }
                 Target::Blackhole => {
-                    findings.lost(&format!("forward:{address}"), "An address that throws mail away is not set up.");
+                    findings.lost(
+                        &format!("forward:{address}"),
+                        "An address that throws mail away is not set up.",
+                    );
                 }
                 Target::Lost(why) => findings.lost(&format!("forward:{address}"), why),
             }
@@ -247,7 +254,10 @@ mod tests {
             assert_eq!(read(text).0.catch_all, expected, "{text}");
         }
         let old = DomainName::parse("old.example").unwrap();
-        assert_eq!(domain_forward(&old, "old.example: new.example\n").unwrap().as_str(), "new.example");
+        assert_eq!(
+            domain_forward(&old, "old.example: new.example\n").unwrap().as_str(),
+            "new.example"
+        );
         assert_eq!(domain_forward(&old, ""), None);
     }
 

@@ -95,9 +95,12 @@ impl Collector<'_> {
             Part::Read => {
                 let parts: Vec<_> = path.components().map(String::from_utf8_lossy).collect();
                 if let [_, domain, local, file] = parts.as_slice()
-                    && file == "filter" && entry.size > 0 && self.members.filters.len() < TOPS_MAX {
-                        self.members.filters.insert(format!("{local}@{domain}"));
-                    }
+                    && file == "filter"
+                    && entry.size > 0
+                    && self.members.filters.len() < TOPS_MAX
+                {
+                    self.members.filters.insert(format!("{local}@{domain}"));
+                }
             }
             _ => {}
         }
@@ -180,16 +183,27 @@ fn is_metadata(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
         [file] => [
-            "addons", "homedir_paths", "mysql.sql", "mysql.sql-auth.json", "pds", "proftpdpasswd",
-            "quota", "sds", "sds2", "shadow", "shell", "ssldomain", "version",
+            "addons",
+            "homedir_paths",
+            "mysql.sql",
+            "mysql.sql-auth.json",
+            "pds",
+            "proftpdpasswd",
+            "quota",
+            "sds",
+            "sds2",
+            "shadow",
+            "shell",
+            "ssldomain",
+            "version",
         ]
         .contains(file),
         ["userdata", file] => {
             !file.ends_with(".cache") && !file.contains(".php-fpm.") && *file != "cache"
         }
         [
-            "apache_tls" | "cp" | "cron" | "dnszones" | "ips" | "meta" | "sslcerts" | "sslkeys" | "va"
-            | "vad" | "vf",
+            "apache_tls" | "cp" | "cron" | "dnszones" | "ips" | "meta" | "sslcerts" | "sslkeys"
+            | "va" | "vad" | "vf",
             _,
         ]
         | ["domainkeys", "private", _]

@@ -2,16 +2,12 @@
 //!
 //! Memory does not grow with the archive: a body is read by the visitor or passed over.
 
+use crate::directory::read_directory;
 use crate::error::Error;
 use crate::member::MemberPath;
 use crate::protocol::Format;
 use crate::stream::{Expanded, Limits, Packing, Progress};
-use sha2::{Digest, Sha256};
-use std::ffi::OsStr;
-use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 /// Where an archive comes from.
@@ -86,11 +82,44 @@ pub fn read<'a, E: From<Error>>(
 
 /// Members of an account by which its root is recognised.
 const ROOT_MEMBERS: &[&[u8]] = &[
-    b"addons", b"apache_tls", b"autossl.json", b"bandwidth", b"cp", b"cron", b"dnszones",
-    b"domainkeys", b"homedir", b"homedir.tar", b"homedir_paths", b"httpfiles", b"locale", b"logs",
-    b"meta", b"mm", b"mma", b"mysql", b"mysql.sql", b"pds", b"proftpdpasswd", b"psql", b"quota",
-    b"resellerconfig", b"sds", b"sds2", b"shadow", b"shell", b"ssl", b"sslcerts", b"sslkeys",
-    b"suspended", b"userconfig", b"userdata", b"va", b"vad", b"version", b"vf",
+    b"addons",
+    b"apache_tls",
+    b"autossl.json",
+    b"bandwidth",
+    b"cp",
+    b"cron",
+    b"dnszones",
+    b"domainkeys",
+    b"homedir",
+    b"homedir.tar",
+    b"homedir_paths",
+    b"httpfiles",
+    b"locale",
+    b"logs",
+    b"meta",
+    b"mm",
+    b"mma",
+    b"mysql",
+    b"mysql.sql",
+    b"pds",
+    b"proftpdpasswd",
+    b"psql",
+    b"quota",
+    b"resellerconfig",
+    b"sds",
+    b"sds2",
+    b"shadow",
+    b"shell",
+    b"ssl",
+    b"sslcerts",
+    b"sslkeys",
+    b"suspended",
+    b"userconfig",
+    b"userdata",
+    b"va",
+    b"vad",
+    b"version",
+    b"vf",
 ];
 
 /// Directories that JetBackup 5 puts below `backup/`.
@@ -99,15 +128,15 @@ const JETBACKUP: &[&[u8]] =
 
 /// The account's root inside the archive, found from the members' names.
 #[derive(Default)]
-struct Root {
+pub(crate) struct Root {
     path: Option<MemberPath>,
-    proved: bool,
-    outside: u64,
+    pub(crate) proved: bool,
+    pub(crate) outside: u64,
 }
 
 impl Root {
     /// The member's path below the root; none for what lies beside it or comes before it is known.
-    fn locate(&mut self, path: &MemberPath) -> Result<Option<MemberPath>, Error> {
+    pub(crate) fn locate(&mut self, path: &MemberPath) -> Result<Option<MemberPath>, Error> {
         let mut first = path.components();
         if first.next() == Some(b"backup") && first.next().is_some_and(|c| JETBACKUP.contains(&c)) {
             return Err(Error::JetbackupLayout);
@@ -161,10 +190,13 @@ fn read_tar<E: From<Error>>(
     let cell = Shared(std::cell::RefCell::new(&mut expanded));
     let mut archive = tar::Archive::new(&cell);
     let mut entries = archive.entries().map_err(|e| cell.error(e))?;
+    let mut allowance = HEADER_BYTES;
+    let mut holes = 0_u64;
     loop {
-        cell.0.borrow_mut().allow(HEADER_BYTES);
+        cell.0.borrow_mut().allow(allowance);
         let Some(next) = entries.next() else { break };
         let mut entry = next.map_err(|e| cell.error(e))?;
+        allowance = HEADER_BYTES;
         cell.0.borrow_mut().allow(u64::MAX);
         if entry.header().entry_type().is_pax_global_extensions() {
             pass_over(&cell, &mut entry)?;
@@ -187,22 +219,24 @@ fn read_tar<E: From<Error>>(
             let mut empty = io::empty();
             let body: &mut dyn Read = if kind == Kind::File { &mut body } else { &mut empty };
             let visited = visit(Entry { path, kind, size, mode, mtime, format, body });
-            // The visitor sees a broken stream as a failed read; the reason is known here.
-            if let Some(failure) = cell.0.borrow_mut().take_failure() {
-                return Err(failure.into());
-            }
-            if visited.is_err() && cell.0.borrow().at_end() {
-                return Err(Error::Truncated.into());
-            }
+            cell.verdict()?;
             visited?;
         }
-        let passed = pass_over(&cell, &mut entry)?;
-        if passed != left {
+        if entry.header().entry_type().is_gnu_sparse() {
+            // Its holes take no room here but may on the disk. They are not read to be passed over:
+            // a header can claim exabytes of them.
+            let packed = entry.header().entry_size().unwrap_or(0);
+            holes = holes.saturating_add(size.saturating_sub(packed));
+            if holes > limits.expanded_bytes {
+                return Err(Error::TooLarge("it has files with huge holes".to_owned()).into());
+            }
+            allowance = HEADER_BYTES.saturating_add(packed);
+        } else if pass_over(&cell, &mut entry)? != left {
             return Err(Error::Truncated.into());
         }
     }
     check_end(&cell)?;
-    let expanded_bytes = expanded.count();
+    let expanded_bytes = expanded.count().saturating_add(holes);
     if !root.proved {
         return Err(Error::NoAccount.into());
     }
@@ -221,6 +255,16 @@ impl Read for &Shared<'_, '_> {
 }
 
 impl Shared<'_, '_> {
+    /// After a visit: the visitor sees a broken stream as a failed read; the reason is known here.
+    fn verdict(&self) -> Result<(), Error> {
+        let mut expanded = self.0.borrow_mut();
+        match expanded.take_failure() {
+            Some(failure) => Err(failure),
+            None if expanded.at_end() => Err(Error::Truncated),
+            None => Ok(()),
+        }
+    }
+
     /// Our own reason, when we had one; else what the tar reader says.
     fn error(&self, error: io::Error) -> Error {
         let mut expanded = self.0.borrow_mut();
@@ -275,7 +319,10 @@ impl<R: Read> Read for Body<'_, R> {
     }
 }
 
-fn kind_of<R: Read>(entry: &mut tar::Entry<'_, R>, root: Option<&MemberPath>) -> Result<Kind, Error> {
+fn kind_of<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    root: Option<&MemberPath>,
+) -> Result<Kind, Error> {
     use tar::EntryType;
     let link = entry.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default();
     let kind = match entry.header().entry_type() {
@@ -295,103 +342,4 @@ fn kind_of<R: Read>(entry: &mut tar::Entry<'_, R>, root: Option<&MemberPath>) ->
         all.any(|x| x.is_ok_and(|x| x.key_bytes().starts_with(b"GNU.sparse")))
     });
     Ok(if sparse { Kind::Other } else { kind })
-}
-
-fn read_directory<E: From<Error>>(
-    top: &std::path::Path,
-    limits: &Limits,
-    progress: Progress<'_>,
-    visit: &mut impl FnMut(Entry<'_>) -> Result<(), E>,
-) -> Result<Totals, E> {
-    let mut root = Root::default();
-    let (mut members, mut bytes) = (0_u64, 0_u64);
-    let mut hash = Sha256::new();
-    let mut pending: Vec<Vec<u8>> = list(top)?;
-    while let Some(name) = pending.pop() {
-        members += 1;
-        if members > limits.entries {
-            let text = format!("it has more than {} members", limits.entries);
-            return Err(Error::TooLarge(text).into());
-        }
-        let full = top.join(OsStr::from_bytes(&name));
-        let meta = fs::symlink_metadata(&full).map_err(Error::Io)?;
-        let path = MemberPath::parse(&name)?;
-        if meta.is_dir() {
-            for child in list(&full)? {
-                pending.push([name.as_slice(), b"/", child.as_slice()].concat());
-            }
-        }
-        let kind = match meta.file_type() {
-            t if t.is_dir() => Kind::Directory,
-            t if t.is_file() => Kind::File,
-            t if t.is_symlink() => {
-                Kind::Symlink(fs::read_link(&full).map_err(Error::Io)?.as_os_str().as_bytes().to_vec())
-            }
-            _ => Kind::Other,
-        };
-        let size = if kind == Kind::File { meta.len() } else { 0 };
-        hash.update(&name);
-        hash.update([0]);
-        hash.update(size.to_le_bytes());
-        bytes = bytes.saturating_add(size);
-        if bytes > limits.expanded_bytes {
-            return Err(Error::TooLarge("its files".to_owned()).into());
-        }
-        progress(bytes).map_err(Error::Io)?;
-        let mut body = open_same(&full, &meta, &kind, &mut hash)?;
-        if let Some(path) = root.locate(&path)? {
-            let mode = meta.permissions().mode() & 0o777;
-            let mtime = u64::try_from(meta.mtime()).unwrap_or(0);
-            visit(Entry { path, kind, size, mode, mtime, format: Format::Directory, body: &mut body })?;
-        }
-        io::copy(&mut body, &mut io::sink()).map_err(Error::Io)?;
-    }
-    if !root.proved {
-        return Err(Error::NoAccount.into());
-    }
-    let (format, sha256) = (Format::Directory, hex::encode(hash.finalize()));
-    let outside = root.outside;
-    Ok(Totals { format, sha256, size_bytes: bytes, expanded_bytes: bytes, members, outside })
-}
-
-/// Names in a directory, last first, so that popping from the end gives them in order.
-fn list(directory: &std::path::Path) -> Result<Vec<Vec<u8>>, Error> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        names.push(entry?.file_name().as_bytes().to_vec());
-    }
-    names.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(names)
-}
-
-struct HashedFile<'h> {
-    file: Option<File>,
-    hash: &'h mut Sha256,
-}
-
-impl Read for HashedFile<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(file) = &mut self.file else { return Ok(0) };
-        let n = file.read(buffer)?;
-        self.hash.update(buffer.get(..n).unwrap_or_default());
-        Ok(n)
-    }
-}
-
-/// Opens a file and makes sure that it is the one that was looked at.
-fn open_same<'h>(
-    path: &std::path::Path,
-    meta: &fs::Metadata,
-    kind: &Kind,
-    hash: &'h mut Sha256,
-) -> Result<HashedFile<'h>, Error> {
-    if *kind != Kind::File {
-        return Ok(HashedFile { file: None, hash });
-    }
-    let file = File::open(path)?;
-    let opened = file.metadata()?;
-    if (opened.dev(), opened.ino()) != (meta.dev(), meta.ino()) {
-        return Err(Error::UnsafeMember("a file that is exchanged while it is read".to_owned()));
-    }
-    Ok(HashedFile { file: Some(file), hash })
 }

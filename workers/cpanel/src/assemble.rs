@@ -1,7 +1,7 @@
 //! From what a pass kept to the account.
 
-use crate::account::{Account, SourceServer, Zone};
 use crate::account::Domain;
+use crate::account::{Account, SourceServer, Zone};
 use crate::archive::Totals;
 use crate::crontab::{self, Crontab};
 use crate::error::Error;
@@ -21,8 +21,8 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
     let mut findings = Findings::default();
     let (user, record) = user(members, &mut findings)?;
     let source = source(members, &record, &user);
-    let (main_domain, domains) =
-        domains::parse(members, &record, &source, &mut findings).ok_or_else(|| Error::Metadata {
+    let (main_domain, domains) = domains::parse(members, &record, &source, &mut findings)
+        .ok_or_else(|| Error::Metadata {
             what: "main domain".to_owned(),
             why: "neither userdata/main nor cp/USER names one".to_owned(),
         })?;
@@ -95,7 +95,8 @@ fn user(members: &Members, findings: &mut Findings) -> Result<(Username, Record)
         why: invalid.to_string(),
     })?;
     if record.user.as_deref().is_some_and(|told| told != user.as_str()) {
-        let message = "The record in cp/ tells another user name than its file; the file's is taken.";
+        let message =
+            "The record in cp/ tells another user name than its file; the file's is taken.";
         findings.warn("user_name_differs", user.as_str(), message);
     }
     Ok((user, record))
@@ -123,7 +124,11 @@ fn source(members: &Members, record: &Record, user: &Username) -> SourceServer {
 }
 
 /// Behind NAT, the record tells a private address, and the zones the public one.
-fn with_public_address(mut source: SourceServer, main: &DomainName, zones: &[Zone]) -> SourceServer {
+fn with_public_address(
+    mut source: SourceServer,
+    main: &DomainName,
+    zones: &[Zone],
+) -> SourceServer {
     if source.ipv4.iter().any(|ip| !ip.is_private()) {
         return source;
     }
@@ -152,7 +157,8 @@ fn zones(members: &Members, domains: &[Domain], findings: &mut Findings) -> Vec<
         let item = format!("zone:{name}");
         let known = DomainName::parse(name).ok().filter(|n| domains.iter().any(|d| d.name == *n));
         let Some(name) = known else {
-            findings.lost(&item, "It is of no domain of the account: a removed one, or not a domain.");
+            findings
+                .lost(&item, "It is of no domain of the account: a removed one, or not a domain.");
             continue;
         };
         match zone::parse(&name, bytes, findings) {
@@ -177,7 +183,11 @@ const LOSSES: &[(&str, &str, &str)] = &[
     ("mm", "mailing_lists", "Mailing lists are not taken over."),
     ("mma", "mailing_list_archives", "Archives of mailing lists are not taken over."),
     ("psql", "postgresql", "There is no PostgreSQL on the target."),
-    ("dnssec_keys", "dnssec_keys", "Remove the DS records at the registrar before the name servers change."),
+    (
+        "dnssec_keys",
+        "dnssec_keys",
+        "Remove the DS records at the registrar before the name servers change.",
+    ),
     ("resellerconfig", "reseller", "Rights of a reseller are never taken from an archive."),
     ("team", "team_users", "Team users are not taken over."),
     ("ccs", "calendars", "Calendars and contacts are not taken over."),
@@ -202,11 +212,15 @@ fn losses(
         }
     }
     if members.home == Home::NestedTar {
-        let why = "The home is a tar file inside the archive: unpack it into homedir/ and pack again.";
+        let why =
+            "The home is a tar file inside the archive: unpack it into homedir/ and pack again.";
         findings.lost("homedir.tar", why);
     }
     if members.ssh_keys {
-        findings.lost("file:.ssh/authorized_keys", "SSH keys that open the account are not taken over.");
+        findings.lost(
+            "file:.ssh/authorized_keys",
+            "SSH keys that open the account are not taken over.",
+        );
     }
     for mailbox in &members.filters {
         findings.lost(&format!("filter:{mailbox}"), "Mail filters are not taken over yet.");
@@ -223,11 +237,16 @@ fn losses(
         }
     }
     if totals.outside > 0 {
-        let message = format!("{} members lie beside the account and are not read.", totals.outside);
+        let message =
+            format!("{} members lie beside the account and are not read.", totals.outside);
         findings.warn("members_outside", "", message);
     }
     if record.suspended {
-        findings.warn("account_suspended", "", "The account was suspended on the source; its logins stay locked.");
+        findings.warn(
+            "account_suspended",
+            "",
+            "The account was suspended on the source; its logins stay locked.",
+        );
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) fn parse(
         };
         match certificate(&site, &blocks) {
             Ok(found) => match foreign(&found, domains, removed) {
-                Some(other) => findings.lost(&item, format!("It is also for {other}, which is not the account's.")),
+                Some(other) => findings
+                    .lost(&item, format!("It is also for {other}, which is not the account's.")),
                 None => {
                     certificates.entry(site).or_insert(found);
                 }
@@ -43,8 +44,10 @@ pub(crate) fn parse(
 /// Blocks by the name of their virtual host; the newer place goes first.
 fn files(members: &Members) -> Vec<(String, Vec<Block>)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut files: Vec<(String, Vec<Block>)> =
-        members.below("apache_tls").map(|(name, bytes)| (name.to_owned(), blocks(&text(bytes)))).collect();
+    let mut files: Vec<(String, Vec<Block>)> = members
+        .below("apache_tls")
+        .map(|(name, bytes)| (name.to_owned(), blocks(&text(bytes))))
+        .collect();
     for (file, bytes) in members.below("sslcerts") {
         let Some(name) = file.strip_suffix(".crt") else { continue };
         let mut found = blocks(&text(bytes));
@@ -70,7 +73,8 @@ fn certificate(site: &DomainName, blocks: &[Block]) -> Result<Certificate, &'sta
         .collect();
     let mut certificates: Vec<(&Block, X509Certificate<'_>)> = Vec::new();
     for block in blocks.iter().filter(|b| b.label.ends_with("CERTIFICATE")) {
-        let (_, parsed) = X509Certificate::from_der(&block.der).map_err(|_e| "It cannot be read.")?;
+        let (_, parsed) =
+            X509Certificate::from_der(&block.der).map_err(|_e| "It cannot be read.")?;
         certificates.push((block, parsed));
     }
     if certificates.is_empty() {
@@ -83,7 +87,9 @@ fn certificate(site: &DomainName, blocks: &[Block]) -> Result<Certificate, &'sta
         let public = PublicPart::of_certificate(&cert.public_key().parsed().ok()?)?;
         keys.iter().find(|(_, part)| *part == public).map(|(key, _)| (at, *key))
     });
-    let Some((at, key)) = pair else { return Err("Its private key belongs to another certificate.") };
+    let Some((at, key)) = pair else {
+        return Err("Its private key belongs to another certificate.");
+    };
     let (block, leaf) = certificates.remove(at);
     let names = names(&leaf);
     if names.is_empty() {

@@ -26,7 +26,11 @@ pub(crate) fn parse(text: &str, findings: &mut Findings) -> Crontab {
         } else if is_job(line) {
             crontab.lines.push(line.to_owned());
         } else {
-            findings.warn("cron_line_refused", line, "The line of the crontab is left out: cron would refuse it.");
+            findings.warn(
+                "cron_line_refused",
+                line,
+                "The line of the crontab is left out: cron would refuse it.",
+            );
         }
     }
     crontab
@@ -50,7 +54,8 @@ fn is_job(line: &str) -> bool {
     }
     let mut words = line.split_whitespace();
     if let Some(word) = line.strip_prefix('@') {
-        let known = ["reboot", "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
+        let known =
+            ["reboot", "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
         return known.iter().any(|k| word.starts_with(k)) && words.nth(1).is_some();
     }
     let time = |word: &str| {
@@ -70,7 +75,10 @@ mod tests {
             "MAILTO=\"a@b.example\"\r\nSHELL=/bin/sh\n# x\n\n*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null\n@daily x\n* * * nonsense\n@daily\n",
             &mut findings,
         );
-        assert_eq!(crontab.lines, ["*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null", "@daily x"]);
+        assert_eq!(
+            crontab.lines,
+            ["*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null", "@daily x"]
+        );
         assert_eq!(crontab.settings["MAILTO"], "a@b.example");
         assert_eq!(findings.warnings.len(), 2);
     }

@@ -28,7 +28,8 @@ pub(crate) fn parse(members: &Members, findings: &mut Findings) -> Vec<Database>
     let mut databases = Vec::new();
     for stem in stems {
         if OF_CPANEL.contains(&stem.as_str()) {
-            findings.lost(&format!("database:{stem}"), "It belongs to cPanel's webmail or services.");
+            findings
+                .lost(&format!("database:{stem}"), "It belongs to cPanel's webmail or services.");
             continue;
         }
         match DatabaseName::parse(&stem) {
@@ -58,10 +59,18 @@ fn database(
     match dump {
         DumpState::Full => {}
         DumpState::WithoutData => {
-            findings.warn("dump_without_data", name.as_str(), "Its dump holds tables without rows.");
+            findings.warn(
+                "dump_without_data",
+                name.as_str(),
+                "Its dump holds tables without rows.",
+            );
         }
         DumpState::Placeholder => {
-            findings.warn("dump_placeholder", name.as_str(), "Its dump holds neither tables nor rows.");
+            findings.warn(
+                "dump_placeholder",
+                name.as_str(),
+                "Its dump holds neither tables nor rows.",
+            );
         }
         DumpState::Incomplete => {
             let message = "Its dump lacks the line that ends a dump: rows may be missing.";
@@ -85,7 +94,8 @@ fn defaults(create: &[u8]) -> (Option<String>, Option<String>) {
             w.iter().zip(names).all(|(word, name)| word.eq_ignore_ascii_case(name))
         })?;
         let value = words.get(at + names.len())?.to_ascii_lowercase();
-        let clean = value.len() <= 64 && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let clean =
+            value.len() <= 64 && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         clean.then_some(value)
     };
     (after(&["CHARACTER", "SET"]).or_else(|| after(&["CHARSET"])), after(&["COLLATE"]))

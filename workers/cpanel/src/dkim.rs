@@ -12,7 +12,11 @@ const SELECTOR: &str = "default";
 
 /// Reads the keys in the order of their domains. Keys under 1024 bits are refused: they can be
 /// factored, and mail signed with them is worth nothing.
-pub(crate) fn parse(members: &Members, domains: &[Domain], findings: &mut Findings) -> Vec<DkimKey> {
+pub(crate) fn parse(
+    members: &Members,
+    domains: &[Domain],
+    findings: &mut Findings,
+) -> Vec<DkimKey> {
     let mut keys = Vec::new();
     for (name, bytes) in members.below("domainkeys/private") {
         let item = format!("dkim:{name}");
@@ -27,7 +31,10 @@ pub(crate) fn parse(members: &Members, domains: &[Domain], findings: &mut Findin
         match found {
             None => findings.lost(&item, "It is no RSA key that can be read."),
             Some((_, bits)) if bits < 1024 => {
-                findings.lost(&item, format!("It has {bits} bits, which is no protection: make a new one."));
+                findings.lost(
+                    &item,
+                    format!("It has {bits} bits, which is no protection: make a new one."),
+                );
             }
             Some((block, bits)) => {
                 if bits < 2048 {
@@ -35,7 +42,12 @@ pub(crate) fn parse(members: &Members, domains: &[Domain], findings: &mut Findin
                     findings.warn("dkim_short", name, message);
                 }
                 let key = Secret::new(block.text);
-                keys.push(DkimKey { domain: domain.name.clone(), selector: SELECTOR.to_owned(), bits, key });
+                keys.push(DkimKey {
+                    domain: domain.name.clone(),
+                    selector: SELECTOR.to_owned(),
+                    bits,
+                    key,
+                });
             }
         }
     }

@@ -1,26 +1,13 @@
 //! `userdata/`, and the legacy lists beside it: domains, document roots, aliases, PHP versions.
 
 use crate::account::{Domain, DomainKind, SourceServer};
+use crate::domain_names::{Names, names};
 use crate::findings::Findings;
 use crate::members::Members;
-use crate::record::{Record, domain};
+use crate::record::Record;
 use crate::yaml::{self, Node};
 use std::collections::{BTreeMap, BTreeSet};
 use values::{AbsPath, DomainName, RelPath};
-
-/// The account's names before their virtual hosts are looked at.
-#[derive(Debug, Default)]
-struct Names {
-    main: Option<DomainName>,
-    /// Addon → internal subdomain.
-    addons: BTreeMap<DomainName, Option<DomainName>>,
-    parked: BTreeSet<DomainName>,
-    subs: BTreeSet<DomainName>,
-    /// `*.x.example` of wildcard subdomains, and the file that describes it.
-    wildcards: BTreeMap<String, String>,
-    /// Document roots of the legacy list, by subdomain, relative to the home.
-    roots: BTreeMap<DomainName, String>,
-}
 
 /// A line of `userdata/cache.json`: type, parent, document root, PHP version.
 #[derive(Debug, Clone)]
@@ -67,86 +54,6 @@ pub fn parse(
     domains.sort_by(|a, b| a.name.cmp(&b.name));
     domains.dedup_by(|a, b| a.name == b.name);
     Some((main, domains))
-}
-
-impl Names {
-    /// All names that have a virtual host or an alias of their own.
-    fn own(&self, main: &DomainName) -> BTreeSet<DomainName> {
-        let mut own: BTreeSet<DomainName> = self.addons.keys().cloned().collect();
-        own.extend(self.parked.iter().cloned());
-        own.extend(self.subs.iter().cloned());
-        own.insert(main.clone());
-        own
-    }
-}
-
-fn names(members: &Members, record: &Record, findings: &mut Findings) -> Names {
-    let Some(text) = members.text("userdata/main") else {
-        return legacy(members, record, findings);
-    };
-    match yaml::parse(&text) {
-        Ok(node) => from_main(&node, record, findings),
-        Err(why) => {
-            let message = format!("It is not read ({why}); the legacy lists are used instead.");
-            findings.warn("userdata_unreadable", "userdata/main", message);
-            legacy(members, record, findings)
-        }
-    }
-}
-
-fn from_main(node: &Node, record: &Record, findings: &mut Findings) -> Names {
-    let main = node.text("main_domain").and_then(|t| domain(t, findings));
-    let mut names = Names { main: main.or_else(|| record.main_domain.clone()), ..Names::default() };
-    let mut internals = BTreeSet::new();
-    for (addon, internal) in node.pairs("addon_domains") {
-        let internal = domain(internal, findings);
-        internals.extend(internal.clone());
-        if let Some(addon) = domain(addon, findings) {
-            names.addons.insert(addon, internal);
-        }
-    }
-    names.parked.extend(node.texts("parked_domains").into_iter().filter_map(|t| domain(t, findings)));
-    for text in node.texts("sub_domains") {
-        if let Some(below) = text.strip_prefix("*.") {
-            names.wildcards.insert(text.to_ascii_lowercase(), format!("_wildcard_.{below}"));
-        }
-        names.subs.extend(domain(text, findings).filter(|d| !internals.contains(d)));
-    }
-    names
-}
-
-/// `addons`, `sds2`, `sds` and `pds`: `_` stands for the first dot of an internal subdomain.
-fn legacy(members: &Members, record: &Record, findings: &mut Findings) -> Names {
-    let mut names = Names { main: record.main_domain.clone(), ..Names::default() };
-    let lines = |path: &str| {
-        let text = members.text(path).unwrap_or_default().into_owned();
-        text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>()
-    };
-    let dotted = |text: &str| text.replacen('_', ".", 1);
-    let mut internals = BTreeSet::new();
-    for line in lines("addons") {
-        let (addon, internal) = line.split_once('=').unwrap_or((&line, ""));
-        let internal = DomainName::parse(&dotted(internal)).ok();
-        internals.extend(internal.clone());
-        if let Some(addon) = domain(addon, findings) {
-            names.addons.insert(addon, internal);
-        }
-    }
-    for line in lines("sds2").into_iter().chain(lines("sds")) {
-        let (sub, root) = line.split_once('=').unwrap_or((&line, ""));
-        let Some(sub) = domain(&dotted(sub), findings) else { continue };
-        if !root.is_empty() {
-            names.roots.insert(sub.clone(), root.to_owned());
-        }
-        if !internals.contains(&sub) {
-            names.subs.insert(sub);
-        }
-    }
-    for line in lines("pds") {
-        let first = line.split_whitespace().next().unwrap_or_default().to_owned();
-        names.parked.extend(domain(&first, findings));
-    }
-    names
 }
 
 fn cache(members: &Members) -> BTreeMap<String, Cached> {
@@ -246,10 +153,13 @@ impl Reader<'_> {
     fn aliases(&self, site: &DomainName, text: &str, findings: &mut Findings) -> BTreeSet<String> {
         let mut aliases = BTreeSet::new();
         for word in text.split_whitespace() {
-            let (star, rest) =
-                word.strip_prefix("*.").map_or(("", word), |rest| ("*.", rest));
+            let (star, rest) = word.strip_prefix("*.").map_or(("", word), |rest| ("*.", rest));
             let Ok(name) = DomainName::parse(rest) else {
-                findings.warn("alias_refused", site.as_str(), "An alias that is no host name is left out.");
+                findings.warn(
+                    "alias_refused",
+                    site.as_str(),
+                    "An alias that is no host name is left out.",
+                );
                 continue;
             };
             if star.is_empty() && self.own.contains(&name) {
@@ -283,7 +193,10 @@ impl Reader<'_> {
             let name = site(file)?;
             let node = yaml::parse(&String::from_utf8_lossy(bytes)).ok()?;
             let aliases = node.text("serveralias")?.to_owned();
-            aliases.split_whitespace().any(|a| a.eq_ignore_ascii_case(parked.as_str())).then_some(name)
+            aliases
+                .split_whitespace()
+                .any(|a| a.eq_ignore_ascii_case(parked.as_str()))
+                .then_some(name)
         })
     }
 
@@ -332,10 +245,8 @@ mod tests {
         let homes = BTreeSet::from([AbsPath::parse(home).unwrap()]);
         let source = SourceServer { homes, ..SourceServer::default() };
         let mut findings = Findings::default();
-        let record = Record {
-            main_domain: DomainName::parse("legacy.example").ok(),
-            ..Record::default()
-        };
+        let record =
+            Record { main_domain: DomainName::parse("legacy.example").ok(), ..Record::default() };
         let (_, domains) = parse(&members, &record, &source, &mut findings).unwrap();
         (domains, findings)
     }
@@ -373,14 +284,19 @@ mod tests {
     #[test]
     fn a_subdomain_of_an_addon_and_php_of_the_cache() {
         let files = [
-            ("userdata/main", include_str!("../tests/fixtures/metadata/d_addon_tempmain/userdata/main")),
+            (
+                "userdata/main",
+                include_str!("../tests/fixtures/metadata/d_addon_tempmain/userdata/main"),
+            ),
             (
                 "userdata/cache.json",
                 include_str!("../tests/fixtures/metadata/d_addon_tempmain/userdata/cache.json"),
             ),
             (
                 "userdata/shop.fxfour.example",
-                include_str!("../tests/fixtures/metadata/d_addon_tempmain/userdata/shop.fxfour.example"),
+                include_str!(
+                    "../tests/fixtures/metadata/d_addon_tempmain/userdata/shop.fxfour.example"
+                ),
             ),
         ];
         let (domains, findings) = read(&files, "/home3/fxfour");
@@ -414,7 +330,10 @@ mod tests {
     #[test]
     fn hostile_roots_and_aliases_are_left_out() {
         let files = [
-            ("userdata/main", "--- \nmain_domain: x.example\nsub_domains: \n  - a.x.example\n  - '*.x.example'\n"),
+            (
+                "userdata/main",
+                "--- \nmain_domain: x.example\nsub_domains: \n  - a.x.example\n  - '*.x.example'\n",
+            ),
             (
                 "userdata/x.example",
                 "--- \ndocumentroot: /home/x/../../etc\nserveralias: bank.example a;b.x.example www.x.example\n",

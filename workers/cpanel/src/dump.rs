@@ -36,9 +36,10 @@ impl Dump {
             let Some(chunk) = buffer.get(..n).filter(|c| !c.is_empty()) else { break };
             dump.bytes = dump.bytes.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
             if let Some(writer) = &mut filter
-                && writer.write_all(chunk).is_err() {
-                    filter = None; // the rest is only counted
-                }
+                && writer.write_all(chunk).is_err()
+            {
+                filter = None; // the rest is only counted
+            }
         }
         match filter.map(DumpFilter::finish) {
             Some(Ok((_, seen))) => dump.seen = seen,

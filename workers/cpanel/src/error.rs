@@ -22,7 +22,9 @@ pub enum Error {
         "No cPanel account is in this archive (neither cp/USER nor userdata/main): a partial backup cannot be restored on its own."
     )]
     NoAccount,
-    #[error("The archive has a member that no cPanel backup has ({0}): it is not read any further.")]
+    #[error(
+        "The archive has a member that no cPanel backup has ({0}): it is not read any further."
+    )]
     UnsafeMember(String),
     #[error("The archive is larger than allowed: {0}.")]
     TooLarge(String),

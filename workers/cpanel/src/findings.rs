@@ -42,10 +42,9 @@ impl Findings {
 
 fn push<T: PartialEq>(list: &mut Vec<T>, item: T, last: T) {
     match list.len() {
-        n if n < MOST
-            && !list.contains(&item) => {
-                list.push(item);
-            }
+        n if n < MOST && !list.contains(&item) => {
+            list.push(item);
+        }
         MOST => list.push(last),
         _ => {}
     }

@@ -46,7 +46,9 @@ fn mailboxes(
     let mut left: BTreeMap<&str, &Maildir> =
         context.members.maildirs.iter().map(|(path, dir)| (path.as_str(), dir)).collect();
     let inbox = left.remove("");
-    if let Some(address) = default.filter(|_| inbox.is_some() || context.members.has("homedir/mail")) {
+    if let Some(address) =
+        default.filter(|_| inbox.is_some() || context.members.has("homedir/mail"))
+    {
         let dir = inbox.cloned().unwrap_or_default();
         let password = context.password.clone();
         mail.mailboxes.extend(mailbox(context, address.clone(), "mail", password, &dir));
@@ -76,7 +78,10 @@ fn mailboxes(
     }
     for mailbox in mail.mailboxes.iter().filter(|m| m.format == MailFormat::Mdbox) {
         let item = format!("mailbox:{}:messages", mailbox.address);
-        findings.lost(&item, "Its messages are in Dovecot's mdbox form; convert it to maildir on the source.");
+        findings.lost(
+            &item,
+            "Its messages are in Dovecot's mdbox form; convert it to maildir on the source.",
+        );
     }
 }
 
@@ -100,7 +105,8 @@ fn without_login(
             let path = format!("mail/{key}");
             mail.mailboxes.extend(mailbox(context, address, &path, Password::Locked, dir));
         }
-        _ => findings.lost(&format!("mailbox:{local}@{domain}"), "Its domain is none of the account's."),
+        _ => findings
+            .lost(&format!("mailbox:{local}@{domain}"), "Its domain is none of the account's."),
     }
 }
 
@@ -137,7 +143,8 @@ fn logins(members: &Members, domain: &DomainName) -> Vec<(String, Password, Opti
     fields("passwd")
         .into_keys()
         .map(|local| {
-            let hash = shadow.get(&local).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+            let hash =
+                shadow.get(&local).and_then(|rest| rest.split(':').next()).unwrap_or_default();
             let bytes = quota.get(&local).and_then(|n| n.trim().parse().ok()).filter(|n| *n > 0);
             let password = Password::parse(hash);
             (local, password, bytes)
@@ -170,7 +177,8 @@ fn alias_files(
         for address in found.responders {
             match responder(context.members, &address) {
                 Some(responder) => mail.autoresponders.push(responder),
-                None => findings.lost(&format!("autoresponder:{address}"), "Its text is not in the archive."),
+                None => findings
+                    .lost(&format!("autoresponder:{address}"), "Its text is not in the archive."),
             }
         }
     }

@@ -118,7 +118,9 @@ mod tests {
         let path = MemberPath::parse(b"homedir/mail/cur").unwrap();
         assert_eq!(path.below("homedir").unwrap().as_bytes(), b"mail/cur");
         assert!(path.below("home").is_none());
-        assert!(path.below("homedir").unwrap().below("mail").unwrap().below("cur").unwrap().is_root());
+        assert!(
+            path.below("homedir").unwrap().below("mail").unwrap().below("cur").unwrap().is_root()
+        );
     }
 
     proptest! {

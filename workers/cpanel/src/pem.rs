@@ -19,7 +19,8 @@ pub(crate) fn blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, Vec<&str>)> = None;
     for line in text.lines().map(str::trim) {
-        if let Some(label) = line.strip_prefix("-----BEGIN ").and_then(|l| l.strip_suffix("-----")) {
+        if let Some(label) = line.strip_prefix("-----BEGIN ").and_then(|l| l.strip_suffix("-----"))
+        {
             open = Some((label.to_owned(), Vec::new()));
         } else if line.starts_with("-----END ") {
             blocks.extend(open.take().and_then(|(label, body)| decode(label, &body)));
@@ -34,7 +35,8 @@ pub(crate) fn blocks(text: &str) -> Vec<Block> {
 }
 
 fn decode(label: String, body: &[&str]) -> Option<Block> {
-    let base64 = |line: &&str| line.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
+    let base64 =
+        |line: &&str| line.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
     // Lines of headers mean an encrypted key.
     if label.len() > 64 || !body.iter().all(base64) {
         return None;

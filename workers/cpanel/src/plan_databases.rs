@@ -25,7 +25,9 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
         if let Some((new, action)) = place(draft, database, &names) {
             names.insert(name, new.clone());
             add_database(draft, database, new, action);
-        } else if draft.opposes(&format!("database:{name}")) || draft.opposes(&format!("dump:{name}")) {
+        } else if draft.opposes(&format!("database:{name}"))
+            || draft.opposes(&format!("dump:{name}"))
+        {
             undecided.insert(name);
         }
     }
@@ -44,7 +46,9 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
     }
     for (login, user) in users {
         for (source, privileges) in &login.grants {
-            let Some(database) = names.get(source).filter(|_| !privileges.is_empty()) else { continue };
+            let Some(database) = names.get(source).filter(|_| !privileges.is_empty()) else {
+                continue;
+            };
             let list = privileges.iter().cloned().collect::<Vec<_>>().join(", ");
             let id = format!("grant:{user}:{database}");
             let summary = format!("Give {user} {list} on {database}");
@@ -112,7 +116,10 @@ fn replace(draft: &mut Draft<'_>, database: &Database) -> Option<(DatabaseName, 
         return Some((name.clone(), Action::Replace));
     }
     let id = format!("dump:{name}");
-    let message = format!("The archive's dump of {name} is {}: it would replace data by less.", database.dump.as_str());
+    let message = format!(
+        "The archive's dump of {name} is {}: it would replace data by less.",
+        database.dump.as_str()
+    );
     if draft.settle(id.clone(), message, vec![Resolution::Skip]).is_some() {
         draft.lose(format!("database:{name}"), "It is left out by choice.");
     }

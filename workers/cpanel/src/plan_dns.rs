@@ -11,8 +11,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 const NS_TTL: u32 = 86_400;
 
 /// Host names that cPanel makes for its own services.
-const SERVICE_HOSTS: &[&str] =
-    &["cpanel", "whm", "webmail", "webdisk", "cpcalendars", "cpcontacts", "autodiscover", "autoconfig"];
+const SERVICE_HOSTS: &[&str] = &[
+    "cpanel",
+    "whm",
+    "webmail",
+    "webdisk",
+    "cpcalendars",
+    "cpcontacts",
+    "autodiscover",
+    "autoconfig",
+];
 
 /// First labels of records that tell clients of the source's services, or prove something to it.
 const SERVICE_LABELS: &[&str] = &["_caldav", "_caldavs", "_carddav", "_carddavs", "_autodiscover"];
@@ -33,7 +41,11 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
         let records = served(draft, zone);
         let active = draft.input.control.activate_domains;
         if !active {
-            draft.warn("zone_dormant", name.as_str(), "It is not answered until the domain is verified.");
+            draft.warn(
+                "zone_dormant",
+                name.as_str(),
+                "It is not answered until the domain is verified.",
+            );
         }
         let own = draft.input.control.ownership.get(name) == Some(&Ownership::Own);
         let action = draft.action(own);
@@ -135,7 +147,8 @@ impl Rewrite<'_> {
             }
             "AAAA" if record.parse().is_ok_and(|ip| self.source6.contains(&ip)) => {
                 if self.target6.is_none() {
-                    let message = "Its IPv6 address was the source's and goes: the server has none.";
+                    let message =
+                        "Its IPv6 address was the source's and goes: the server has none.";
                     draft.warn("ipv6_dropped", &set.name, message);
                 }
                 self.target6.map(|ip| ip.to_string())
@@ -149,10 +162,14 @@ impl Rewrite<'_> {
     /// What led to the source server by its own name leads to the zone's apex, which is the target.
     fn renamed(&self, draft: &mut Draft<'_>, set: &RecordSet, record: &str) -> String {
         let target = record.rsplit(' ').next().unwrap_or_default();
-        if self.hostname.as_deref() != Some(target) || set.name == self.apex && set.rtype == "CNAME" {
+        if self.hostname.as_deref() != Some(target) || set.name == self.apex && set.rtype == "CNAME"
+        {
             return record.to_owned();
         }
-        let message = format!("Its {} led to the source server and leads to the zone's own name now.", set.rtype);
+        let message = format!(
+            "Its {} led to the source server and leads to the zone's own name now.",
+            set.rtype
+        );
         draft.warn("source_name_replaced", &set.name, message);
         let kept = record.strip_suffix(target).unwrap_or_default();
         format!("{kept}{}", self.apex)
@@ -165,9 +182,10 @@ impl Rewrite<'_> {
         let mut terms: Vec<String> = Vec::new();
         for term in value.split(' ').filter(|t| !t.is_empty()) {
             if let Some(term) = self.term(term)
-                && !terms.contains(&term) {
-                    terms.push(term);
-                }
+                && !terms.contains(&term)
+            {
+                terms.push(term);
+            }
         }
         let text = terms.join(" ");
         (text != value).then(|| txt_record(text.as_bytes()))
@@ -208,7 +226,11 @@ impl Rewrite<'_> {
             rest.extend(policies);
             return rest;
         }
-        draft.warn("spf_merged", &set.name, "It had several SPF records; they are joined into one.");
+        draft.warn(
+            "spf_merged",
+            &set.name,
+            "It had several SPF records; they are joined into one.",
+        );
         let mut terms: Vec<String> = vec!["v=spf1".to_owned()];
         let mut last: Option<String> = None;
         for policy in policies.iter().filter_map(|p| spf(p)) {

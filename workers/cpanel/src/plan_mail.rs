@@ -84,7 +84,9 @@ fn add_domain(draft: &mut Draft<'_>, name: &DomainName, domain: &MailDomain) {
     let action = draft.action(draft.input.facts.mail_domains.contains_key(name));
     let summary = match &catch_all {
         None => format!("Take mail for {name}"),
-        Some(CatchAll::Blackhole) => format!("Take mail for {name} and throw unknown addresses away"),
+        Some(CatchAll::Blackhole) => {
+            format!("Take mail for {name} and throw unknown addresses away")
+        }
         Some(CatchAll::Address(to)) => format!("Take mail for {name}, unknown addresses to {to}"),
     };
     let resource = Resource::MailDomain { domain: name.clone(), catch_all, active };
@@ -107,9 +109,9 @@ fn points_to_source(draft: &Draft<'_>, zone: &Zone) -> bool {
             return true;
         }
         match set(alias, "A") {
-            Some(addresses) => addresses
-                .iter()
-                .any(|a| a.parse().is_ok_and(|ip| source.ipv4.contains(&ip))),
+            Some(addresses) => {
+                addresses.iter().any(|a| a.parse().is_ok_and(|ip| source.ipv4.contains(&ip)))
+            }
             None => draft
                 .input
                 .account
@@ -169,12 +171,13 @@ fn forwarders(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &BTreeSe
     let mut all: BTreeMap<&MailAddress, BTreeSet<MailAddress>> = BTreeMap::new();
     for forwarder in &draft.input.account.mail.forwarders {
         if domains.contains(forwarder.address.domain()) && wants(draft, &forwarder.address) {
-            all.entry(&forwarder.address).or_default().extend(forwarder.destinations.iter().cloned());
+            all.entry(&forwarder.address)
+                .or_default()
+                .extend(forwarder.destinations.iter().cloned());
         }
     }
     for (address, destinations) in all {
-        let keep_copy =
-            boxes.contains(address) || draft.input.facts.mailboxes.contains(address);
+        let keep_copy = boxes.contains(address) || draft.input.facts.mailboxes.contains(address);
         let list = destinations.iter().map(MailAddress::as_str).collect::<Vec<_>>().join(", ");
         let own_domain = DomainName::parse(address.domain()).ok();
         let exists = own_domain.is_some_and(|d| draft.input.facts.mail_domains.contains_key(&d));
@@ -223,7 +226,8 @@ fn dkim(draft: &mut Draft<'_>, domains: &BTreeSet<String>) {
             continue;
         }
         let action = draft.action(draft.input.facts.mail_domains.contains_key(name));
-        let summary = format!("Sign mail of {name} with its imported DKIM key of {} bits", key.bits);
+        let summary =
+            format!("Sign mail of {name} with its imported DKIM key of {} bits", key.bits);
         let (selector, bits) = (key.selector.clone(), key.bits);
         let resource = Resource::Dkim { domain: name.clone(), selector, bits };
         draft.add(format!("dkim:{name}"), MAIL, action, (summary, resource));

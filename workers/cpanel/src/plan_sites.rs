@@ -54,7 +54,9 @@ fn home(draft: &mut Draft<'_>) {
         // A home is never put aside whole: mailboxes that the archive does not know lie in it.
         action = Action::Merge;
     } else if draft.input.facts.home_exists && draft.input.facts.user.is_none() {
-        let message = format!("The directory {path} exists, but no user of that name: replace it (it is kept aside), or choose another target user.");
+        let message = format!(
+            "The directory {path} exists, but no user of that name: replace it (it is kept aside), or choose another target user."
+        );
         draft.settle(format!("home:{user}"), message, vec![Resolution::Replace]);
         action = Action::Replace;
     }
@@ -171,7 +173,8 @@ fn php(draft: &mut Draft<'_>, domain: &Domain, wanted: Option<&str>) -> Option<S
         .min_by_key(|(rank, _)| (rank.abs_diff(want), *rank < want))
         .map_or(newest, |(_, v)| (*v).clone());
     if nearest != asked {
-        let message = format!("The site used PHP {asked}, which is not installed; it gets PHP {nearest}.");
+        let message =
+            format!("The site used PHP {asked}, which is not installed; it gets PHP {nearest}.");
         draft.warn("php_version_mapped", domain.name.as_str(), message);
     }
     Some(nearest)
@@ -186,7 +189,8 @@ fn rank(version: &str) -> Option<u32> {
 /// `ea-php82` and `alt-php82` → `8.2`.
 fn version_of(id: &str) -> Option<String> {
     let digits = id.rsplit_once("php").map_or(id, |(_, rest)| rest).replace('.', "");
-    let minor = digits.get(1..).filter(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_digit()))?;
+    let minor =
+        digits.get(1..).filter(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_digit()))?;
     let major = digits.get(..1).filter(|m| m.bytes().all(|b| b.is_ascii_digit()))?;
     Some(format!("{major}.{minor}"))
 }
@@ -198,7 +202,12 @@ fn cron(draft: &mut Draft<'_>) {
     }
     let action = draft.action(draft.is_own());
     let summary = format!("Write {lines} cron jobs, disabled until they are confirmed");
-    draft.add(format!("cron:{}", draft.input.target_user), FILES, action, (summary, Resource::Cron { lines }));
+    draft.add(
+        format!("cron:{}", draft.input.target_user),
+        FILES,
+        action,
+        (summary, Resource::Cron { lines }),
+    );
 }
 
 #[cfg(test)]

@@ -212,17 +212,29 @@ impl<'a> Draft<'a> {
     /// Choices that concern nothing are said, since they are mostly misspelt.
     fn check_choices(&mut self) {
         let options = self.input.options;
-        for id in options.resolutions.keys().filter(|id| !self.met.contains(*id)).cloned().collect::<Vec<_>>() {
+        for id in options
+            .resolutions
+            .keys()
+            .filter(|id| !self.met.contains(*id))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             self.warn("resolution_unknown", &id, "There is no such conflict.");
         }
         for (component, names) in &options.components {
             if self.input.account.presence.get(component) == Some(&Presence::Absent) {
                 let text = serde_json::to_value(component).ok();
                 let text = text.as_ref().and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-                self.warn("component_absent", &text, "The archive does not hold this part of the account.");
+                self.warn(
+                    "component_absent",
+                    &text,
+                    "The archive does not hold this part of the account.",
+                );
             }
             let known = known_names(self.input.account, *component);
-            for name in names.iter().filter(|n| *component != Component::Files && !known.contains(*n)) {
+            for name in
+                names.iter().filter(|n| *component != Component::Files && !known.contains(*n))
+            {
                 self.warn("selection_unknown", name, "The archive holds nothing of this name.");
             }
         }

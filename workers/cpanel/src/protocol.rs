@@ -5,7 +5,9 @@
 //! `Failed`. All lines are JSON, ended by `\n`, at most [`LINE_BYTES_MAX`] long. When the worker
 //! closes its side, the agent stops at the next safe point.
 
-use crate::plan::{Component, ControlFacts, NotTransferred, Options, Plan, Presence, StepName, Warning};
+use crate::plan::{
+    Component, ControlFacts, NotTransferred, Options, Plan, Presence, StepName, Warning,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;

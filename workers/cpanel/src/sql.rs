@@ -31,9 +31,29 @@ const LOOK_AHEAD: usize = 32;
 
 /// Names of the client's own commands: none stands in a dump, and some start programs.
 const CLIENT_COMMANDS: &[&str] = &[
-    "SOURCE", "SYSTEM", "TEE", "NOTEE", "PAGER", "NOPAGER", "EDIT", "CONNECT", "PROMPT", "EXIT",
-    "QUIT", "CHARSET", "RESETCONNECTION", "EGO", "GO", "REHASH", "STATUS", "PRINT", "CLEAR", "HELP",
-    "WARNINGS", "NOWARNING", "SANDBOX",
+    "SOURCE",
+    "SYSTEM",
+    "TEE",
+    "NOTEE",
+    "PAGER",
+    "NOPAGER",
+    "EDIT",
+    "CONNECT",
+    "PROMPT",
+    "EXIT",
+    "QUIT",
+    "CHARSET",
+    "RESETCONNECTION",
+    "EGO",
+    "GO",
+    "REHASH",
+    "STATUS",
+    "PRINT",
+    "CLEAR",
+    "HELP",
+    "WARNINGS",
+    "NOWARNING",
+    "SANDBOX",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +224,10 @@ impl<W: Write> DumpFilter<W> {
         let line = rest.get(..end).unwrap_or_default();
         let argument = line.get(b"DELIMITER".len()..).unwrap_or_default().trim_ascii();
         // Signs that can be part of nothing else; mysqldump writes `;;`.
-        if argument.is_empty() || argument.len() > 8 || !argument.iter().all(|b| b";|/%&:~^!".contains(b)) {
+        if argument.is_empty()
+            || argument.len() > 8
+            || !argument.iter().all(|b| b";|/%&:~^!".contains(b))
+        {
             return Err(refused("a DELIMITER is out of form"));
         }
         self.delimiter = argument.to_vec();

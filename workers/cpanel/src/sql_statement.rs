@@ -46,13 +46,15 @@ pub(crate) fn rewrite(statement: &[u8], definer: &str) -> Statement {
     let mut text = Vec::with_capacity(statement.len());
     let mut at = 0;
     while let Some((kind, token)) = tokens.get(at) {
-        if *kind == Kind::Word && token.eq_ignore_ascii_case(b"DEFINER")
-            && let Some(end) = end_of_definer(&tokens, at + 1) {
-                text.extend_from_slice(b"DEFINER=");
-                text.extend_from_slice(definer.as_bytes());
-                at = end;
-                continue;
-            }
+        if *kind == Kind::Word
+            && token.eq_ignore_ascii_case(b"DEFINER")
+            && let Some(end) = end_of_definer(&tokens, at + 1)
+        {
+            text.extend_from_slice(b"DEFINER=");
+            text.extend_from_slice(definer.as_bytes());
+            at = end;
+            continue;
+        }
         let name = if *kind == Kind::Word { std::str::from_utf8(token).unwrap_or("") } else { "" };
         match collation(name) {
             Some(known) => text.extend_from_slice(known.as_bytes()),
@@ -145,10 +147,11 @@ fn line(rest: &[u8]) -> usize {
 fn comment(rest: &[u8]) -> usize {
     for marker in [&b"/*!"[..], b"/*M!"] {
         if let Some(version) = rest.strip_prefix(marker)
-            && !version.starts_with(b"999999") {
-                let digits = version.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
-                return marker.len() + digits;
-            }
+            && !version.starts_with(b"999999")
+        {
+            let digits = version.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+            return marker.len() + digits;
+        }
     }
     let body = rest.get(2..).unwrap_or_default();
     body.windows(2).position(|w| w == b"*/").map_or(rest.len(), |at| at + 4)

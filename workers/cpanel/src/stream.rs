@@ -202,7 +202,9 @@ impl Read for Expanded<'_> {
         self.count = self.count.saturating_add(n64);
         if self.count > self.limits.expanded_bytes {
             let limit = self.limits.expanded_bytes >> 30;
-            return Err(self.refuse(Error::TooLarge(format!("it expands to more than {limit} GiB"))));
+            return Err(
+                self.refuse(Error::TooLarge(format!("it expands to more than {limit} GiB")))
+            );
         }
         let packed = self.decoder.raw().count.max(1);
         if self.count > 1 << 30 && self.count / packed > self.limits.ratio {

@@ -101,7 +101,11 @@ fn forwarders(account: &Account) -> Vec<ForwarderSummary> {
         mail.autoresponders.iter().map(|a| line(a.address.to_string(), Vec::new(), "autorespond")),
     );
     lines.extend(mail.pipes.iter().map(|p| {
-        line(p.address.to_string(), vec![format!("|{}", crate::member::shown(p.command.as_bytes()))], "pipe")
+        line(
+            p.address.to_string(),
+            vec![format!("|{}", crate::member::shown(p.command.as_bytes()))],
+            "pipe",
+        )
     }));
     for (domain, settings) in &mail.domains {
         let to = match &settings.catch_all {

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn scalars_stay_strings() {
-        let text = "--- \naddon_domains: {}\n\nmain_domain: no\nlist: \n  - 1e3\n  - Off\nx: ~\ny: ''\n";
+        let text =
+            "--- \naddon_domains: {}\n\nmain_domain: no\nlist: \n  - 1e3\n  - Off\nx: ~\ny: ''\n";
         let node = parse(text).unwrap();
         assert_eq!(node.text("main_domain"), Some("no"));
         assert_eq!(node.texts("list"), ["1e3", "Off"]);
@@ -145,7 +146,8 @@ mod tests {
 
     #[test]
     fn cleverness_is_refused() {
-        for text in ["a: &x 1\nb: *x\n", "a: !!str 1\n", "--- \na: 1\n--- \nb: 2\n", "a: 1\na: 2\n", ""]
+        for text in
+            ["a: &x 1\nb: *x\n", "a: !!str 1\n", "--- \na: 1\n--- \nb: 2\n", "a: 1\na: 2\n", ""]
         {
             assert!(parse(text).is_err(), "{text:?}");
         }

@@ -18,7 +18,11 @@ const DEFAULT_TTL: u32 = 14_400;
 
 /// Reads the zone of `name`. Fails when the file as a whole cannot be trusted: quotes that do not
 /// close, `$INCLUDE`, `$GENERATE`. A record that cannot be read is reported and left out.
-pub fn parse(name: &DomainName, bytes: &[u8], findings: &mut Findings) -> Result<Zone, &'static str> {
+pub fn parse(
+    name: &DomainName,
+    bytes: &[u8],
+    findings: &mut Findings,
+) -> Result<Zone, &'static str> {
     let apex = format!("{name}.");
     let mut state = State {
         origin: apex.clone(),
@@ -36,7 +40,11 @@ pub fn parse(name: &DomainName, bytes: &[u8], findings: &mut Findings) -> Result
             _ => {
                 if let Err(why) = state.record(&apex, &line) {
                     let subject = format!("{name} line {}", line.number);
-                    findings.warn("record_refused", &subject, format!("The record is left out: {why}."));
+                    findings.warn(
+                        "record_refused",
+                        &subject,
+                        format!("The record is left out: {why}."),
+                    );
                 }
             }
         }
@@ -135,7 +143,11 @@ impl State {
             }
             let mixed = types.get(name).is_some_and(|n| *n > 1);
             if mixed {
-                findings.warn("cname_mixed", name, "Its CNAME is left out: other records stand beside it.");
+                findings.warn(
+                    "cname_mixed",
+                    name,
+                    "Its CNAME is left out: other records stand beside it.",
+                );
             }
             !mixed
         });
@@ -175,7 +187,13 @@ fn rdata(rtype: &str, tokens: &[Token], origin: &str) -> Option<String> {
         ("NAPTR", 6) => {
             let text = |at: usize| tokens.get(at).map(|t| quote(&t.bytes));
             let (order, preference) = (number(0)?, number(1)?);
-            Some(format!("{order} {preference} {} {} {} {}", text(2)?, text(3)?, text(4)?, name(5)?))
+            Some(format!(
+                "{order} {preference} {} {} {} {}",
+                text(2)?,
+                text(3)?,
+                text(4)?,
+                name(5)?
+            ))
         }
         _ => None,
     }
@@ -204,7 +222,11 @@ pub fn txt_value(text: &str) -> Option<Vec<u8>> {
 /// The presentation form of a TXT record with these octets.
 #[must_use]
 pub fn txt_record(value: &[u8]) -> String {
-    if value.is_empty() { quote(b"") } else { value.chunks(255).map(quote).collect::<Vec<_>>().join(" ") }
+    if value.is_empty() {
+        quote(b"")
+    } else {
+        value.chunks(255).map(quote).collect::<Vec<_>>().join(" ")
+    }
 }
 
 fn absolute_or_root(text: &str, origin: &str) -> Option<String> {
@@ -275,9 +297,8 @@ mod tests {
 
     #[test]
     fn a_real_zone() {
-        let bytes = include_bytes!(
-            "../tests/fixtures/metadata/b_modern/dnszones/fxtwo.com.example.db"
-        );
+        let bytes =
+            include_bytes!("../tests/fixtures/metadata/b_modern/dnszones/fxtwo.com.example.db");
         let mut findings = Findings::default();
         let name = DomainName::parse("fxtwo.com.example").unwrap();
         let zone = parse(&name, bytes, &mut findings).unwrap();
@@ -320,7 +341,9 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let name = DomainName::parse("x.example").unwrap();
-        for text in ["$INCLUDE /etc/passwd\n", "$GENERATE 1-9 a A 192.0.2.1\n", "a TXT \"x\n", "a A ( 1\n"] {
+        for text in
+            ["$INCLUDE /etc/passwd\n", "$GENERATE 1-9 a A 192.0.2.1\n", "a TXT \"x\n", "a A ( 1\n"]
+        {
             assert!(parse(&name, text.as_bytes(), &mut Findings::default()).is_err());
         }
         let (sets, findings) = zone(

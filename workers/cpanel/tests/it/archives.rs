@@ -64,9 +64,14 @@ fn mailboxes() {
         let expected = list(&expected, "mailboxes");
         assert_eq!(mail.mailboxes.len(), expected.len(), "{name}");
         for want in expected {
-            let found = mail.mailboxes.iter().find(|m| m.address.as_str() == want["address"]).unwrap();
+            let found =
+                mail.mailboxes.iter().find(|m| m.address.as_str() == want["address"]).unwrap();
             assert_eq!(found.folders.get("").copied(), want["messages"].as_u64(), "{want}");
-            assert_eq!(found.folders.get("Sent").copied().unwrap_or(0), want["sent"].as_u64().unwrap(), "{want}");
+            assert_eq!(
+                found.folders.get("Sent").copied().unwrap_or(0),
+                want["sent"].as_u64().unwrap(),
+                "{want}"
+            );
             assert_eq!(found.quota_bytes, want["quota_bytes"].as_u64());
             assert_eq!(found.default, want["default"] == true);
             assert!(found.password.hash().is_some());
@@ -87,11 +92,13 @@ fn databases_and_their_users() {
                 account.databases.iter().find(|d| d.name.as_str() == want["name"]).unwrap();
             assert_eq!(database.dump.as_str(), "full");
             assert_eq!(database.charset.as_deref(), Some("utf8mb4"));
-            let user = account.database_users.iter().find(|u| u.name.as_str() == want["user"]).unwrap();
+            let user =
+                account.database_users.iter().find(|u| u.name.as_str() == want["user"]).unwrap();
             assert!(matches!(user.auth, DatabaseAuth::Native(_)));
             let mut privileges: Vec<&str> = want["privs"].as_str().unwrap().split(", ").collect();
             privileges.sort_unstable();
-            let granted: Vec<&str> = user.grants[&database.name].iter().map(String::as_str).collect();
+            let granted: Vec<&str> =
+                user.grants[&database.name].iter().map(String::as_str).collect();
             assert_eq!(granted, privileges);
         }
     }
@@ -104,8 +111,7 @@ fn the_rest() {
         let expected = expectations(name);
         let cron: Vec<Value> = account.cron.iter().map(|l| json!(l)).collect();
         assert_eq!(&cron, list(&expected, "cron"));
-        let ftp: Vec<Value> =
-            account.ftp.iter().map(|l| json!([l.login, l.directory])).collect();
+        let ftp: Vec<Value> = account.ftp.iter().map(|l| json!([l.login, l.directory])).collect();
         let want: Vec<Value> =
             list(&expected, "ftp").iter().map(|l| json!([l["login"], l["dir"]])).collect();
         assert_eq!(ftp, want);
@@ -138,7 +144,10 @@ fn forwarders_of_the_shop() {
     assert_eq!(mail.pipes[0].command, "/home/shopco/bin/pipe.php");
     assert_eq!(mail.domains.len(), 3, "the subdomain takes no mail");
     let lost: Vec<&str> = account.not_transferable.iter().map(|n| n.item.as_str()).collect();
-    assert!(lost.contains(&"pipe:hook@shopco.example") && lost.contains(&"ftp:dev@shopco.example"), "{lost:?}");
+    assert!(
+        lost.contains(&"pipe:hook@shopco.example") && lost.contains(&"ftp:dev@shopco.example"),
+        "{lost:?}"
+    );
 }
 
 #[test]

@@ -12,7 +12,8 @@ use tar::{Builder, EntryType, Header};
 
 #[test]
 fn peeking_finds_account_and_format() {
-    let peek = |bytes: Vec<u8>| cpanel::peek::peek(Source::File(Box::new(std::io::Cursor::new(bytes))));
+    let peek =
+        |bytes: Vec<u8>| cpanel::peek::peek(Source::File(Box::new(std::io::Cursor::new(bytes))));
     for (name, user, format) in [
         ("cpmove-plain.tar", "plain", Format::Uncompressed),
         ("cpmove-shopco.tar.gz", "shopco", Format::Cpmove),
@@ -52,7 +53,7 @@ fn tar(members: &[(&str, &str)]) -> Vec<u8> {
     for (name, text) in members {
         let mut header = Header::new_gnu();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_size(text.len() as u64);
+        header.set_size(u64::try_from(text.len()).unwrap());
         header.set_mode(0o644);
         header.set_cksum();
         builder.append(&header, text.as_bytes()).unwrap();
@@ -68,7 +69,11 @@ fn every_cut_is_noticed() {
         let whole = bytes(name);
         // The padding behind the two blocks that end a plain tar file may be missing.
         let padding = whole.iter().rev().take_while(|b| **b == 0).count();
-        let end = if name.ends_with(".tar") { whole.len() - padding / 512 * 512 + 1023 } else { whole.len() - 1 };
+        let end = if name.ends_with(".tar") {
+            whole.len() - padding / 512 * 512 + 1023
+        } else {
+            whole.len() - 1
+        };
         for at in (0..end).step_by(512).chain([1, 17, end]) {
             let found = code(whole[..at].to_vec());
             assert!(matches!(found, "truncated" | "not_an_archive"), "{name} {at}: {found}");
@@ -137,6 +142,33 @@ fn headers_cannot_fill_the_memory() {
 }
 
 #[test]
+fn holes_are_counted_and_not_read() {
+    let sparse = |size: u64| {
+        let mut header = Header::new_gnu();
+        header.set_path("x/homedir/hole").unwrap();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_size(0);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(size);
+        gnu.sparse[0].set_offset(size);
+        gnu.sparse[0].set_length(0);
+        header.set_cksum();
+        let mut builder = Builder::new(Vec::new());
+        builder.append(&header, std::io::empty()).unwrap();
+        let mut record = Header::new_gnu();
+        record.set_path(RECORD.0).unwrap();
+        record.set_size(u64::try_from(RECORD.1.len()).unwrap());
+        record.set_cksum();
+        builder.append(&record, RECORD.1.as_bytes()).unwrap();
+        builder.into_inner().unwrap()
+    };
+    let parsed = read(sparse(1 << 40)).unwrap();
+    assert!(parsed.totals.expanded_bytes > 1 << 40);
+    assert_eq!(parsed.account.files.bytes, 1 << 40);
+    assert_eq!(code(sparse(1 << 60)), "archive_too_large");
+}
+
+#[test]
 fn limits() {
     let read_with = |limits: Limits, bytes: Vec<u8>| {
         let source = Source::File(Box::new(std::io::Cursor::new(bytes)));
@@ -145,9 +177,18 @@ fn limits() {
     let default = Limits::default();
     let whole = bytes("cpmove-shopco.tar.gz");
     assert_eq!(read_with(Limits { entries: 10, ..default }, whole.clone()), "archive_too_large");
-    assert_eq!(read_with(Limits { expanded_bytes: 9999, ..default }, whole.clone()), "archive_too_large");
-    assert_eq!(read_with(Limits { metadata_bytes: 999, ..default }, whole.clone()), "archive_too_large");
-    assert_eq!(read_with(Limits { metadata_file_bytes: 99, ..default }, whole), "archive_too_large");
+    assert_eq!(
+        read_with(Limits { expanded_bytes: 9999, ..default }, whole.clone()),
+        "archive_too_large"
+    );
+    assert_eq!(
+        read_with(Limits { metadata_bytes: 999, ..default }, whole.clone()),
+        "archive_too_large"
+    );
+    assert_eq!(
+        read_with(Limits { metadata_file_bytes: 99, ..default }, whole),
+        "archive_too_large"
+    );
 }
 
 #[test]

@@ -88,7 +88,9 @@ fn zones_are_as_expected() {
         let plan = Setting::of(&account).plan(&account);
         for want in expectations(name)["dns"].as_array().unwrap() {
             let zone = format!("zone:{}", want["zone"].as_str().unwrap());
-            let Resource::Zone { records, .. } = &operation(&plan, &zone).resource else { panic!() };
+            let Resource::Zone { records, .. } = &operation(&plan, &zone).resource else {
+                panic!()
+            };
             let owner = format!("{}.", want["name"].as_str().unwrap());
             let set = records.iter().find(|s| s.name == owner && want["type"] == s.rtype.as_str());
             match (&want["value"], set) {
@@ -97,7 +99,8 @@ fn zones_are_as_expected() {
                     let found = set.records.first().unwrap();
                     assert_eq!(set.records.len(), 1);
                     if set.rtype == "TXT" {
-                        let joined = found.trim_matches('"').replace("\" \"", "").replace("\\\"", "\"");
+                        let joined =
+                            found.trim_matches('"').replace("\" \"", "").replace("\\\"", "\"");
                         assert_eq!(&joined, value);
                     } else {
                         assert_eq!(found, &value.replace("TARGET_IP", TARGET));
@@ -117,7 +120,9 @@ fn zones_are_as_expected() {
 fn spf_is_rewritten_in_place() {
     let account = shop();
     let plan = Setting::of(&account).plan(&account);
-    let Resource::Zone { records, .. } = &operation(&plan, "zone:shopco.example").resource else { panic!() };
+    let Resource::Zone { records, .. } = &operation(&plan, "zone:shopco.example").resource else {
+        panic!()
+    };
     let txt = records.iter().find(|s| s.name == "shopco.example." && s.rtype == "TXT").unwrap();
     assert_eq!(
         txt.records.first().unwrap(),
@@ -165,19 +170,29 @@ fn the_shop_on_an_empty_server() {
             "certificate:shopco.example",
         ]
     );
-    let Resource::Website { aliases, docroot, php, .. } = &operation(&plan, "website:shopco.example").resource
-    else { panic!() };
+    let Resource::Website { aliases, docroot, php, .. } =
+        &operation(&plan, "website:shopco.example").resource
+    else {
+        panic!()
+    };
     assert_eq!((docroot.as_str(), php.as_str()), ("/home/shopco/public_html", "8.2"));
     for alias in ["www.shopco.example", "mail.shopco.example", "shopco-alias.example"] {
         assert!(aliases.contains(alias), "{aliases:?}");
     }
     let Resource::Mailbox { maildir, login_aliases, .. } =
         &operation(&plan, "mailbox:shopco@shopco.example").resource
-    else { panic!() };
-    assert_eq!((maildir.as_str(), login_aliases.len()), ("/home/shopco/mail/shopco.example/shopco", 1));
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (maildir.as_str(), login_aliases.len()),
+        ("/home/shopco/mail/shopco.example/shopco", 1)
+    );
     let Resource::MailDomain { catch_all, active, .. } =
         &operation(&plan, "mail_domain:shopco.example").resource
-    else { panic!() };
+    else {
+        panic!()
+    };
     assert!(matches!(catch_all, Some(CatchAll::Address(a)) if a.as_str() == "info@shopco.example"));
     assert!(*active);
     assert!(plan.operations.windows(2).all(|w| w[0].step <= w[1].step));
@@ -191,17 +206,25 @@ fn another_user_name_moves_paths_and_keeps_names() {
     let mut setting = Setting::of(&account);
     setting.user = Username::parse("ariel").unwrap();
     let plan = setting.plan(&account);
-    let Resource::Website { docroot, php, php_source, .. } = &operation(&plan, "website:photos.example").resource
-    else { panic!() };
+    let Resource::Website { docroot, php, php_source, .. } =
+        &operation(&plan, "website:photos.example").resource
+    else {
+        panic!()
+    };
     assert_eq!(docroot.as_str(), "/home/ariel/photos.example/web");
     assert_eq!((php.as_str(), php_source.as_deref()), ("8.2", Some("ea-php81")));
     assert!(plan.warnings.iter().any(|w| w.code == "php_version_mapped"));
-    let Resource::Database { collation, .. } = &operation(&plan, "database:arielstudio01_main").resource
-    else { panic!() };
+    let Resource::Database { collation, .. } =
+        &operation(&plan, "database:arielstudio01_main").resource
+    else {
+        panic!()
+    };
     assert_eq!(collation.as_deref(), Some("utf8mb4_unicode_ci"));
     let Resource::Mailbox { maildir, .. } =
         &operation(&plan, "mailbox:arielstudio01@ariel-studio.example").resource
-    else { panic!() };
+    else {
+        panic!()
+    };
     assert_eq!(maildir.as_str(), "/home/ariel/mail/ariel-studio.example/arielstudio01");
 }
 
@@ -250,7 +273,10 @@ fn domains_of_others() {
     let mut setting = Setting::of(&account);
     let domain = DomainName::parse("gadgets.example").unwrap();
     setting.control.ownership.insert(domain.clone(), Ownership::Taken);
-    setting.facts.mail_domains.insert(DomainName::parse("shopco-alias.example").unwrap(), "other".into());
+    setting
+        .facts
+        .mail_domains
+        .insert(DomainName::parse("shopco-alias.example").unwrap(), "other".into());
     let plan = setting.plan(&account);
     assert_eq!(conflicts(&plan), ["domain:gadgets.example", "domain:shopco-alias.example"]);
     for id in ["domain:gadgets.example", "domain:shopco-alias.example"] {
@@ -259,14 +285,22 @@ fn domains_of_others() {
     let plan = setting.plan(&account);
     assert!(plan.conflicts.is_empty());
     assert!(ids(&plan).iter().all(|id| !id.contains("gadgets.example") && !id.contains("alias")));
-    let Resource::Website { aliases, .. } = &operation(&plan, "website:shopco.example").resource else { panic!() };
-    assert!(!aliases.contains("shopco-alias.example") && !aliases.contains("www.shopco-alias.example"));
+    let Resource::Website { aliases, .. } = &operation(&plan, "website:shopco.example").resource
+    else {
+        panic!()
+    };
+    assert!(
+        !aliases.contains("shopco-alias.example") && !aliases.contains("www.shopco-alias.example")
+    );
 
     let mut setting = Setting::of(&account);
     setting.facts.hostname = "shopco.example".into();
     let plan = setting.plan(&account);
     assert_eq!(conflicts(&plan), ["domain:shopco.example"]);
-    assert!(ids(&plan).iter().all(|id| !id.contains("blog.shopco.example")), "what lies below goes, too");
+    assert!(
+        ids(&plan).iter().all(|id| !id.contains("blog.shopco.example")),
+        "what lies below goes, too"
+    );
 }
 
 #[test]
@@ -328,13 +362,24 @@ fn an_account_that_stands() {
     setting.facts.certificates.insert(main);
     let plan = setting.plan(&account);
     assert!(plan.conflicts.is_empty(), "{:?}", plan.conflicts);
-    for id in ["user:shopco", "home:shopco", "files:home", "website:shopco.example", "mailbox:info@shopco.example"] {
+    for id in [
+        "user:shopco",
+        "home:shopco",
+        "files:home",
+        "website:shopco.example",
+        "mailbox:info@shopco.example",
+    ] {
         assert_eq!(operation(&plan, id).action, Action::Merge, "{id}");
     }
     assert!(!ids(&plan).contains(&"certificate:shopco.example"));
     setting.options.mode = Mode::Overwrite;
     let plan = setting.plan(&account);
-    for id in ["files:home", "website:shopco.example", "mailbox:info@shopco.example", "certificate:shopco.example"] {
+    for id in [
+        "files:home",
+        "website:shopco.example",
+        "mailbox:info@shopco.example",
+        "certificate:shopco.example",
+    ] {
         assert_eq!(operation(&plan, id).action, Action::Replace, "{id}");
     }
     assert_eq!(operation(&plan, "home:shopco").action, Action::Merge);
@@ -346,7 +391,10 @@ fn a_selection() {
     let mut setting = Setting::of(&account);
     let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<BTreeSet<String>>();
     setting.options.components.insert(Component::Databases, names(&["shopco_gad"]));
-    setting.options.components.insert(Component::Email, names(&["ann@gadgets.example", "nobody@x.example"]));
+    setting
+        .options
+        .components
+        .insert(Component::Email, names(&["ann@gadgets.example", "nobody@x.example"]));
     let plan = setting.plan(&account);
     assert_eq!(
         ids(&plan),
@@ -376,7 +424,9 @@ fn time_and_dormancy() {
     let plan = setting.plan(&account);
     assert!(!ids(&plan).contains(&"certificate:shopco.example"));
     for operation in &plan.operations {
-        if let Resource::Zone { active, .. } | Resource::MailDomain { active, .. } = operation.resource {
+        if let Resource::Zone { active, .. } | Resource::MailDomain { active, .. } =
+            operation.resource
+        {
             assert!(!active);
         }
     }

@@ -44,7 +44,10 @@ fn definers_inside_executable_comments() {
     assert!(out.contains("/*!50013 DEFINER=`shop_u`@`localhost` SQL SECURITY DEFINER */"), "{out}");
     assert!(out.contains("/*!50017 DEFINER=`shop_u`@`localhost`*/"), "{out}");
     assert!(out.contains("CREATE DEFINER=`shop_u`@`localhost` PROCEDURE p()"), "{out}");
-    assert!(out.contains("DELIMITER ;;\n") && out.contains("SET NEW.b=1; END */;;\nDELIMITER ;\n"), "{out}");
+    assert!(
+        out.contains("DELIMITER ;;\n") && out.contains("SET NEW.b=1; END */;;\nDELIMITER ;\n"),
+        "{out}"
+    );
 }
 
 #[test]
