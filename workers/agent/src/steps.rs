@@ -134,6 +134,8 @@ pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
         note_undone(&mut report, entry);
     }
     services::apply_changes()?;
+    // What was moved out of staging is gone: a step that is applied again unpacks again.
+    crate::unpack::forget(job.id)?;
     journal.undone(step)?;
     Ok(report)
 }

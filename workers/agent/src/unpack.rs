@@ -22,6 +22,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 use values::RelPath;
 
 /// What the pass did with the home's files.
@@ -43,9 +44,19 @@ pub const MAIL: &str = "mail";
 /// A file a database, by its old name.
 pub const DUMPS: &str = "dumps";
 
+fn marker(job: Uuid) -> PathBuf {
+    layout::staging(job).join("unpacked.json")
+}
+
+/// Makes the next [`ensure`] unpack afresh.
+pub fn forget(job: Uuid) -> Result<()> {
+    let (root, rest) = Beneath::place(&marker(job))?;
+    root.remove(rest)
+}
+
 /// Unpacks what the plan needs, once for the job.
 pub fn ensure(work: &Work<'_>) -> Result<Unpacked> {
-    let marker = layout::staging(work.job.id).join("unpacked.json");
+    let marker = marker(work.job.id);
     if let Some(done) = read_json(&marker)? {
         return Ok(done);
     }
