@@ -10,6 +10,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use entities::audit::{self, Anonymous, Audit};
 use entities::error::{Code, Error, FieldError};
 use entities::ids::RequestId;
+use entities::values::Invalid;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,8 +19,8 @@ use utoipa::ToSchema;
 #[error(transparent)]
 pub struct ApiError(#[from] pub Error);
 
-impl From<entities::values::Invalid> for ApiError {
-    fn from(error: entities::values::Invalid) -> Self {
+impl From<Invalid> for ApiError {
+    fn from(error: Invalid) -> Self {
         Self(error.into())
     }
 }

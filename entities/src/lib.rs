@@ -24,6 +24,8 @@ pub mod servers;
 pub mod tables;
 pub mod telemetry;
 pub mod tenancy;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use values;
 

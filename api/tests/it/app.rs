@@ -1,0 +1,173 @@
+//! A running application with its own database, and clients for each role.
+
+use actix_web::{HttpServer, web};
+use api::ask::Asker;
+use api::auth::TokenKeys;
+use api::password::Passwords;
+use api::progress::Progress;
+use api::state::State;
+use entities::accounts;
+use entities::config;
+use entities::testing::TestDb;
+use reqwest::{Method, StatusCode};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+pub const PASSWORD: &str = "correct horse 1";
+pub const KEYS: &str = "test:0123456789abcdef0123456789abcdef";
+
+/// The application.
+pub struct App {
+    pub db: TestDb,
+    pub url: String,
+    pub owner: Client,
+}
+
+/// Somebody who is logged in, or nobody.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    pub token: Option<String>,
+    pub tenant: String,
+    pub acting: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Got {
+    pub status: StatusCode,
+    pub body: Value,
+    pub request_id: String,
+}
+
+impl Got {
+    #[track_caller]
+    pub fn data(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.body["success"], true, "{}", self.body);
+        self.body["data"].clone()
+    }
+
+    /// Each refusal has the right status, its code, a sentence, and the request's id.
+    #[track_caller]
+    pub fn refused(self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.body["success"], false);
+        assert_eq!(self.body["code"], code, "{}", self.body);
+        assert_eq!(self.body["request_id"], self.request_id);
+        let sentence = self.body["error"].as_str().unwrap();
+        assert!(sentence.len() > 20 && sentence.ends_with(['.', ')']), "{sentence}");
+        self.body
+    }
+}
+
+/// Serves the application on a free port, with a platform owner logged in.
+pub async fn spawn() -> App {
+    let db = TestDb::create().await.unwrap();
+    let amqp = config::secret("TEST_AMQP_URL").expect("TEST_AMQP_URL is missing: run deploy/test");
+    let redis = config::secret("TEST_REDIS_URL").expect("TEST_REDIS_URL is missing: run deploy/test");
+    let state = web::Data::new(State {
+        db: db.db.clone(),
+        redis: redis::Client::open(secrecy::ExposeSecret::expose_secret(&redis)).unwrap(),
+        tokens: TokenKeys::parse(&SecretString::from(KEYS)).unwrap(),
+        passwords: Passwords::new(),
+        asker: Asker::new(amqp, Duration::from_secs(5)),
+        progress: Progress::start(db.url.clone()),
+    });
+    let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
+    accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();
+    let server = HttpServer::new(move || api::app::build(state.clone()).0)
+        .workers(1)
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let url = format!("http://{}", server.addrs()[0]);
+    tokio::spawn(server.run());
+    let owner = Client::login(&url, "owner@platform.test").await;
+    App { db, url, owner }
+}
+
+impl App {
+    pub fn anonymous(&self) -> Client {
+        Client { token: None, ..self.owner.clone() }
+    }
+
+    /// A customer of the platform with a member of this role.
+    pub async fn member(&self, name: &str, role: &str) -> Client {
+        let body = json!({"name": name, "kind": "customer"});
+        let tenant = self.owner.post("/api/tenants", body).await.data(201)["id"].clone();
+        self.member_of(tenant.as_str().unwrap(), name, role).await
+    }
+
+    /// One more member of a tenant.
+    pub async fn member_of(&self, tenant: &str, name: &str, role: &str) -> Client {
+        let email = format!("{name}-{}@customer.test", role.to_lowercase());
+        let body = json!({"email": email, "password": PASSWORD, "role": role});
+        self.owner.post(&format!("/api/tenants/{tenant}/members"), body).await.data(201);
+        Client::login(&self.url, &email).await
+    }
+
+    /// A server that counts as enrolled.
+    pub async fn server(&self, name: &str) -> String {
+        let server = self.owner.post("/api/servers", server_body(name)).await.data(201);
+        let id = server["id"].as_str().unwrap().to_owned();
+        self.db.pretend_enrolled(entities::ids::ServerId(id.parse().unwrap())).await.unwrap();
+        id
+    }
+}
+
+pub fn server_body(name: &str) -> Value {
+    json!({
+        "name": name,
+        "host": "192.0.2.77",
+        "host_key_fingerprint": "SHA256:abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ",
+    })
+}
+
+impl Client {
+    pub async fn login(url: &str, email: &str) -> Self {
+        let http = reqwest::Client::new();
+        let mut client =
+            Self { http, url: url.to_owned(), token: None, tenant: String::new(), acting: None };
+        let body = json!({"email": email, "password": PASSWORD});
+        let tokens = client.post("/api/auth/login", body).await.data(200);
+        client.token = tokens["access_token"].as_str().map(str::to_owned);
+        client.tenant = tokens["tenant"]["id"].as_str().unwrap().to_owned();
+        client
+    }
+
+    /// The same person in a tenant below.
+    pub fn acting_in(&self, tenant: &str) -> Self {
+        Self { acting: Some(tenant.to_owned()), ..self.clone() }
+    }
+
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    pub async fn get(&self, path: &str) -> Got {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Got {
+        self.send(Method::POST, path, Some(body.to_string())).await
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: Option<String>) -> Got {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(tenant) = &self.acting {
+            request = request.header("X-Tenant-Id", tenant);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let response = request.send().await.unwrap();
+        let header = response.headers().get("x-request-id");
+        let request_id = header.and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        Got { status: response.status(), request_id, body: response.json().await.unwrap() }
+    }
+}

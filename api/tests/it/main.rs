@@ -1,0 +1,9 @@
+//! The API over a real socket against real Postgres and RabbitMQ.
+#![cfg(test)]
+
+mod app;
+mod auth;
+mod contract;
+mod migration;
+mod servers;
+mod tenancy;

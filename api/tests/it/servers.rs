@@ -1,0 +1,64 @@
+use crate::app::{server_body, spawn};
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test]
+async fn servers_are_the_platforms_and_seen_by_whom_they_are_granted_to() {
+    let app = spawn().await;
+    let server = app.server("one").await;
+    let customer = app.member("delta", "OWNER").await;
+    customer.get(&format!("/api/servers/{server}")).await.refused(404, "server_not_found");
+    assert_eq!(customer.get("/api/servers").await.data(200), json!([]));
+    let grant = json!({ "tenant_id": customer.tenant });
+    app.owner.post(&format!("/api/servers/{server}/grants"), grant.clone()).await.data(200);
+    app.owner.post(&format!("/api/servers/{server}/grants"), grant.clone()).await.data(200);
+    let seen = customer.get(&format!("/api/servers/{server}")).await.data(200);
+    assert_eq!(seen["name"], "one");
+    customer.post("/api/servers", server_body("two")).await.refused(403, "forbidden");
+    customer.post(&format!("/api/servers/{server}/grants"), grant).await.refused(403, "forbidden");
+    customer.post(&format!("/api/servers/{server}/enroll"), json!({})).await.refused(403, "forbidden");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_needs_a_fingerprint_an_address_and_a_name_of_its_own() {
+    let app = spawn().await;
+    let with = |field: &str, value: serde_json::Value| {
+        let mut body = server_body("three");
+        body[field] = value;
+        let owner = app.owner.clone();
+        async move { owner.post("/api/servers", body).await }
+    };
+    let refused = with("host_key_fingerprint", json!("MD5:aa:bb")).await;
+    assert_eq!(refused.refused(400, "invalid_request")["fields"][0]["path"], "/host_key_fingerprint");
+    with("host", json!("-oProxyCommand=x")).await.refused(400, "invalid_request");
+    with("host", json!("named.example")).await.refused(400, "invalid_request");
+    with("backup_dirs", json!(["/"])).await.refused(400, "invalid_request");
+    with("backup_dirs", json!(["/var/../etc"])).await.refused(400, "invalid_request");
+    with("name", json!("three")).await.data(201);
+    with("name", json!("three")).await.refused(409, "conflict");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_started_on_a_server_in_maintenance_or_before_enrolment() {
+    let app = spawn().await;
+    let pending = app.owner.post("/api/servers", server_body("four")).await.data(201)["id"].clone();
+    let analyze = |server: &str| {
+        let body = json!({"server_id": server, "backup_path": "/var/backups/migrations/a.tar", "target_user": "alice"});
+        let owner = app.owner.clone();
+        async move { owner.post("/api/migration/analyze", body).await }
+    };
+    analyze(pending.as_str().unwrap()).await.refused(409, "server_not_enrolled");
+    let server = app.server("five").await;
+    let patch = |on: bool| {
+        let (owner, path) = (app.owner.clone(), format!("/api/servers/{server}"));
+        let body = json!({ "maintenance": on }).to_string();
+        async move { owner.send(Method::PATCH, &path, Some(body)).await.data(200) }
+    };
+    assert_eq!(patch(true).await["maintenance"], true);
+    analyze(&server).await.refused(409, "server_maintenance");
+    patch(false).await;
+    analyze(&server).await.data(202);
+    app.db.remove().await.unwrap();
+}

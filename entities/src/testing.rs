@@ -1,0 +1,110 @@
+//! A database of its own for each test, copied from a migrated template that `deploy/test` makes.
+
+use crate::config;
+use crate::db::{Db, SystemTx};
+use crate::error::Error;
+use crate::ids::{JobId, RowId};
+use crate::tables::{audit_log, job};
+use crate::{Result, servers};
+use cpanel::protocol::EnrollReport;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, Database, DatabaseConnection, EntityTrait, QueryFilter,
+    QueryOrder, Statement,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+/// A database that goes with the test.
+#[derive(Debug)]
+pub struct TestDb {
+    pub db: Db,
+    pub url: SecretString,
+    name: String,
+}
+
+const TEMPLATE: &str = "migrapanel_test_template";
+
+impl TestDb {
+    /// Copies the template.
+    pub async fn create() -> Result<Self> {
+        let server = config::secret("TEST_DATABASE_URL")
+            .map_err(|_e| Error::internal("TEST_DATABASE_URL is missing: run deploy/test"))?;
+        let name = format!("test_{}", RowId::new().0.simple());
+        let admin = connect(server.expose_secret()).await?;
+        run(&admin, &format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await?;
+        let (before, _) = server
+            .expose_secret()
+            .rsplit_once('/')
+            .ok_or_else(|| Error::internal("TEST_DATABASE_URL has no database"))?;
+        let url = SecretString::from(format!("{before}/{name}"));
+        let db = Db::connect(url.expose_secret(), 8).await?;
+        Ok(Self { db, url, name })
+    }
+
+    /// The kinds of the audit trail, oldest first.
+    pub async fn audit_kinds(&self) -> Result<Vec<String>> {
+        let tx = self.db.system().await?;
+        let rows = audit_log::Entity::find()
+            .order_by_asc(audit_log::Column::Id)
+            .all(tx.conn())
+            .await?;
+        Ok(rows.into_iter().map(|row| row.kind).collect())
+    }
+
+    /// Calls a server enrolled without going there.
+    pub async fn pretend_enrolled(&self, id: crate::ids::ServerId) -> Result<()> {
+        let report = EnrollReport {
+            changes: Vec::new(),
+            os: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+            hostname: "server.test".to_owned(),
+            php_versions: vec!["8.2".to_owned()],
+        };
+        let tx = self.db.system().await?;
+        servers::record_enrolment(&tx, id, &report, "0").await?;
+        tx.commit().await
+    }
+
+    /// The states of all jobs.
+    pub async fn job(&self, id: JobId) -> Result<job::Model> {
+        let tx = self.db.system().await?;
+        job::Entity::find()
+            .filter(job::Column::Id.eq(id))
+            .one(tx.conn())
+            .await?
+            .ok_or(Error::NotFound("job"))
+    }
+
+    /// Lets a job's lease end now.
+    pub async fn expire_lease(&self, id: JobId) -> Result<()> {
+        let sql = "UPDATE job SET lease_until = now() - interval '1 second' WHERE id = $1";
+        self.execute(sql, id).await
+    }
+
+    /// Makes all approvals of a job older than they may be.
+    pub async fn expire_approvals(&self, id: JobId) -> Result<()> {
+        let sql = "UPDATE migration_approval SET expires_at = now() - interval '1 second' WHERE job_id = $1";
+        self.execute(sql, id).await
+    }
+
+    async fn execute(&self, sql: &str, id: JobId) -> Result<()> {
+        let tx: SystemTx = self.db.system().await?;
+        tx.conn().execute_raw(crate::db::statement(sql, [id.0.into()])).await?;
+        tx.commit().await
+    }
+
+    /// Removes the database; a test that fails before leaves it for a look.
+    pub async fn remove(self) -> Result<()> {
+        let server = config::secret("TEST_DATABASE_URL")?;
+        let admin = connect(server.expose_secret()).await?;
+        run(&admin, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await
+    }
+}
+
+async fn connect(url: &str) -> Result<DatabaseConnection> {
+    Ok(Database::connect(url).await?)
+}
+
+async fn run(connection: &DatabaseConnection, sql: &str) -> Result<()> {
+    let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    connection.execute_raw(statement).await?;
+    Ok(())
+}

@@ -1,0 +1,2 @@
+//! Workers against real Postgres and RabbitMQ.
+#![cfg(test)]
