@@ -213,16 +213,6 @@ impl Beneath {
         Ok(true)
     }
 
-    /// Makes a directory and its missing parents.
-    pub fn make_dirs(&self, path: impl AsRef<Path>, owner: Owner) -> Result<()> {
-        let mut made = PathBuf::new();
-        for part in path.as_ref().components() {
-            made.push(part);
-            self.make_dir(&made, owner)?;
-        }
-        Ok(())
-    }
-
     /// Makes a symbolic link that holds `target`, which nobody follows here.
     pub fn symlink(&self, target: &OsStr, path: impl AsRef<Path>, owner: Owner) -> Result<()> {
         let path = path.as_ref();
@@ -264,7 +254,7 @@ impl Beneath {
     pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match self.kind(path)? {
-            None => return Ok(()),
+            None => Ok(()),
             Some(FileType::Directory) => {
                 let dir = self.dir(path)?;
                 for (name, _) in dir.list()? {
@@ -379,7 +369,9 @@ mod tests {
     fn trees_go_whole_and_renames_never_overwrite() {
         let top = tempfile::tempdir().unwrap();
         let top = Beneath::open(top.path().canonicalize().unwrap()).unwrap();
-        top.make_dirs("a/b/c", mine(0o700)).unwrap();
+        for dir in ["a", "a/b", "a/b/c"] {
+            assert!(top.make_dir(dir, mine(0o700)).unwrap());
+        }
         top.write("a/b/c/f", b"1", mine(0o600)).unwrap();
         top.symlink(OsStr::new("/etc"), "a/b/l", mine(0o777)).unwrap();
         top.make_dir("d", mine(0o700)).unwrap();

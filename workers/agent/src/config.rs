@@ -54,7 +54,7 @@ pub fn write_all(hostname: &str, changes: &mut Changes<'_>) -> Result<()> {
         if old.as_deref() == Some(text.as_bytes()) {
             continue;
         }
-        services::will_change(file.service)?;
+        services::will_change(file.service, services::ENROLMENT)?;
         root.write(&rest, text.as_bytes(), Owner::root(0o644))?;
         if let Err(e) = services::check(file.service) {
             match old {
@@ -67,7 +67,7 @@ pub fn write_all(hostname: &str, changes: &mut Changes<'_>) -> Result<()> {
     }
     let (root, rest) = Beneath::place(Path::new(DEBIAN_SITE))?;
     if root.stat(&rest)?.is_some() {
-        services::will_change(Service::Apache)?;
+        services::will_change(Service::Apache, services::ENROLMENT)?;
         root.remove(&rest)?;
         changes.add("Switched off Debian's own first web site.")?;
     }

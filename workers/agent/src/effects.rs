@@ -13,6 +13,7 @@ use cpanel::account::Account;
 use cpanel::plan::{Action, Operation, StepName};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
+use uuid::Uuid;
 use values::Username;
 
 /// A step at work on an operation: what it may read, and the one way in which it changes files.
@@ -68,7 +69,11 @@ impl<'a> Work<'a> {
 
     /// Writes an effect down, unless the job did it before.
     pub fn record(&mut self, what: Effect) -> Result<()> {
-        if self.done().any(|e| *e == what) {
+        let known = match &what {
+            Effect::Make { path } => self.journal.placed(path) == Some(&what),
+            _ => self.done().any(|e| *e == what),
+        };
+        if known {
             return Ok(());
         }
         self.journal.record(self.step, &self.operation, what)
@@ -102,7 +107,7 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         if let Some(service) = service {
-            services::will_change(service)?;
+            services::will_change(service, self.job.id)?;
         }
         match self.journal.placed(path).cloned() {
             Some(Effect::Replace { kept, .. }) => keep(&root, &rest, &kept)?,
@@ -249,15 +254,15 @@ fn kept_place(kept: &Path) -> Result<(Beneath, PathBuf)> {
 }
 
 /// Takes a change to files back. Gives false for effects of another kind.
-pub fn undo_files(what: &Effect) -> Result<bool> {
+pub fn undo_files(what: &Effect, job: Uuid) -> Result<bool> {
     match what {
         Effect::Make { path } => {
-            note_reader(path)?;
+            before_undo(path, job)?;
             let (root, rest) = Beneath::place(path)?;
             root.remove(rest)?;
         }
         Effect::Replace { path, kept } => {
-            note_reader(path)?;
+            before_undo(path, job)?;
             let (area, name) = kept_place(kept)?;
             if area.stat(&name)?.is_some() {
                 let (root, rest) = Beneath::place(path)?;
@@ -273,8 +278,12 @@ pub fn undo_files(what: &Effect) -> Result<bool> {
     Ok(true)
 }
 
-/// Which service reads a file, by where it lies.
-fn note_reader(path: &Path) -> Result<()> {
+/// Notes the service that reads a file, by where it lies. Before something of a home goes, services
+/// have let go of it: their processes must not write into a tree that is being removed.
+fn before_undo(path: &Path, job: Uuid) -> Result<()> {
+    if path.starts_with(layout::HOMES) {
+        return services::apply_changes(job);
+    }
     let readers: &[(&str, Service)] = &[
         ("/etc/migrapanel/sites", Service::Apache),
         ("/etc/migrapanel/tls-sites", Service::Apache),
@@ -282,7 +291,7 @@ fn note_reader(path: &Path) -> Result<()> {
         ("/etc/php", Service::PhpFpm),
     ];
     match readers.iter().find(|(dir, _)| path.starts_with(dir)) {
-        Some((_, service)) => services::will_change(*service),
+        Some((_, service)) => services::will_change(*service, job),
         None => Ok(()),
     }
 }

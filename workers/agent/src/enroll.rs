@@ -32,7 +32,7 @@ pub fn enroll(request: &Enroll, events: &Events, stop: &Stop) -> Result<EnrollRe
     stop.check()?;
     apache_modules(&mut changes)?;
     config::write_all(&hostname, &mut changes)?;
-    services::apply_changes()?;
+    services::apply_changes(services::ENROLMENT)?;
     bind_key(&key, &mut changes)?;
     Ok(EnrollReport {
         changes: changes.list,
@@ -186,7 +186,7 @@ fn server_certificate(hostname: &str, changes: &mut Changes<'_>) -> Result<()> {
         .ok_or_else(|| Error::internal("openssl made no certificate"))?;
     let key = format!("{key}-----END PRIVATE KEY-----\n");
     for service in [Service::Apache, Service::Dovecot, Service::Exim] {
-        services::will_change(service)?;
+        services::will_change(service, services::ENROLMENT)?;
     }
     let gid = people::group_id("Debian-exim")?;
     etc.write("server.key", key.as_bytes(), Owner { uid: 0, gid, mode: 0o640 })?;
@@ -217,7 +217,7 @@ fn apache_modules(changes: &mut Changes<'_>) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    services::will_change(Service::Apache)?;
+    services::will_change(Service::Apache, services::ENROLMENT)?;
     run(Program::A2EnMod).arg("--quiet").args(&missing).ok()?;
     let names: Vec<&str> = missing.into_iter().copied().collect();
     changes.add(format!("Switched on Apache's modules {}.", names.join(" ")))

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use cpanel::plan::StepName;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -57,6 +58,8 @@ pub struct Entry {
 pub struct Journal {
     file: File,
     entries: Vec<Entry>,
+    /// Path → the entry that put something there. A merge puts thousands of files.
+    places: HashMap<PathBuf, usize>,
     path: PathBuf,
 }
 
@@ -99,27 +102,31 @@ impl Journal {
         let end = u64::try_from(whole).map_err(Error::internal)?;
         file.set_len(end).map_err(Error::at(path))?;
         file.seek(SeekFrom::Start(end)).map_err(Error::at(path))?;
-        Ok(Self { file, entries, path: path.to_owned() })
+        let mut journal = Self { file, entries, places: HashMap::new(), path: path.to_owned() };
+        journal.index();
+        Ok(journal)
+    }
+
+    fn index(&mut self) {
+        self.places.clear();
+        for (at, entry) in self.entries.iter().enumerate() {
+            if let Effect::Make { path } | Effect::Replace { path, .. } = &entry.what {
+                self.places.entry(path.clone()).or_insert(at);
+            }
+        }
     }
 
     /// Writes down what is about to be done. When this returns, it is on the disk.
     pub fn record(&mut self, step: StepName, operation: &str, what: Effect) -> Result<()> {
-        self.record_all(step, operation, vec![what])
-    }
-
-    /// Writes down several effects at once.
-    pub fn record_all(&mut self, step: StepName, operation: &str, all: Vec<Effect>) -> Result<()> {
-        let mut text = Vec::new();
-        let mut new = Vec::with_capacity(all.len());
-        for what in all {
-            let entry = Entry { step, operation: operation.to_owned(), what };
-            let Entry { step, operation, what } = entry.clone();
-            serde_json::to_writer(&mut text, &Line::Did { step, operation, what })?;
-            text.push(b'\n');
-            new.push(entry);
-        }
+        let operation = operation.to_owned();
+        let line = Line::Did { step, operation: operation.clone(), what: what.clone() };
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
         self.append(&text)?;
-        self.entries.extend(new);
+        if let Effect::Make { path } | Effect::Replace { path, .. } = &what {
+            self.places.entry(path.clone()).or_insert(self.entries.len());
+        }
+        self.entries.push(Entry { step, operation, what });
         Ok(())
     }
 
@@ -132,6 +139,7 @@ impl Journal {
         text.push(b'\n');
         self.append(&text)?;
         self.entries.retain(|e| e.step != step);
+        self.index();
         Ok(())
     }
 
@@ -150,12 +158,9 @@ impl Journal {
         self.entries.iter().rev().filter(|e| e.step == step).cloned().collect()
     }
 
-    /// Whether the job put something at this path, in whatever way.
+    /// How the job first put something at this path; none when it did not.
     pub fn placed(&self, path: &Path) -> Option<&Effect> {
-        self.entries.iter().map(|e| &e.what).find(|what| match what {
-            Effect::Make { path: p } | Effect::Replace { path: p, .. } => p == path,
-            _ => false,
-        })
+        self.places.get(path).and_then(|at| self.entries.get(*at)).map(|e| &e.what)
     }
 
     /// A number that no earlier effect used, for names of things that are kept.

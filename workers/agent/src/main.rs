@@ -5,6 +5,7 @@
 //! ([`cpanel::protocol`]); whatever the SSH client asked to run is ignored.
 
 mod analyze;
+mod appconfig;
 mod beneath;
 mod changes;
 mod config;

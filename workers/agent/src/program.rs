@@ -16,9 +16,6 @@ use std::time::Duration;
 /// What may be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    A2DisConf,
-    A2DisSite,
-    A2EnConf,
     A2EnMod,
     ApacheCtl,
     AptGet,
@@ -35,7 +32,6 @@ pub enum Program {
     Sievec,
     Sshd,
     Systemctl,
-    Tar,
     UserAdd,
     UserDel,
     UserMod,
@@ -44,9 +40,6 @@ pub enum Program {
 impl Program {
     const fn path(self) -> &'static str {
         match self {
-            Self::A2DisConf => "/usr/sbin/a2disconf",
-            Self::A2DisSite => "/usr/sbin/a2dissite",
-            Self::A2EnConf => "/usr/sbin/a2enconf",
             Self::A2EnMod => "/usr/sbin/a2enmod",
             Self::ApacheCtl => "/usr/sbin/apache2ctl",
             Self::AptGet => "/usr/bin/apt-get",
@@ -63,7 +56,6 @@ impl Program {
             Self::Sievec => "/usr/bin/sievec",
             Self::Sshd => "/usr/sbin/sshd",
             Self::Systemctl => "/usr/bin/systemctl",
-            Self::Tar => "/usr/bin/tar",
             Self::UserAdd => "/usr/sbin/useradd",
             Self::UserDel => "/usr/sbin/userdel",
             Self::UserMod => "/usr/sbin/usermod",

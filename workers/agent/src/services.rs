@@ -1,12 +1,14 @@
 //! The services of the layout: their configuration is checked before they read it, and they read it
 //! once. That a service must read its configuration again is noted on the disk before a file of it
-//! changes, so that a crash in between is made good by the next call.
+//! changes, so that a crash in between is made good by the next call. Each job has notes of its own:
+//! one that reads another's note early would let the other's change go unread.
 
 use crate::beneath::{Beneath, Owner};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::program::{Program, Run, run};
 use std::path::PathBuf;
+use uuid::Uuid;
 
 /// A service whose configuration we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,13 +48,16 @@ impl Service {
     }
 }
 
-fn notes() -> PathBuf {
-    PathBuf::from(layout::STATE).join("reload")
+/// Whose notes: a job's id, or this for enrolment.
+pub const ENROLMENT: Uuid = Uuid::nil();
+
+fn notes(whose: Uuid) -> PathBuf {
+    PathBuf::from(layout::STATE).join("reload").join(whose.to_string())
 }
 
 /// Notes that the service must read its configuration again. Called before the change.
-pub fn will_change(service: Service) -> Result<()> {
-    let dir = Beneath::private_dir(&notes())?;
+pub fn will_change(service: Service, whose: Uuid) -> Result<()> {
+    let dir = Beneath::private_dir(&notes(whose))?;
     if dir.stat(service.unit())?.is_none() {
         dir.write(service.unit(), b"", Owner::root(0o600))?;
     }
@@ -71,8 +76,12 @@ pub fn check(service: Service) -> Result<()> {
 }
 
 /// Lets every service that was noted read its configuration, and starts those that stand still.
-pub fn apply_changes() -> Result<()> {
-    let dir = Beneath::private_dir(&notes())?;
+pub fn apply_changes(whose: Uuid) -> Result<()> {
+    let path = notes(whose);
+    if !std::fs::exists(&path).map_err(Error::at(&path))? {
+        return Ok(());
+    }
+    let dir = Beneath::open(&path)?;
     for service in Service::ALL {
         if dir.stat(service.unit())?.is_none() {
             continue;
@@ -83,5 +92,6 @@ pub fn apply_changes() -> Result<()> {
         run(Program::Systemctl).args([verb, service.unit()]).ok()?;
         dir.remove(service.unit())?;
     }
-    Ok(())
+    let (root, rest) = Beneath::place(&path)?;
+    root.remove(rest)
 }

@@ -58,7 +58,7 @@ fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport>
         let (outcome, detail) = one(&mut work, operation)?;
         items.push(ItemReport { id: operation.id.clone(), outcome, detail });
     }
-    services::apply_changes()?;
+    services::apply_changes(job.id)?;
     job.events.progress(total, total, "done")?;
     Ok(StepReport { items })
 }
@@ -130,18 +130,18 @@ pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
     let mut report = StepReport::default();
     for entry in &entries {
         job.check()?;
-        undo_one(&begun, entry)?;
+        undo_one(job, &begun, entry)?;
         note_undone(&mut report, entry);
     }
-    services::apply_changes()?;
+    services::apply_changes(job.id)?;
     // What was moved out of staging is gone: a step that is applied again unpacks again.
     crate::unpack::forget(job.id)?;
     journal.undone(step)?;
     Ok(report)
 }
 
-fn undo_one(begun: &Begun, entry: &Entry) -> Result<()> {
-    if effects::undo_files(&entry.what)? {
+fn undo_one(job: &Job<'_>, begun: &Begun, entry: &Entry) -> Result<()> {
+    if effects::undo_files(&entry.what, job.id)? {
         return Ok(());
     }
     match &entry.what {

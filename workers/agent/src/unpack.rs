@@ -2,6 +2,7 @@
 //! staging, with the account's ids and without what could do harm, to be renamed into place by the
 //! steps. The archive must be the very one that was analyzed.
 
+use crate::appconfig::{self, Rewrites};
 use crate::beneath::{Beneath, Owner};
 use crate::effects::Work;
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub struct Unpacked {
     /// Links that led out of the home, and things that are neither file, directory nor link.
     pub dropped_links: u64,
     pub other: u64,
+    /// Configuration files of applications that got new names or passwords of databases.
+    pub rewritten: u64,
     /// `.htaccess` files in which cPanel's PHP handlers were switched off.
     pub htaccess: u64,
 }
@@ -81,6 +84,7 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
         owner: work.owner(0o600)?,
         home: work.user().home(),
         made: PathBuf::new(),
+        rewrites: Rewrites::of(work.job, &begun.plan)?,
         done: Unpacked::default(),
     };
     let size = begun.archive.size_bytes;
@@ -173,6 +177,7 @@ struct Unpacker<'u> {
     home: String,
     /// The directory that was made last.
     made: PathBuf,
+    rewrites: Rewrites,
     done: Unpacked,
 }
 
@@ -210,6 +215,9 @@ impl Unpacker<'_> {
                     .contains(&to.file_name().unwrap_or_default().as_bytes());
                 if is_config && entry.size <= htaccess::SIZE_MAX {
                     return self.web_config(&to, entry);
+                }
+                if entry.size <= appconfig::SIZE_MAX && self.rewrites.concerns(&to) {
+                    return self.app_config(&to, entry);
                 }
                 return self.regular(&to, entry);
             }
@@ -326,6 +334,16 @@ impl Unpacker<'_> {
             self.done.htaccess = self.done.htaccess.saturating_add(1);
         }
         self.write(path, entry.mode, entry.mtime, &mut text.as_slice())
+    }
+
+    fn app_config(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
+        let mut bytes = Vec::new();
+        entry.body.read_to_end(&mut bytes).map_err(Error::at(path))?;
+        if let Some(new) = self.rewrites.apply(&bytes) {
+            self.done.rewritten = self.done.rewritten.saturating_add(1);
+            bytes = new;
+        }
+        self.write(path, entry.mode, entry.mtime, &mut bytes.as_slice())
     }
 
     /// A link's target as it may stand in the home: relative and not climbing out, or absolute into

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::journal::Effect;
 use crate::mariadb::{self, at_localhost, execute, has_database, has_user, name, pattern, text};
 use crate::program::{Program, run};
-use crate::{layout, unpack};
+use crate::{appconfig, layout, unpack};
 use cpanel::account::{DatabaseAuth, DumpState};
 use cpanel::plan::{Action, Operation, Resource};
 use cpanel::protocol::Outcome;
@@ -57,6 +57,7 @@ pub fn database(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     }
     let known = work.account.databases.iter().find(|d| d.name == *source);
     let state = known.map_or(DumpState::Placeholder, |d| d.dump);
+    end_loading(work.user())?;
     make_empty(new, charset.as_deref(), collation.as_deref())?;
     load(work, new, source)?;
     Ok(match state {
@@ -96,6 +97,15 @@ pub fn dump_to(database: &DatabaseName, path: &Path) -> Result<()> {
         .ok()?;
     file.sync_all()?;
     root.rename(&new, &root, &rest)
+}
+
+/// A client of a call that died may still hold the tables.
+fn end_loading(account: &Username) -> Result<()> {
+    let user = definer(account)?;
+    if !has_user(user.as_str())? {
+        return Ok(());
+    }
+    execute(&format!("KILL HARD USER {};", at_localhost(user.as_str())))
 }
 
 fn make_empty(
@@ -196,10 +206,15 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
             Ok(migrated())
         }
         _ => {
-            execute(&format!("CREATE USER IF NOT EXISTS {who} ACCOUNT LOCK;"))?;
-            let text = "Its password cannot be verified by MariaDB: the user is locked until it gets \
-                        a new one.";
-            Ok((Outcome::Disabled, text.to_owned()))
+            let made = appconfig::new_passwords(work.job, &work.begun.plan)?;
+            let Some(password) = made.get(source.as_str()) else {
+                return Err(Error::internal(format!("no new password for {source}")));
+            };
+            let via = format!("IDENTIFIED BY {}", text(password.reveal()));
+            execute(&format!("CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};"))?;
+            let text = "MariaDB cannot verify its old password: it got a new one, which stands in the \
+                        configuration files that were rewritten.";
+            Ok((Outcome::Adapted, text.to_owned()))
         }
     }
 }
@@ -286,6 +301,7 @@ pub fn undo(what: &Effect, account: &Username) -> Result<()> {
 fn undo_database(database: &DatabaseName, kept: Option<&Path>, account: &Username) -> Result<()> {
     let quoted = name(database.as_str());
     let Some(kept) = kept else {
+        end_loading(account)?;
         // The definer's rights on it go with it, or the next of that name would have them.
         let definer = definer(account)?;
         if has_user(definer.as_str())? && !mariadb::grant_statements(&definer, database)?.is_empty()
