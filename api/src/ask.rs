@@ -55,9 +55,9 @@ impl Asker {
         live.waiting.lock().await.remove(&id);
         match serde_json::from_slice(&answered?)? {
             Answer::Ok { value } => Ok(serde_json::from_value(value)?),
-            Answer::Refused { code: Code::Internal, .. } => {
-                Err(Error::internal("the worker failed; its log has the cause under this request id"))
-            }
+            Answer::Refused { code: Code::Internal, .. } => Err(Error::internal(
+                "the worker failed; its log has the cause under this request id",
+            )),
             Answer::Refused { code, message, fields } => {
                 Err(Error::Refused { code, message, fields })
             }
@@ -115,13 +115,14 @@ impl Asker {
         };
         let probe = live.connection.create_channel().await.map_err(unavailable)?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let consumers = match probe.queue_declare(QUEUE.into(), options, FieldTable::default()).await {
-            Ok(queue) => queue.consumer_count(),
-            Err(error) => {
-                tracing::debug!(error = %error, "ask.no_queue");
-                return Err(none());
-            }
-        };
+        let consumers =
+            match probe.queue_declare(QUEUE.into(), options, FieldTable::default()).await {
+                Ok(queue) => queue.consumer_count(),
+                Err(error) => {
+                    tracing::debug!(error = %error, "ask.no_queue");
+                    return Err(none());
+                }
+            };
         if let Err(error) = probe.close(200, "".into()).await {
             tracing::debug!(error = %error, "ask.probe_not_closed");
         }

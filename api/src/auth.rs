@@ -10,7 +10,9 @@ use entities::accounts::{self, Claims};
 use entities::error::{Code, Error};
 use entities::ids::{TenantId, UserId};
 use entities::tenancy::{Role, TenantCtx};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -51,7 +53,9 @@ impl TokenKeys {
     /// Reads `KID:SECRET[,KID:SECRET]`, newest first; a secret has 32 bytes or more.
     pub fn parse(text: &SecretString) -> Result<Self> {
         let wrong = || {
-            Error::internal("MIGRAPANEL__JWT_KEYS must be KID:SECRET[,KID:SECRET], secrets of at least 32 bytes")
+            Error::internal(
+                "MIGRAPANEL__JWT_KEYS must be KID:SECRET[,KID:SECRET], secrets of at least 32 bytes",
+            )
         };
         let mut newest = None;
         let mut all = HashMap::new();
@@ -133,12 +137,13 @@ async fn identify(request: &HttpRequest) -> Result<Caller> {
         .app_data::<web::Data<State>>()
         .ok_or_else(|| Error::internal("the application has no state"))?;
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
-    let token = header("authorization").and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(|| {
-        Error::refused(
-            Code::Unauthenticated,
-            "Log in at POST /api/auth/login and send the header `Authorization: Bearer TOKEN`.",
-        )
-    })?;
+    let token =
+        header("authorization").and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(|| {
+            Error::refused(
+                Code::Unauthenticated,
+                "Log in at POST /api/auth/login and send the header `Authorization: Bearer TOKEN`.",
+            )
+        })?;
     let claims = state.tokens.verify(token.trim())?;
     let acting = match header("x-tenant-id") {
         None => None,
@@ -147,8 +152,7 @@ async fn identify(request: &HttpRequest) -> Result<Caller> {
         }
     };
     let ip = request.peer_addr().map(|address| address.ip().to_string());
-    let ctx =
-        accounts::authenticate(&state.db, claims, acting, request_id(request), ip).await?;
+    let ctx = accounts::authenticate(&state.db, claims, acting, request_id(request), ip).await?;
     let span = tracing::Span::current();
     span.record("tenant.id", tracing::field::display(ctx.tenant()));
     let caller = Caller(ctx);

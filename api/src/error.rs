@@ -120,7 +120,10 @@ pub async fn render(
         }
         Err(error) => return Err(error),
     };
-    if response.status().is_success() || response.status().is_redirection() || response.status().is_informational() {
+    if response.status().is_success()
+        || response.status().is_redirection()
+        || response.status().is_informational()
+    {
         return Ok(ServiceResponse::new(head, response));
     }
     let (code, message, fields) = describe(&head, &response);
@@ -165,7 +168,11 @@ fn describe(head: &HttpRequest, response: &HttpResponse) -> (Code, String, Vec<F
     match response.status() {
         StatusCode::NOT_FOUND => (
             Code::RouteNotFound,
-            format!("There is no {} {}. The contract at /openapi.json lists what there is.", head.method(), head.path()),
+            format!(
+                "There is no {} {}. The contract at /openapi.json lists what there is.",
+                head.method(),
+                head.path()
+            ),
             Vec::new(),
         ),
         StatusCode::METHOD_NOT_ALLOWED => (
@@ -197,7 +204,9 @@ pub fn request_id(request: &HttpRequest) -> RequestId {
 /// A refusal of something that was meant belongs into the audit trail; a path that does not exist
 /// and a fault of ours do not.
 async fn record(head: &HttpRequest, code: Code, message: &str) {
-    if !head.path().starts_with("/api/") || matches!(code, Code::RouteNotFound | Code::MethodNotAllowed) {
+    if !head.path().starts_with("/api/")
+        || matches!(code, Code::RouteNotFound | Code::MethodNotAllowed)
+    {
         return;
     }
     let Some(state) = head.app_data::<web::Data<State>>().cloned() else { return };

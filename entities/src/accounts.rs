@@ -1,17 +1,18 @@
 //! Tenants, people and what they log in with.
 
+use crate::Result;
 use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{RequestId, RowId, TenantId, UserId};
 use crate::tables::{app_user, membership, refresh_token, tenant, tenant_ancestry};
 use crate::tenancy::{Actor, Role, StoredActor, TenantCtx, TenantKind};
-use crate::Result;
 use chrono::{Duration, Utc};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
 };
 use sha2::{Digest, Sha256};
 
@@ -236,8 +237,7 @@ pub async fn bootstrap_platform(
         None => insert_user(&tx, &email, password_hash).await?,
     };
     insert_membership(&tx, tenant, user, Role::Owner).await?;
-    let stored =
-        StoredActor { actor: Actor::Bootstrap, role: Role::Owner, platform_staff: true };
+    let stored = StoredActor { actor: Actor::Bootstrap, role: Role::Owner, platform_staff: true };
     let ctx = TenantCtx::new(tenant, &stored, RequestId::new(), None);
     tx.audit(&ctx, Audit::PlatformBootstrapped { owner: email }).await?;
     tx.commit().await?;
@@ -279,10 +279,7 @@ pub async fn create_tenant(
 
 /// The tenant that `tx` acts in.
 pub async fn find_tenant(tx: &TenantTx) -> Result<tenant::Model> {
-    tenant::Entity::find_by_id(tx.tenant())
-        .one(tx.conn())
-        .await?
-        .ok_or(Error::NotFound("tenant"))
+    tenant::Entity::find_by_id(tx.tenant()).one(tx.conn()).await?.ok_or(Error::NotFound("tenant"))
 }
 
 /// The tenant that `ctx` acts in and all below it, by name.

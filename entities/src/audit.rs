@@ -18,36 +18,94 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", content = "data", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Audit {
-    PlatformBootstrapped { owner: String },
+    PlatformBootstrapped {
+        owner: String,
+    },
     UserLoggedIn {},
-    RefreshTokenReused { family: RowId },
-    TenantCreated { id: TenantId, name: String },
-    MemberAdded { email: String, role: String },
+    RefreshTokenReused {
+        family: RowId,
+    },
+    TenantCreated {
+        id: TenantId,
+        name: String,
+    },
+    MemberAdded {
+        email: String,
+        role: String,
+    },
     /// A request was refused: by which code, and what it asked.
-    RequestRefused { code: String, method: String, path: String, detail: String },
-    ServerCreated { id: String, name: String },
-    ServerEnrolmentStarted { id: String },
-    ServerEnrolled { id: String, changes: usize },
-    ServerUpdated { id: String, change: String },
-    ServerGranted { id: String, tenant: TenantId },
-    MigrationValidated { server: String, path: String, target_user: String, passed: bool },
-    MigrationAnalysisStarted { job: String, server: String, path: String, target_user: String },
-    MigrationAnalyzed { job: String, sha256: String },
-    MigrationPreviewed { job: String, digest: String },
-    MigrationApplyStarted { job: String, digest: String },
-    MigrationCompleted { job: String, losses: u64 },
-    MigrationFailed { job: String, code: String },
-    MigrationChecked { job: String, passed: bool },
-    MigrationRollbackStarted { job: String, forced: bool },
-    MigrationRolledBack { job: String },
+    RequestRefused {
+        code: String,
+        method: String,
+        path: String,
+        detail: String,
+    },
+    ServerCreated {
+        id: String,
+        name: String,
+    },
+    ServerEnrolmentStarted {
+        id: String,
+    },
+    ServerEnrolled {
+        id: String,
+        changes: usize,
+    },
+    ServerUpdated {
+        id: String,
+        change: String,
+    },
+    ServerGranted {
+        id: String,
+        tenant: TenantId,
+    },
+    MigrationValidated {
+        server: String,
+        path: String,
+        target_user: String,
+        passed: bool,
+    },
+    MigrationAnalysisStarted {
+        job: String,
+        server: String,
+        path: String,
+        target_user: String,
+    },
+    MigrationAnalyzed {
+        job: String,
+        sha256: String,
+    },
+    MigrationPreviewed {
+        job: String,
+        digest: String,
+    },
+    MigrationApplyStarted {
+        job: String,
+        digest: String,
+    },
+    MigrationCompleted {
+        job: String,
+        losses: u64,
+    },
+    MigrationFailed {
+        job: String,
+        code: String,
+    },
+    MigrationChecked {
+        job: String,
+        passed: bool,
+    },
+    MigrationRollbackStarted {
+        job: String,
+        forced: bool,
+    },
+    MigrationRolledBack {
+        job: String,
+    },
 }
 
 /// Appends an entry in the name of `ctx`.
-pub(crate) async fn append(
-    tx: &DatabaseTransaction,
-    ctx: &TenantCtx,
-    entry: Audit,
-) -> Result<()> {
+pub(crate) async fn append(tx: &DatabaseTransaction, ctx: &TenantCtx, entry: Audit) -> Result<()> {
     let value = serde_json::to_value(&entry)?;
     let (actor_kind, actor_id) = match ctx.actor() {
         Actor::User(id) => ("user", Some(id)),

@@ -80,10 +80,11 @@ pub struct Migrator {
 impl Migrator {
     /// Reads it from the environment.
     pub fn read() -> Result<Self> {
-        let nameservers = text("MIGRAPANEL__NAMESERVERS", "ns1.migrapanel.test,ns2.migrapanel.test")
-            .split(',')
-            .map(|name| DomainName::parse(name.trim()))
-            .collect::<Result<_, _>>()?;
+        let nameservers =
+            text("MIGRAPANEL__NAMESERVERS", "ns1.migrapanel.test,ns2.migrapanel.test")
+                .split(',')
+                .map(|name| DomainName::parse(name.trim()))
+                .collect::<Result<_, _>>()?;
         Ok(Self {
             base: Base::read()?,
             sealing_keys: SealingKeys::parse(&secret("MIGRAPANEL__SEALING_KEYS")?)?,
@@ -107,7 +108,9 @@ pub fn sealing_keys() -> Result<SealingKeys> {
 /// A secret that a command is given once, such as `MIGRAPANEL__OWNER_PASSWORD`.
 pub fn secret(name: &str) -> Result<SecretString> {
     env(name).map(SecretString::from).ok_or_else(|| {
-        Error::internal(format!("the environment variable {name} is missing: set it and start again"))
+        Error::internal(format!(
+            "the environment variable {name} is missing: set it and start again"
+        ))
     })
 }
 

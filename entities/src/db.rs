@@ -1,11 +1,11 @@
 //! The doors to Postgres. A transaction is the only way to a row, and opening one checks the right.
 
+use crate::Result;
 use crate::audit::{self, Audit};
 use crate::error::Error;
 use crate::ids::TenantId;
 use crate::outbox::{self, Message};
 use crate::tenancy::{Permission, TenantCtx};
-use crate::Result;
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
     DbBackend, Statement, TransactionTrait, Value,
@@ -65,7 +65,11 @@ impl Db {
 
     /// Begins in a task of its own: a caller that is dropped half-way would otherwise return a
     /// connection with an open transaction to the pool (launchbadge/sqlx issue 4385).
-    async fn begin(&self, mode: AccessMode, tenant: Option<TenantId>) -> Result<DatabaseTransaction> {
+    async fn begin(
+        &self,
+        mode: AccessMode,
+        tenant: Option<TenantId>,
+    ) -> Result<DatabaseTransaction> {
         let pool = self.pool.clone();
         let begun = tokio::spawn(async move {
             let tx = pool.begin_with_config(None, Some(mode)).await?;

@@ -1,11 +1,11 @@
 //! Zones and their record sets: Postgres is the truth, the DNS server is made equal to it.
 
+use crate::Result;
 use crate::db::{SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{RowId, TenantId, ZoneId};
 use crate::jobs::{self, Claim};
 use crate::tables::{dns_record_set, dns_zone, dns_zone_before};
-use crate::Result;
 use chrono::Utc;
 use cpanel::plan::{Action, Ownership, RecordSet};
 use sea_orm::{

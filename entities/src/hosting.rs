@@ -1,14 +1,16 @@
 //! Hosting accounts and the domains that they own. A domain has one owner in the whole installation.
 
+use crate::Result;
 use crate::db::{SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{AccountId, JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, Claim};
 use crate::tables::{domain, hosting_account};
-use crate::Result;
 use chrono::Utc;
 use cpanel::plan::Ownership;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+};
 use std::collections::BTreeMap;
 use values::{DomainName, Username};
 
@@ -62,10 +64,8 @@ pub async fn domain_ownership(
             rest = parent;
         }
     }
-    let mut related = domain::Entity::find()
-        .filter(domain::Column::Name.is_in(asked))
-        .all(tx.conn())
-        .await?;
+    let mut related =
+        domain::Entity::find().filter(domain::Column::Name.is_in(asked)).all(tx.conn()).await?;
     for name in names {
         let below = domain::Entity::find()
             .filter(domain::Column::TenantId.ne(tenant))

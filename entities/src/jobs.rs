@@ -122,11 +122,7 @@ pub async fn find_job(tx: &TenantTx, id: JobId) -> Result<job::Model> {
 
 /// The job, locked until the transaction ends.
 pub async fn lock_job(tx: &TenantTx, id: JobId) -> Result<job::Model> {
-    job::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(tx.conn())
-        .await?
-        .ok_or(Error::NotFound("job"))
+    job::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?.ok_or(Error::NotFound("job"))
 }
 
 /// How many jobs of its kind were queued before this one; none when it does not wait.
@@ -294,7 +290,12 @@ pub async fn set_deadline(tx: &SystemTx, claim: &Claim, limit_secs: u64) -> Resu
 }
 
 /// Begins to take back what the run did, because of this error.
-pub async fn begin_unwinding(tx: &SystemTx, claim: &Claim, code: &str, message: &str) -> Result<()> {
+pub async fn begin_unwinding(
+    tx: &SystemTx,
+    claim: &Claim,
+    code: &str,
+    message: &str,
+) -> Result<()> {
     let mut row: job::ActiveModel = hold(tx, claim).await?.into();
     row.state = Set("unwinding".to_owned());
     row.error_code = Set(Some(code.to_owned()));
@@ -433,7 +434,12 @@ pub enum StepState {
 }
 
 /// Records what a step, or its undo, came to.
-pub async fn record_step(tx: &SystemTx, claim: &Claim, name: &str, state: &StepState) -> Result<()> {
+pub async fn record_step(
+    tx: &SystemTx,
+    claim: &Claim,
+    name: &str,
+    state: &StepState,
+) -> Result<()> {
     hold(tx, claim).await?;
     let row = job_step::Entity::find()
         .filter(job_step::Column::JobId.eq(claim.job))

@@ -16,8 +16,8 @@ use cpanel::protocol::{Analysis, ItemReport, Preview};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -138,10 +138,8 @@ pub fn check_user_name(user: &Username) -> Result<()> {
 
 /// A migration with its job, when it is this tenant's.
 pub async fn find_migration(tx: &TenantTx, id: JobId) -> Result<(job::Model, migration::Model)> {
-    let row = migration::Entity::find_by_id(id)
-        .one(tx.conn())
-        .await?
-        .ok_or(Error::NotFound("job"))?;
+    let row =
+        migration::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("job"))?;
     Ok((jobs::find_job(tx, id).await?, row))
 }
 
@@ -286,7 +284,11 @@ pub async fn start_apply(
     tx.audit(Audit::MigrationApplyStarted { job: id.to_string(), digest }).await
 }
 
-async fn check_approval(tx: &TenantTx, id: JobId, token: &str) -> Result<migration_approval::Model> {
+async fn check_approval(
+    tx: &TenantTx,
+    id: JobId,
+    token: &str,
+) -> Result<migration_approval::Model> {
     let invalid = || {
         Error::refused(
             Code::ApprovalInvalid,
@@ -484,7 +486,11 @@ pub async fn record_conflicts(tx: &SystemTx, claim: &Claim, preview: &Preview) -
 }
 
 /// Keeps the operations that are about to be carried out.
-pub async fn record_operations(tx: &SystemTx, claim: &Claim, operations: &[Operation]) -> Result<()> {
+pub async fn record_operations(
+    tx: &SystemTx,
+    claim: &Claim,
+    operations: &[Operation],
+) -> Result<()> {
     jobs::hold(tx, claim).await?;
     let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
     row.operations = Set(Some(serde_json::to_value(operations)?));
@@ -551,13 +557,20 @@ pub async fn count_losses(tx: &SystemTx, id: JobId) -> Result<u64> {
 }
 
 /// Ends a run: where the migration stands now, with its entry in the audit trail.
-pub async fn settle(tx: &SystemTx, claim: &Claim, state: State, entry: Option<Audit>) -> Result<()> {
+pub async fn settle(
+    tx: &SystemTx,
+    claim: &Claim,
+    state: State,
+    entry: Option<Audit>,
+) -> Result<()> {
     jobs::hold(tx, claim).await?;
     let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
     row.state = Set(state);
     row.current_step = Set(None);
-    if matches!(state, State::Analyzed | State::Completed | State::CompletedWithLosses | State::RolledBack)
-    {
+    if matches!(
+        state,
+        State::Analyzed | State::Completed | State::CompletedWithLosses | State::RolledBack
+    ) {
         row.progress = Set(100);
         row.progress_note = Set(None);
     }

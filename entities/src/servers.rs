@@ -1,5 +1,6 @@
 //! Servers, who may use them, and the key that workers log in with.
 
+use crate::Result;
 use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
@@ -7,13 +8,13 @@ use crate::ids::{JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, Kind, NewJob};
 use crate::sealing::SealingKeys;
 use crate::tables::{server, server_grant, ssh_identity};
-use crate::Result;
 use chrono::Utc;
 use cpanel::protocol::{EnrollReport, Health};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+    sea_query::Expr,
 };
 use secrecy::SecretString;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -137,7 +138,11 @@ pub fn check_backup_path(tx: &TenantTx, row: &server::Model, path: &AbsPath) -> 
 }
 
 /// Takes a server out of use, or back into it.
-pub async fn set_maintenance(tx: &TenantTx, id: ServerId, maintenance: bool) -> Result<server::Model> {
+pub async fn set_maintenance(
+    tx: &TenantTx,
+    id: ServerId,
+    maintenance: bool,
+) -> Result<server::Model> {
     let row = find_server(tx, id).await?;
     let mut row: server::ActiveModel = row.into();
     row.maintenance = Set(maintenance);
@@ -234,7 +239,11 @@ pub async fn record_failure(tx: &SystemTx, id: ServerId, error: &str) -> Result<
 }
 
 /// Records what a server said of its health, or that it did not answer.
-pub async fn record_health(tx: &SystemTx, id: ServerId, health: Result<&Health, &str>) -> Result<()> {
+pub async fn record_health(
+    tx: &SystemTx,
+    id: ServerId,
+    health: Result<&Health, &str>,
+) -> Result<()> {
     let mut row: server::ActiveModel = load_server(tx, id).await?.into();
     match health {
         Ok(health) => {
@@ -281,10 +290,9 @@ pub async fn public_key(db: &Db) -> Result<Option<String>> {
 /// The key that workers log in with, opened in memory.
 pub async fn open_identity(db: &Db, keys: &SealingKeys) -> Result<(String, SecretString)> {
     let tx = db.system().await?;
-    let row = ssh_identity::Entity::find()
-        .one(tx.conn())
-        .await?
-        .ok_or_else(|| Error::internal("there is no SSH key yet: start migrapanel-migrator, which makes it"))?;
+    let row = ssh_identity::Entity::find().one(tx.conn()).await?.ok_or_else(|| {
+        Error::internal("there is no SSH key yet: start migrapanel-migrator, which makes it")
+    })?;
     Ok((row.public_key, keys.open(&row.sealed_private_key)?))
 }
 

@@ -29,9 +29,8 @@ impl Drop for Telemetry {
 
 /// Starts logging and tracing for the process `service`.
 pub fn start(service: &'static str) -> Result<Telemetry> {
-    let mut provider = SdkTracerProvider::builder().with_resource(
-        opentelemetry_sdk::Resource::builder().with_service_name(service).build(),
-    );
+    let mut provider = SdkTracerProvider::builder()
+        .with_resource(opentelemetry_sdk::Resource::builder().with_service_name(service).build());
     if let Some(endpoint) = config::optional("OTEL_EXPORTER_OTLP_ENDPOINT") {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
@@ -56,8 +55,7 @@ pub fn start(service: &'static str) -> Result<Telemetry> {
 #[must_use]
 pub fn traceparent() -> Option<String> {
     let mut carrier = HashMap::new();
-    TraceContextPropagator::new()
-        .inject_context(&tracing::Span::current().context(), &mut carrier);
+    TraceContextPropagator::new().inject_context(&tracing::Span::current().context(), &mut carrier);
     carrier.remove("traceparent")
 }
 

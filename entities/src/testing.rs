@@ -43,10 +43,8 @@ impl TestDb {
     /// The kinds of the audit trail, oldest first.
     pub async fn audit_kinds(&self) -> Result<Vec<String>> {
         let tx = self.db.system().await?;
-        let rows = audit_log::Entity::find()
-            .order_by_asc(audit_log::Column::Id)
-            .all(tx.conn())
-            .await?;
+        let rows =
+            audit_log::Entity::find().order_by_asc(audit_log::Column::Id).all(tx.conn()).await?;
         Ok(rows.into_iter().map(|row| row.kind).collect())
     }
 

@@ -44,10 +44,9 @@ pub(crate) async fn platform_table(
     visible: Option<&str>,
 ) -> Result<(), DbErr> {
     let (policies, grant) = match visible {
-        Some(condition) => (
-            policies(table, condition),
-            format!("GRANT SELECT ON {table} TO migrapanel_tenant;"),
-        ),
+        Some(condition) => {
+            (policies(table, condition), format!("GRANT SELECT ON {table} TO migrapanel_tenant;"))
+        }
         None => (policies(table, "false"), String::new()),
     };
     run(manager, &format!("CREATE TABLE {table} ({columns}); {policies} {grant}")).await

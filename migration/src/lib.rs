@@ -5,6 +5,8 @@
 //! tenant's rows through forced row-level security, or as `migrapanel_system`, which sees all and
 //! which few functions use.
 
+#![expect(clippy::too_many_lines, reason = "a change of the schema is read from top to bottom")]
+
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::{MigrationTrait, async_trait};
 

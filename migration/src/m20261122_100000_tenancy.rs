@@ -31,8 +31,11 @@ migration!(|manager| {
         Some(&own),
     )
     .await?;
-    run(manager, "CREATE UNIQUE INDEX tenant_one_platform ON tenant (kind) WHERE kind = 'platform'")
-        .await?;
+    run(
+        manager,
+        "CREATE UNIQUE INDEX tenant_one_platform ON tenant (kind) WHERE kind = 'platform'",
+    )
+    .await?;
     platform_table(
         manager,
         "tenant_ancestry",

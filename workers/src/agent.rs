@@ -84,8 +84,7 @@ pub async fn ensure_current(session: &Session, binary: &AgentBinary) -> Result<H
 
 /// Opens a channel and reads the agent's first line.
 pub async fn greet(session: &Session) -> Result<(Lines, Hello)> {
-    let channel =
-        session.start(&RemoteCommand::new(Program::Agent).literal("serve")).await?;
+    let channel = session.start(&RemoteCommand::new(Program::Agent).literal("serve")).await?;
     let mut lines = Lines { channel, buffer: Vec::new() };
     let line = tokio::time::timeout(GREETING, lines.next())
         .await

@@ -160,15 +160,16 @@ async fn validate(
         target_user: target_user.clone(),
         backup_dirs: servers::backup_dirs(&server)?,
     };
-    let mut report: InspectReport =
-        ask_agent(world, &server, None, Call::Inspect(source)).await?;
+    let mut report: InspectReport = ask_agent(world, &server, None, Call::Inspect(source)).await?;
     let tx = world.db.system().await?;
     let (ownership, _) = hosting::account_ownership(&tx, ask.tenant, id, target_user).await?;
     let (status, message) = match ownership {
         Ownership::Free => (CheckStatus::Pass, format!("no account here is called {target_user}")),
         Ownership::Own => (
             CheckStatus::Warn,
-            format!("{target_user} is an account of yours already: the archive is restored into it"),
+            format!(
+                "{target_user} is an account of yours already: the archive is restored into it"
+            ),
         ),
         Ownership::Taken => (
             CheckStatus::Fail,

@@ -15,6 +15,8 @@ pub fn unreachable_server(name: &str, cause: &dyn std::fmt::Display) -> Error {
     tracing::warn!(server = name, cause = %cause, "server.unreachable");
     Error::refused(
         Code::ServerUnreachable,
-        format!("The server {name} cannot be reached over SSH ({cause}). Check that it runs, its address and port, and that the worker's key is in root's authorized_keys."),
+        format!(
+            "The server {name} cannot be reached over SSH ({cause}). Check that it runs, its address and port, and that the worker's key is in root's authorized_keys."
+        ),
     )
 }

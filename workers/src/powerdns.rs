@@ -65,7 +65,8 @@ impl PowerDns {
                 let kept = old.rtype == "SOA"
                     || sets.iter().any(|s| s.rtype == old.rtype && s.name == old.name);
                 if !kept {
-                    changes.push(json!({"name": old.name, "type": old.rtype, "changetype": "DELETE"}));
+                    changes
+                        .push(json!({"name": old.name, "type": old.rtype, "changetype": "DELETE"}));
                 }
             }
             let patch = self.http.patch(&url).json(&json!({ "rrsets": changes }));

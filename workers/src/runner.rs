@@ -45,14 +45,8 @@ pub async fn run_job(world: &World, id: JobId) -> Result<bool> {
         fence = claim.fence,
     );
     telemetry::join(&span, claim.traceparent.as_deref());
-    let undoing =
-        if claim.phase == "rollback" { Undoing::Park } else { Undoing::Discard };
-    let cx = Cx {
-        world: world.clone(),
-        claim: Arc::new(claim),
-        server: Arc::new(server),
-        undoing,
-    };
+    let undoing = if claim.phase == "rollback" { Undoing::Park } else { Undoing::Discard };
+    let cx = Cx { world: world.clone(), claim: Arc::new(claim), server: Arc::new(server), undoing };
     supervise(cx).instrument(span).await?;
     Ok(true)
 }
@@ -192,8 +186,7 @@ async fn complete(cx: &Cx, result: Value) -> Result<()> {
         jobs::finish(&tx, &cx.claim, &Ending::Done { result }).await?;
         return tx.commit().await;
     }
-    let cleaned: Result<Value> =
-        cx.ask_agent("cleanup", Call::Cleanup, Progress::Silent).await;
+    let cleaned: Result<Value> = cx.ask_agent("cleanup", Call::Cleanup, Progress::Silent).await;
     if let Err(error) = cleaned {
         // The account stands and was checked: what is left in staging is not worth an undo.
         cx.log(Level::Warn, "cleanup", &format!("The staging was left behind: {error}")).await?;
@@ -227,7 +220,8 @@ async fn unwind_failed(cx: &Cx) -> Result<()> {
     let tx = cx.world.db.system().await?;
     let (state, ending) = match undone {
         Ok(()) => {
-            let entry = Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
+            let entry =
+                Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
             ((State::Failed, entry), Ending::Failed { code, message })
         }
         Err(error) if error.code() == Code::StaleFence => return Err(error),

@@ -178,9 +178,7 @@ impl Session {
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
         let login = handle.authenticate_publickey("root", key);
         match tokio::time::timeout(CONNECT, login).await {
-            Ok(Ok(result)) if result.success() => {
-                Ok(Self { handle, name: endpoint.name.clone() })
-            }
+            Ok(Ok(result)) if result.success() => Ok(Self { handle, name: endpoint.name.clone() }),
             Ok(Ok(_)) => Err(unreachable_server(&endpoint.name, &"it refused the worker's key")),
             Ok(Err(error)) => Err(unreachable_server(&endpoint.name, &error)),
             Err(elapsed) => Err(unreachable_server(&endpoint.name, &elapsed)),

@@ -56,7 +56,8 @@ fn new_identity() -> Result<(String, SecretString)> {
     let mut seed = [0u8; 32];
     rand::RngCore::fill_bytes(&mut rand::rng(), &mut seed);
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
-    let key = ssh_key::PrivateKey::new(pair.into(), "migrapanel-worker").map_err(Error::internal)?;
+    let key =
+        ssh_key::PrivateKey::new(pair.into(), "migrapanel-worker").map_err(Error::internal)?;
     let public = key.public_key().to_openssh().map_err(Error::internal)?;
     let private = key.to_openssh(ssh_key::LineEnding::LF).map_err(Error::internal)?;
     Ok((public, SecretString::from(private.to_string())))

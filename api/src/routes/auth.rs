@@ -115,13 +115,9 @@ async fn refresh(
     state: web::Data<State>,
     Json(body): Json<Refresh>,
 ) -> Result<Answer<Tokens>, ApiError> {
-    let session = accounts::refresh(
-        &state.db,
-        &body.refresh_token,
-        request_id(&request),
-        origin(&request),
-    )
-    .await?;
+    let session =
+        accounts::refresh(&state.db, &body.refresh_token, request_id(&request), origin(&request))
+            .await?;
     tokens(&state, session)
 }
 

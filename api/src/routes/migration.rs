@@ -57,12 +57,15 @@ impl TryFrom<Source> for NewMigration {
     type Error = Error;
 
     fn try_from(source: Source) -> Result<Self, Error> {
-        let path = AbsPath::parse(&source.backup_path).map_err(|error| {
-            Error::Refused {
-                code: Code::PathOutsideBackupDirs,
-                message: format!("backup_path: {error}. Give the archive's absolute path on the server."),
-                fields: vec![FieldError { path: "/backup_path".to_owned(), message: error.to_string() }],
-            }
+        let path = AbsPath::parse(&source.backup_path).map_err(|error| Error::Refused {
+            code: Code::PathOutsideBackupDirs,
+            message: format!(
+                "backup_path: {error}. Give the archive's absolute path on the server."
+            ),
+            fields: vec![FieldError {
+                path: "/backup_path".to_owned(),
+                message: error.to_string(),
+            }],
         })?;
         let target_user = Username::parse(&source.target_user)
             .map_err(|error| Error::field("target_user", error.to_string()))?;

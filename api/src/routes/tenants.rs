@@ -124,7 +124,8 @@ async fn add_member(
     id: web::Path<Uuid>,
     Json(body): Json<MemberNew>,
 ) -> Result<Answer<MemberView>, ApiError> {
-    let email = MailAddress::parse(&body.email).map_err(|e| Error::field("email", e.to_string()))?;
+    let email =
+        MailAddress::parse(&body.email).map_err(|e| Error::field("email", e.to_string()))?;
     let ctx = accounts::act_in(&state.db, &caller.0, entities::ids::TenantId(*id)).await?;
     ctx.require(Permission::MembersWrite)?;
     let hash = state.passwords.hash(&body.password).await?;

@@ -67,7 +67,8 @@ impl Got {
 pub async fn spawn() -> App {
     let db = TestDb::create().await.unwrap();
     let amqp = config::secret("TEST_AMQP_URL").expect("TEST_AMQP_URL is missing: run deploy/test");
-    let redis = config::secret("TEST_REDIS_URL").expect("TEST_REDIS_URL is missing: run deploy/test");
+    let redis =
+        config::secret("TEST_REDIS_URL").expect("TEST_REDIS_URL is missing: run deploy/test");
     let state = web::Data::new(State {
         db: db.db.clone(),
         redis: redis::Client::open(secrecy::ExposeSecret::expose_secret(&redis)).unwrap(),

@@ -46,7 +46,9 @@ async fn bodies_that_cannot_be_read_name_what_is_wrong() {
         async move { nobody.send(reqwest::Method::POST, "/api/auth/login", Some(body)).await }
     };
     send("{").await.refused(400, "invalid_request");
-    send(r#"{"email": "a@b.test", "password": "x", "extra": 1}"#).await.refused(400, "invalid_request");
+    send(r#"{"email": "a@b.test", "password": "x", "extra": 1}"#)
+        .await
+        .refused(400, "invalid_request");
     let named = send(r#"{"email": "", "password": "x"}"#).await.refused(400, "invalid_request");
     assert_eq!(named["fields"][0]["path"], "/email");
     let large = format!(r#"{{"email": "{}"}}"#, "x".repeat(300 << 10));

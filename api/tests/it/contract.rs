@@ -9,14 +9,18 @@ fn the_committed_contract_is_the_code() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     let made = api::app::contract().unwrap();
-    assert!(committed == made, "openapi/openapi.json is old: run `migrapanel-api openapi > openapi/openapi.json`");
+    assert!(
+        committed == made,
+        "openapi/openapi.json is old: run `migrapanel-api openapi > openapi/openapi.json`"
+    );
 }
 
 /// An operation, the lowest role that may do it in its own tenant (none: nobody outside the
 /// platform), and a body that is well formed.
 fn operations() -> Vec<(&'static str, &'static str, Option<&'static str>, Value)> {
     let id = "01900000-0000-7000-8000-000000000000";
-    let source = json!({"server_id": id, "backup_path": "/var/backups/migrations/x", "target_user": "a"});
+    let source =
+        json!({"server_id": id, "backup_path": "/var/backups/migrations/x", "target_user": "a"});
     let job = json!({ "job_id": id });
     let approved = json!({"job_id": id, "approval_token": "x"});
     let selected = json!({"job_id": id, "approval_token": "x", "components": ["files"]});
@@ -24,7 +28,12 @@ fn operations() -> Vec<(&'static str, &'static str, Option<&'static str>, Value)
         ("get", "/api/me", Some("VIEWER"), Value::Null),
         ("post", "/api/tenants", Some("ADMIN"), json!({"name": "x", "kind": "customer"})),
         ("get", "/api/tenants", Some("MEMBER"), Value::Null),
-        ("post", "/api/tenants/{own}/members", Some("ADMIN"), json!({"email": "x@y.test", "password": "12345678", "role": "VIEWER"})),
+        (
+            "post",
+            "/api/tenants/{own}/members",
+            Some("ADMIN"),
+            json!({"email": "x@y.test", "password": "12345678", "role": "VIEWER"}),
+        ),
         ("get", "/api/audit", Some("ADMIN"), Value::Null),
         ("post", "/api/servers", None, server_body("x")),
         ("get", "/api/servers", Some("MEMBER"), Value::Null),
@@ -60,8 +69,12 @@ async fn each_operation_is_closed_to_nobody_to_lower_roles_and_to_strangers() {
     let table = operations();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
-            let known = table.iter().any(|(m, p, ..)| m == method && p.replace("{own}", "{id}") == *path);
-            assert!(known || OPEN.contains(&path.as_str()), "{method} {path} is missing from the table");
+            let known =
+                table.iter().any(|(m, p, ..)| m == method && p.replace("{own}", "{id}") == *path);
+            assert!(
+                known || OPEN.contains(&path.as_str()),
+                "{method} {path} is missing from the table"
+            );
         }
     }
     let mut clients = Vec::new();

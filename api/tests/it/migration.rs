@@ -19,7 +19,8 @@ async fn sources_that_cannot_be_are_refused_each_by_its_code_and_recorded() {
     let analyze = async |body: Value| app.owner.post("/api/migration/analyze", body).await;
     let good = "/var/backups/migrations/cpmove-a.tar.gz";
     analyze(source(&uuid(), good, "alice")).await.refused(404, "server_not_found");
-    for path in ["/etc/shadow", "/var/backups/migrations", "/var/backups/migrations/../x", "x.tar"] {
+    for path in ["/etc/shadow", "/var/backups/migrations", "/var/backups/migrations/../x", "x.tar"]
+    {
         analyze(source(&server, path, "alice")).await.refused(422, "path_outside_backup_dirs");
     }
     analyze(source(&server, good, "root")).await.refused(422, "reserved_user_name");
@@ -173,7 +174,8 @@ async fn a_selective_restore_is_what_was_previewed() {
     let server = app.server("select").await;
     let (job, ctx) = analyzed(&app, &app.owner, &server, "select").await;
     let options: Options =
-        serde_json::from_value(json!({"components": {"files": [], "databases": ["a_wp"]}})).unwrap();
+        serde_json::from_value(json!({"components": {"files": [], "databases": ["a_wp"]}}))
+            .unwrap();
     let token = approve(&app, &ctx, job, &options).await;
     let restore = async |components: Value| {
         let body = json!({"job_id": job.0, "approval_token": token, "components": components});

@@ -16,7 +16,10 @@ async fn servers_are_the_platforms_and_seen_by_whom_they_are_granted_to() {
     assert_eq!(seen["name"], "one");
     customer.post("/api/servers", server_body("two")).await.refused(403, "forbidden");
     customer.post(&format!("/api/servers/{server}/grants"), grant).await.refused(403, "forbidden");
-    customer.post(&format!("/api/servers/{server}/enroll"), json!({})).await.refused(403, "forbidden");
+    customer
+        .post(&format!("/api/servers/{server}/enroll"), json!({}))
+        .await
+        .refused(403, "forbidden");
     app.db.remove().await.unwrap();
 }
 
@@ -30,7 +33,10 @@ async fn a_server_needs_a_fingerprint_an_address_and_a_name_of_its_own() {
         async move { owner.post("/api/servers", body).await }
     };
     let refused = with("host_key_fingerprint", json!("MD5:aa:bb")).await;
-    assert_eq!(refused.refused(400, "invalid_request")["fields"][0]["path"], "/host_key_fingerprint");
+    assert_eq!(
+        refused.refused(400, "invalid_request")["fields"][0]["path"],
+        "/host_key_fingerprint"
+    );
     with("host", json!("-oProxyCommand=x")).await.refused(400, "invalid_request");
     with("host", json!("named.example")).await.refused(400, "invalid_request");
     with("backup_dirs", json!(["/"])).await.refused(400, "invalid_request");

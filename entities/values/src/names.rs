@@ -85,13 +85,74 @@ pub struct Username(String);
 /// Names that Debian, its packages or cPanel give to their own users (Debian's `base-passwd`, the
 /// packages of the hosting layout, cPanel's list of reserved names).
 const RESERVED_USERS: &[&str] = &[
-    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy",
-    "www", "backup", "list", "irc", "gnats", "nobody", "sshd", "mysql", "mariadb", "postgres",
-    "redis", "rabbitmq", "dovecot", "dovenull", "exim", "debianexim", "vmail", "pdns", "bind",
-    "named", "apache", "httpd", "nginx", "ftp", "admin", "administrator", "adm", "operator",
-    "cpanel", "whm", "toor", "sudo", "wheel", "staff", "users", "shadow", "tty", "disk", "kmem",
-    "messagebus", "systemd", "polkitd", "ntp", "chrony", "postfix", "tomcat", "mailman",
-    "migrapanel", "test", "all", "virtfs", "tmp", "public", "dev", "docker", "lxd",
+    "root",
+    "daemon",
+    "bin",
+    "sys",
+    "sync",
+    "games",
+    "man",
+    "lp",
+    "mail",
+    "news",
+    "uucp",
+    "proxy",
+    "www",
+    "backup",
+    "list",
+    "irc",
+    "gnats",
+    "nobody",
+    "sshd",
+    "mysql",
+    "mariadb",
+    "postgres",
+    "redis",
+    "rabbitmq",
+    "dovecot",
+    "dovenull",
+    "exim",
+    "debianexim",
+    "vmail",
+    "pdns",
+    "bind",
+    "named",
+    "apache",
+    "httpd",
+    "nginx",
+    "ftp",
+    "admin",
+    "administrator",
+    "adm",
+    "operator",
+    "cpanel",
+    "whm",
+    "toor",
+    "sudo",
+    "wheel",
+    "staff",
+    "users",
+    "shadow",
+    "tty",
+    "disk",
+    "kmem",
+    "messagebus",
+    "systemd",
+    "polkitd",
+    "ntp",
+    "chrony",
+    "postfix",
+    "tomcat",
+    "mailman",
+    "migrapanel",
+    "test",
+    "all",
+    "virtfs",
+    "tmp",
+    "public",
+    "dev",
+    "docker",
+    "lxd",
 ];
 
 impl Username {
@@ -142,7 +203,10 @@ impl MailAddress {
             return Err(Invalid { what, rule: "needs a local part of 1 to 64 characters" });
         }
         if !local.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+=-".contains(&b)) {
-            return Err(Invalid { what, rule: "has a local part with other than a-z 0-9 . _ + = -" });
+            return Err(Invalid {
+                what,
+                rule: "has a local part with other than a-z 0-9 . _ + = -",
+            });
         }
         if local.starts_with(['.', '-']) || local.ends_with('.') {
             return Err(Invalid { what, rule: "has a local part that begins or ends with a dot" });
@@ -194,7 +258,8 @@ impl DatabaseUser {
         let what = "database user name";
         database_text(text, what, 80)?;
         let lower = text.to_ascii_lowercase();
-        if ["root", "mysql", "mariadb.sys", "debian-sys-maint", "public"].contains(&lower.as_str()) {
+        if ["root", "mysql", "mariadb.sys", "debian-sys-maint", "public"].contains(&lower.as_str())
+        {
             return Err(Invalid { what, rule: "belongs to the database server" });
         }
         Ok(Self(text.to_owned()))
@@ -257,7 +322,8 @@ mod tests {
             (address.as_str(), address.local(), address.domain()),
             ("info+tag@shop.example", "info+tag", "shop.example")
         );
-        for text in ["a/b@x.example", "..@x.example", "a:b@x.example", "a\n@x.example", "x.example"] {
+        for text in ["a/b@x.example", "..@x.example", "a:b@x.example", "a\n@x.example", "x.example"]
+        {
             assert!(MailAddress::parse(text).is_err(), "{text:?}");
         }
     }

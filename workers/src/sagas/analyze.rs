@@ -33,8 +33,14 @@ impl Step for ReadArchive {
     async fn run(&self, cx: &Cx) -> Result<u64> {
         let tx = cx.world.db.system().await?;
         let row = migrations::load_migration(&tx, cx.claim.job).await?;
-        migrations::set_progress(&tx, &cx.claim, Some(State::Analyzing), Some("read_archive"), None)
-            .await?;
+        migrations::set_progress(
+            &tx,
+            &cx.claim,
+            Some(State::Analyzing),
+            Some("read_archive"),
+            None,
+        )
+        .await?;
         tx.commit().await?;
         let source = Source {
             path: AbsPath::parse(&row.source_path)?,

@@ -246,11 +246,8 @@ impl Step for PublishZones {
             let wanted =
                 dns::write_zone(&tx, &cx.claim, name, operation.action, records, active).await?;
             tx.commit().await?;
-            let synced = if active {
-                cx.world.powerdns.put_zone(name, &wanted).await
-            } else {
-                Ok(())
-            };
+            let synced =
+                if active { cx.world.powerdns.put_zone(name, &wanted).await } else { Ok(()) };
             let tx = cx.world.db.system().await?;
             let error = synced.as_ref().err().map(ToString::to_string);
             dns::record_sync(&tx, &cx.claim, name, error).await?;
@@ -275,10 +272,8 @@ impl Step for PublishZones {
             Some(before) => before,
             None => {
                 let operations = operations(cx).await?;
-                let names: Vec<DomainName> = Self::zones(&operations)
-                    .iter()
-                    .map(|(_, name, ..)| (*name).clone())
-                    .collect();
+                let names: Vec<DomainName> =
+                    Self::zones(&operations).iter().map(|(_, name, ..)| (*name).clone()).collect();
                 saved_before(cx, &names).await?
             }
         };
@@ -340,7 +335,10 @@ impl Step for PostValidation {
         }
         Err(Error::refused(
             Code::StepFailed,
-            format!("These checks failed after the restore: {}. The job's log has the details.", failed.join(", ")),
+            format!(
+                "These checks failed after the restore: {}. The job's log has the details.",
+                failed.join(", ")
+            ),
         ))
     }
 
@@ -370,17 +368,19 @@ async fn check_zone(cx: &Cx, name: &DomainName, records: &[RecordSet]) -> Check 
     let rtype = if wanted.is_some() { RecordType::A } else { RecordType::SOA };
     let answered = powerdns::query(cx.world.config.dns_addr, &apex, rtype).await;
     let (status, message) = match (answered, wanted) {
-        (Err(error), _) => (
-            CheckStatus::Fail,
-            format!("the DNS server does not answer: {}", error.chain()),
-        ),
+        (Err(error), _) => {
+            (CheckStatus::Fail, format!("the DNS server does not answer: {}", error.chain()))
+        }
         (Ok(found), Some(set)) => {
             let found: BTreeSet<String> = found.into_iter().collect();
             if found == set.records {
                 (CheckStatus::Pass, format!("the DNS server answers {}", join(&found)))
             } else {
                 let wanted = join(&set.records);
-                (CheckStatus::Fail, format!("the DNS server answers {}, not {wanted}", join(&found)))
+                (
+                    CheckStatus::Fail,
+                    format!("the DNS server answers {}, not {wanted}", join(&found)),
+                )
             }
         }
         (Ok(found), None) if found.is_empty() => {

@@ -19,8 +19,12 @@ const AGENT_PATH: &str = "/usr/local/lib/migrapanel/migrapanel-agent";
 /// Enrols the job's server; answers what was changed.
 pub async fn enroll(cx: &Cx) -> Result<Value> {
     let server = &cx.server;
-    cx.log(Level::Info, "connect", &format!("Connecting to {} and comparing its host key.", server.host))
-        .await?;
+    cx.log(
+        Level::Info,
+        "connect",
+        &format!("Connecting to {} and comparing its host key.", server.host),
+    )
+    .await?;
     let session = cx.world.fleet.connect(server).await?;
     let hello = match agent::ensure_current(&session, &cx.world.agent).await {
         Ok(hello) => hello,
