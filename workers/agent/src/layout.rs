@@ -64,6 +64,11 @@ pub fn kept_etc(id: Uuid) -> PathBuf {
     PathBuf::from(format!("{ETC}/kept/{id}"))
 }
 
+/// Dumps of databases that a job replaced.
+pub fn kept_dumps(id: Uuid) -> PathBuf {
+    job(id).join("kept")
+}
+
 /// What a rollback parked before it took things back.
 pub fn parked(id: Uuid) -> PathBuf {
     PathBuf::from(format!("{STATE}/parked/{id}"))

@@ -137,6 +137,15 @@ pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
     // What was moved out of staging is gone: a step that is applied again unpacks again.
     crate::unpack::forget(job.id)?;
     journal.undone(step)?;
+    if journal.entries().is_empty() {
+        // All that was kept is back in its place.
+        for kept in
+            [layout::kept_home(job.id), layout::kept_etc(job.id), layout::kept_dumps(job.id)]
+        {
+            let (root, rest) = Beneath::place(&kept)?;
+            root.remove(rest)?;
+        }
+    }
     Ok(report)
 }
 

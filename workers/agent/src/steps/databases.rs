@@ -72,7 +72,7 @@ pub fn database(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
 
 /// What is there now is dumped aside before it is replaced.
 fn keep(work: &Work<'_>, database: &DatabaseName) -> Result<PathBuf> {
-    let dir = layout::job(work.job.id).join("kept");
+    let dir = layout::kept_dumps(work.job.id);
     Beneath::private_dir(&dir)?;
     let path = dir.join(format!("{database}.sql"));
     dump_to(database, &path)?;
