@@ -1,0 +1,11 @@
+//! The agent on a real Debian 12 server: enrolled, driven over SSH as the worker drives it, and looked
+//! at by ordinary clients. Needs root, as the server is a container of systemd-nspawn.
+#![cfg(test)]
+
+mod clients;
+mod isolation;
+mod kills;
+mod road;
+mod second;
+mod target;
+mod trust;

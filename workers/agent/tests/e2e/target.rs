@@ -1,0 +1,309 @@
+//! A server of a test's own, and calls to the agent on it.
+
+use cpanel::plan::{ControlFacts, Options, Ownership, StepName};
+use cpanel::protocol::{
+    Analysis, Call, Event, Hello, JobRef, Preview, Request, Source, StepReport,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+const CRATE: &str = env!("CARGO_MANIFEST_DIR");
+const AGENT: &str = "/usr/local/lib/migrapanel/migrapanel-agent";
+pub const BACKUPS: &str = "/var/backups/migrations";
+pub const STEPS: [StepName; 8] = [
+    StepName::CreateUser,
+    StepName::CreateDirectories,
+    StepName::RestoreHome,
+    StepName::Databases,
+    StepName::Mail,
+    StepName::Dns,
+    StepName::Certificates,
+    StepName::PostValidation,
+];
+
+#[expect(clippy::disallowed_methods, reason = "tests start the sandbox and ssh themselves")]
+fn program(name: &str) -> Command {
+    Command::new(name)
+}
+
+fn checkout() -> PathBuf {
+    Path::new(CRATE).join("../..").canonicalize().unwrap()
+}
+
+/// Where an archive of the tests lies in the checkout.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(CRATE).join("../cpanel/tests/fixtures").join(name)
+}
+
+/// What must be seen after an archive's restore.
+pub fn expectations(name: &str) -> Value {
+    let path = fixture(&format!("{name}.expect.json"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A running server, which is thrown away with this value.
+pub struct Target {
+    name: String,
+    pub host: String,
+    dir: PathBuf,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        sandbox(&["stop", &self.name]);
+    }
+}
+
+fn sandbox(arguments: &[&str]) {
+    let script = checkout().join("deploy/sandbox/target");
+    let status = program(script.to_str().unwrap()).args(arguments).status().unwrap();
+    assert!(status.success(), "target {arguments:?}");
+}
+
+impl Target {
+    /// Boots a server with the agent on it, not enrolled.
+    pub fn bare(name: &str) -> Self {
+        let name = format!("e2e-agent-{name}");
+        sandbox(&["stop", &name]);
+        sandbox(&["start", &name]);
+        let dir = checkout().join(".local/targets").join(&name);
+        let env = std::fs::read_to_string(dir.join("env")).unwrap();
+        let host = env.lines().find_map(|l| l.strip_prefix("TARGET_HOST=")).unwrap();
+        let host = host.trim_matches('\'').to_owned();
+        let target = Self { name, host, dir };
+        let binary = std::fs::read(env!("CARGO_BIN_EXE_migrapanel-agent")).unwrap();
+        let put = format!("mkdir -p $(dirname {AGENT}) && cat > {AGENT} && chmod 755 {AGENT}");
+        target.shell(&put, &binary);
+        target
+    }
+
+    /// Boots a server and enrols it.
+    pub fn enrolled(name: &str) -> Self {
+        let target = Self::bare(name);
+        target.ask::<Value>(None, target.enrolment());
+        target
+    }
+
+    /// Enrolment with a key of the test's own.
+    pub fn enrolment(&self) -> Call {
+        let key = self.dir.join("worker_key");
+        if !key.exists() {
+            let mut make = program("ssh-keygen");
+            make.args(["-q", "-t", "ed25519", "-N", "", "-C", "worker", "-f"]).arg(&key);
+            assert!(make.status().unwrap().success());
+        }
+        Call::Enroll(cpanel::protocol::Enroll {
+            public_key: std::fs::read_to_string(key.with_extension("pub")).unwrap(),
+            backup_dirs: vec![BACKUPS.parse().unwrap()],
+            hostname: "web1.panel.example".to_owned(),
+        })
+    }
+
+    fn ssh(&self, command: &str) -> Command {
+        let mut ssh = program("sh");
+        ssh.arg("-c").arg(". \"$0\"; eval \"exec $TARGET_ADMIN_SSH \\\"\\$1\\\"\"");
+        ssh.arg(self.dir.join("env")).arg(command);
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped());
+        ssh
+    }
+
+    /// A connection with the worker's key; whatever is asked for, the agent answers.
+    pub fn as_worker(&self, command: &str) -> String {
+        let mut ssh = program("ssh");
+        ssh.arg("-i").arg(self.dir.join("worker_key"));
+        let hosts = format!("UserKnownHostsFile={}", self.dir.join("known_hosts").display());
+        ssh.args(["-o", &hosts, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
+        ssh.arg(format!("root@{}", self.host)).arg(command).stdin(Stdio::null());
+        String::from_utf8(ssh.output().unwrap().stdout).unwrap()
+    }
+
+    /// Runs a command on the server as its administrator; gives its output, whatever its status.
+    pub fn shell(&self, command: &str, input: &[u8]) -> String {
+        let mut child = self.ssh(command).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Copies an archive of the tests onto the server.
+    pub fn put_archive(&self, name: &str) -> String {
+        let path = format!("{BACKUPS}/{name}");
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        self.shell(&format!("umask 077; cat > {path}"), &bytes);
+        path
+    }
+
+    /// Opens a conversation with the agent.
+    pub fn converse(&self, job: Option<JobRef>, call: Call) -> Conversation {
+        let command = format!("echo $$; exec {AGENT} serve");
+        let mut child = self.ssh(&command).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let pid = line.trim().parse().unwrap();
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        let _: Hello = serde_json::from_str(&line).unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let request = Request { job, traceparent: None, call };
+        let mut text = serde_json::to_vec(&request).unwrap();
+        text.push(b'\n');
+        input.write_all(&text).unwrap();
+        Conversation { child, input, out, pid }
+    }
+
+    /// The last event of a call; none when the agent died.
+    pub fn event(&self, job: Option<JobRef>, call: Call) -> Option<Event> {
+        self.converse(job, call).end()
+    }
+
+    /// The result of a call that must end well.
+    pub fn ask<T: DeserializeOwned>(&self, job: Option<JobRef>, call: Call) -> T {
+        match self.event(job, call) {
+            Some(Event::Done { result }) => serde_json::from_value(result).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The code of a call that must fail.
+    pub fn refusal(&self, job: Option<JobRef>, call: Call) -> String {
+        match self.event(job, call) {
+            Some(Event::Failed { code, .. }) => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Files, users and databases as they are, without logs and what belongs to finished jobs.
+    pub fn snapshot(&self) -> String {
+        let pruned = ["/var/lib/migrapanel/jobs", "/var/lib/migrapanel/parked"]
+            .map(|p| format!("-path {p} -o "))
+            .concat();
+        let seen = self.shell(
+            &format!(
+                "export LC_ALL=C; find /etc /home /root /var/lib/migrapanel /var/backups /run/php \
+                 -xdev \\( {pruned} -name '*-' -o -name '.*.lock' -o -name .lines \\
+                 -o -path '/var/lib/migrapanel/locks/*' \\) -prune -o -printf '%p %y %m %U:%G %l\\n' \
+                 -type f -exec md5sum {{}} \\; | sort; getent passwd; getent group; \
+                 ls /var/log/apache2 | grep example; \
+                 mariadb -e 'show databases; select user, host from mysql.user; \
+                 select host, db, user from mysql.db'"
+            ),
+            b"",
+        );
+        assert!(seen.lines().count() > 1000, "{seen}");
+        seen
+    }
+}
+
+/// A call that is being answered.
+pub struct Conversation {
+    child: Child,
+    input: ChildStdin,
+    out: BufReader<ChildStdout>,
+    pid: u32,
+}
+
+impl Conversation {
+    /// Reads to the end.
+    pub fn end(mut self) -> Option<Event> {
+        let mut last = None;
+        let mut line = String::new();
+        while self.out.read_line(&mut line).unwrap() > 0 {
+            let event = serde_json::from_str(&line).unwrap();
+            if matches!(event, Event::Done { .. } | Event::Failed { .. }) {
+                last = Some(event);
+            }
+            line.clear();
+        }
+        drop(self.input);
+        self.child.wait().unwrap();
+        last
+    }
+
+    /// Hangs up, as a worker that dies does.
+    pub fn hang_up(mut self) -> Option<Event> {
+        drop(self.input);
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        self.child.wait().unwrap();
+        rest.lines().last().and_then(|l| serde_json::from_str(l).ok())
+    }
+
+    /// Kills the agent after a while, if it is still at work.
+    pub fn kill_after(self, target: &Target, wait: Duration) -> Option<Event> {
+        let seconds = wait.as_secs_f64();
+        target.shell(&format!("sleep {seconds}; kill -9 {} 2>/dev/null", self.pid), b"");
+        self.end()
+    }
+}
+
+/// A job as the worker runs it.
+pub struct Job<'t> {
+    pub target: &'t Target,
+    pub id: JobRef,
+    source: Source,
+}
+
+impl<'t> Job<'t> {
+    pub fn new(target: &'t Target, archive: &str, user: &str) -> Self {
+        let source = Source {
+            path: archive.parse().unwrap(),
+            target_user: user.parse().unwrap(),
+            backup_dirs: vec![BACKUPS.parse().unwrap()],
+        };
+        Self { target, id: JobRef { id: Uuid::now_v7(), fence: 1 }, source }
+    }
+
+    /// Asks the agent for this job.
+    pub fn ask<T: DeserializeOwned>(&self, call: Call) -> T {
+        self.target.ask(Some(self.id), call)
+    }
+
+    /// From inspection to the beginning of apply.
+    pub fn begin(&self, options: Options, account: Ownership) -> Preview {
+        let source = || self.source.clone();
+        let _: Value = self.target.ask(None, Call::Inspect(source()));
+        let analysis: Analysis = self.ask(Call::Analyze(source()));
+        let names = analysis.summary.domains.iter().map(|d| d.name.clone());
+        let control = ControlFacts {
+            ipv4: self.target.host.parse().unwrap(),
+            ipv6: None,
+            nameservers: vec!["ns1.panel.example".parse().unwrap()],
+            ownership: names.map(|n| (n, account)).collect::<BTreeMap<_, _>>(),
+            account,
+            activate_domains: true,
+        };
+        let preview: Preview =
+            self.ask(Call::Preview { control: control.clone(), options: options.clone() });
+        assert_eq!(preview.plan.conflicts, []);
+        self.ask(Call::Begin { control, options, digest: preview.digest.clone() })
+    }
+
+    /// All steps.
+    pub fn apply(&self) -> Vec<StepReport> {
+        STEPS.iter().map(|step| self.ask(Call::Apply { step: *step })).collect()
+    }
+
+    /// All steps back.
+    pub fn undo(&self, park: bool) {
+        for step in STEPS.iter().rev() {
+            let _: StepReport = self.ask(Call::Undo { step: *step, park });
+        }
+        let _: Value = self.ask(Call::Cleanup);
+    }
+}
+
+/// Waits until something is so.
+pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !check() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
