@@ -89,16 +89,25 @@ pub async fn keep_before(
     Ok(before)
 }
 
-/// Writes a zone for a claimed job: made, replaced, or completed by the sets that are missing. The
-/// state is `pending` until the DNS server has it. Answers what the server shall have.
+/// A zone as a claimed job wants it.
+#[derive(Debug)]
+pub struct WantedZone<'a> {
+    pub name: &'a DomainName,
+    /// Made, replaced, or completed by the sets that are missing.
+    pub action: Action,
+    pub records: &'a [RecordSet],
+    /// Whether the DNS server answers for it.
+    pub active: bool,
+}
+
+/// Writes a zone for a claimed job. The state is `pending` until the DNS server has it. Answers what
+/// the server shall have.
 pub async fn write_zone(
     tx: &SystemTx,
     claim: &Claim,
-    name: &DomainName,
-    action: Action,
-    records: &[RecordSet],
-    active: bool,
+    zone: &WantedZone<'_>,
 ) -> Result<Vec<RecordSet>> {
+    let WantedZone { name, action, records, active } = *zone;
     jobs::hold(tx, claim).await?;
     let row = own_zone(tx, claim.tenant, name).await?;
     let (id, standing) = match row {

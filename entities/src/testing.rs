@@ -1,17 +1,22 @@
 //! A database of its own for each test, copied from a migrated template that `deploy/test` makes.
 
+use crate::Result;
+use crate::accounts::{self, Claims};
 use crate::config;
 use crate::db::{Db, SystemTx};
 use crate::error::Error;
-use crate::ids::{JobId, RowId};
-use crate::tables::{audit_log, job};
-use crate::{Result, servers};
+use crate::ids::{JobId, RequestId, RowId, ServerId};
+use crate::migrations::{self, NewMigration};
+use crate::servers::{self, NewServer};
+use crate::tables::{audit_log, job, outbox};
+use crate::tenancy::{Permission, TenantCtx};
 use cpanel::protocol::EnrollReport;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, Database, DatabaseConnection, EntityTrait, QueryFilter,
-    QueryOrder, Statement,
+    ColumnTrait, ConnectionTrait, Database, DatabaseConnection, EntityTrait, PaginatorTrait,
+    QueryFilter, QueryOrder, Statement,
 };
 use secrecy::{ExposeSecret, SecretString};
+use values::{AbsPath, Hostname, Username};
 
 /// A database that goes with the test.
 #[derive(Debug)]
@@ -40,6 +45,54 @@ impl TestDb {
         Ok(Self { db, url, name })
     }
 
+    /// The platform's owner.
+    pub async fn platform(&self) -> Result<TenantCtx> {
+        let email = "owner@platform.test";
+        accounts::bootstrap_platform(&self.db, "Platform", email, "no hash".to_owned()).await?;
+        let login = accounts::find_login(&self.db, email).await?.ok_or(Error::NotFound("login"))?;
+        let claims = Claims { user: login.user, tenant: login.tenant };
+        accounts::authenticate(&self.db, claims, None, RequestId::new(), None).await
+    }
+
+    /// A server that counts as enrolled, at an address that nobody has.
+    pub async fn server(&self, ctx: &TenantCtx) -> Result<ServerId> {
+        let new = NewServer {
+            name: RowId::new().to_string(),
+            host: Hostname::parse("192.0.2.1")?,
+            ssh_port: 22,
+            host_key_fingerprint: format!("SHA256:{}", "A".repeat(43)),
+            hostname: Hostname::parse("server.test")?,
+            ipv4: std::net::Ipv4Addr::new(192, 0, 2, 1),
+            ipv6: None,
+            backup_dirs: vec![AbsPath::parse("/var/backups/migrations")?],
+        };
+        let tx = self.db.write(ctx, Permission::ServersWrite).await?;
+        let row = servers::create_server(&tx, new).await?;
+        tx.commit().await?;
+        self.pretend_enrolled(row.id).await?;
+        Ok(row.id)
+    }
+
+    /// A migration that waits for its analysis.
+    pub async fn migration(&self, ctx: &TenantCtx, server: ServerId, user: &str) -> Result<JobId> {
+        let new = NewMigration {
+            server,
+            path: AbsPath::parse("/var/backups/migrations/a.tar")?,
+            target_user: Username::parse(user)?,
+        };
+        let tx = self.db.write(ctx, Permission::MigrationsWrite).await?;
+        let id = migrations::start_migration(&tx, new).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// How many messages wait in the outbox.
+    pub async fn unsent(&self) -> Result<u64> {
+        let tx = self.db.system().await?;
+        let unsent = outbox::Entity::find().filter(outbox::Column::SentAt.is_null());
+        Ok(unsent.count(tx.conn()).await?)
+    }
+
     /// The kinds of the audit trail, oldest first.
     pub async fn audit_kinds(&self) -> Result<Vec<String>> {
         let tx = self.db.system().await?;
@@ -49,7 +102,7 @@ impl TestDb {
     }
 
     /// Calls a server enrolled without going there.
-    pub async fn pretend_enrolled(&self, id: crate::ids::ServerId) -> Result<()> {
+    pub async fn pretend_enrolled(&self, id: ServerId) -> Result<()> {
         let report = EnrollReport {
             changes: Vec::new(),
             os: "Debian GNU/Linux 12 (bookworm)".to_owned(),

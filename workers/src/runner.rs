@@ -9,7 +9,7 @@ use cpanel::protocol::{Call, Level};
 use entities::audit::Audit;
 use entities::error::{Code, Error};
 use entities::ids::JobId;
-use entities::jobs::{self, Claim, Claimant, Ending};
+use entities::jobs::{self, Claimant, Ending};
 use entities::migrations::{self, State};
 use entities::{servers, telemetry};
 use serde_json::{Value, json};

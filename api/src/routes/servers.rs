@@ -11,7 +11,7 @@ use entities::ids::{ServerId, TenantId};
 use entities::servers::{self, NewServer};
 use entities::tables::server;
 use entities::tenancy::Permission;
-use entities::values::{AbsPath, Hostname};
+use entities::values::{AbsPath, Hostname, Invalid};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use utoipa::ToSchema;
@@ -113,7 +113,7 @@ impl TryFrom<ServerNew> for NewServer {
 
     fn try_from(new: ServerNew) -> Result<Self, Error> {
         let named = |path: &'static str| {
-            move |error: entities::values::Invalid| Error::field(path, error.to_string())
+            move |error: Invalid| Error::field(path, error.to_string())
         };
         let host = Hostname::parse(&new.host).map_err(named("host"))?;
         let ipv4 = match new.ipv4 {

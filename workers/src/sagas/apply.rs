@@ -8,7 +8,7 @@ use cpanel::plan::{Operation, Options, RecordSet, Resource, StepName};
 use cpanel::protocol::{
     Call, Check, CheckStatus, ItemReport, Level, Outcome, Preview, StepReport, Verification,
 };
-use entities::dns::{self, ZoneBefore};
+use entities::dns::{self, WantedZone, ZoneBefore};
 use entities::error::{Code, Error};
 use entities::hosting::{self, Possession};
 use entities::migrations::{self, State};
@@ -243,8 +243,8 @@ impl Step for PublishZones {
         let before = saved_before(cx, &names).await?;
         for (operation, name, records, active) in zones {
             let tx = cx.world.db.system().await?;
-            let wanted =
-                dns::write_zone(&tx, &cx.claim, name, operation.action, records, active).await?;
+            let zone = WantedZone { name, action: operation.action, records, active };
+            let wanted = dns::write_zone(&tx, &cx.claim, &zone).await?;
             tx.commit().await?;
             let synced =
                 if active { cx.world.powerdns.put_zone(name, &wanted).await } else { Ok(()) };

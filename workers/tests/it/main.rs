@@ -1,2 +1,7 @@
 //! Workers against real Postgres and RabbitMQ.
 #![cfg(test)]
+
+mod claims;
+mod relay;
+mod saga;
+mod tenancy;

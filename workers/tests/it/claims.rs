@@ -1,0 +1,112 @@
+//! Who may carry out a job: leases, fences, slots.
+
+use entities::error::Code;
+use entities::ids::{JobId, WorkerId};
+use entities::jobs::{self, Claim, Claimant, Ending, StepState};
+use entities::testing::TestDb;
+use serde_json::json;
+
+const MANY: i64 = 100;
+
+async fn claim(db: &TestDb, job: JobId, migrations_max: i64) -> Option<Claim> {
+    let who = Claimant { worker: WorkerId::new(), lease_secs: 60, migrations_max };
+    let tx = db.db.system().await.unwrap();
+    let claim = jobs::claim(&tx, job, who).await.unwrap();
+    tx.commit().await.unwrap();
+    claim
+}
+
+async fn finish(db: &TestDb, claim: &Claim) -> entities::Result<()> {
+    let tx = db.db.system().await?;
+    jobs::finish(&tx, claim, &Ending::Done { result: json!({}) }).await?;
+    tx.commit().await
+}
+
+#[tokio::test]
+async fn of_many_who_claim_at_once_one_has_the_job() {
+    let db = TestDb::create().await.unwrap();
+    let ctx = db.platform().await.unwrap();
+    let server = db.server(&ctx).await.unwrap();
+    let job = db.migration(&ctx, server, "alice").await.unwrap();
+    let claims = futures::future::join_all((0..6).map(|_| claim(&db, job, MANY))).await;
+    assert_eq!(claims.iter().flatten().count(), 1);
+    db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_whose_lease_ended_can_change_nothing_any_more() {
+    let db = TestDb::create().await.unwrap();
+    let ctx = db.platform().await.unwrap();
+    let server = db.server(&ctx).await.unwrap();
+    let job = db.migration(&ctx, server, "alice").await.unwrap();
+    let old = claim(&db, job, MANY).await.unwrap();
+    assert!(claim(&db, job, MANY).await.is_none());
+    db.expire_lease(job).await.unwrap();
+    let new = claim(&db, job, MANY).await.unwrap();
+    assert!(new.fence > old.fence);
+
+    let tx = db.db.system().await.unwrap();
+    let writes = [
+        jobs::heartbeat(&tx, &old, 60).await,
+        jobs::start_step(&tx, &old, 1, "late", json!(null)).await,
+        jobs::record_step(&tx, &old, "late", &StepState::Undone).await,
+        jobs::begin_unwinding(&tx, &old, "x", "x").await,
+        jobs::finish(&tx, &old, &Ending::Done { result: json!({}) }).await,
+    ];
+    for write in writes {
+        assert_eq!(write.unwrap_err().code(), Code::StaleFence);
+    }
+    drop(tx);
+    finish(&db, &new).await.unwrap();
+    assert_eq!(db.job(job).await.unwrap().state, "done");
+    db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_migrations_run_at_once_than_there_are_slots_and_one_an_account() {
+    let db = TestDb::create().await.unwrap();
+    let ctx = db.platform().await.unwrap();
+    let server = db.server(&ctx).await.unwrap();
+    let first = db.migration(&ctx, server, "alice").await.unwrap();
+    let second = db.migration(&ctx, server, "bob").await.unwrap();
+    let same = db.migration(&ctx, server, "alice").await.unwrap();
+    let running = claim(&db, first, 1).await.unwrap();
+    assert!(claim(&db, second, 1).await.is_none());
+    let tx = db.db.system().await.unwrap();
+    let row = db.job(second).await.unwrap();
+    assert_eq!(jobs::queue_position(&tx, &row).await.unwrap(), Some(1));
+    let row = db.job(same).await.unwrap();
+    assert_eq!(jobs::queue_position(&tx, &row).await.unwrap(), Some(2));
+    drop(tx);
+    assert!(claim(&db, same, MANY).await.is_none(), "alice is being worked on");
+    let waiting = db.unsent().await.unwrap();
+    finish(&db, &running).await.unwrap();
+    assert_eq!(db.unsent().await.unwrap(), waiting + 2, "those who wait are announced");
+    assert!(claim(&db, same, 1).await.is_some());
+    assert!(claim(&db, second, 1).await.is_none());
+    // A worker that takes its own job over again needs no further slot.
+    db.expire_lease(same).await.unwrap();
+    assert!(claim(&db, same, 1).await.is_some());
+    db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_left_behind_is_announced_again() {
+    let db = TestDb::create().await.unwrap();
+    let ctx = db.platform().await.unwrap();
+    let server = db.server(&ctx).await.unwrap();
+    let job = db.migration(&ctx, server, "alice").await.unwrap();
+    let held = claim(&db, job, MANY).await.unwrap();
+    let sweep = async || {
+        let tx = db.db.system().await.unwrap();
+        let count = jobs::sweep(&tx).await.unwrap();
+        tx.commit().await.unwrap();
+        count
+    };
+    assert_eq!(sweep().await, 0);
+    let tx = db.db.system().await.unwrap();
+    jobs::release(&tx, &held).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(sweep().await, 1);
+    db.remove().await.unwrap();
+}
