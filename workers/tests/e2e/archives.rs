@@ -1,0 +1,36 @@
+//! The archives that are moved, and what of them must be found afterwards.
+
+use crate::bed::local;
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+pub const PLAIN: &str = "cpmove-plain.tar";
+pub const SHOPCO: &str = "cpmove-shopco.tar.gz";
+pub const ARIEL: &str = "backup-1.2.2026_03-04-05_arielstudio01.tar.gz";
+
+/// Where an archive lies.
+pub fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cpanel/tests/fixtures").join(name)
+}
+
+/// What it must show.
+pub fn expected(name: &str) -> Value {
+    let text = std::fs::read(file(&format!("{name}.expect.json"))).unwrap();
+    let mut wanted: Value = serde_json::from_slice(&text).unwrap();
+    if name == ARIEL {
+        // Its config.php has a bare quote in a quoted password: no PHP anywhere runs this page.
+        wanted["http"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|page| page["host"] != "ariel-studio.example" || page["path"] != "/");
+    }
+    wanted
+}
+
+/// The archive's zones in the DNS server that all tests share: held from apply to rollback.
+pub fn hold_zones(name: &str) -> File {
+    let lock = File::create(local().join(format!("e2e-{name}.lock"))).unwrap();
+    lock.lock().unwrap();
+    lock
+}

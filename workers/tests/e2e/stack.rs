@@ -1,0 +1,244 @@
+//! One stack a test: a database, a virtual host of RabbitMQ, the three processes, and a server.
+
+use crate::bed::{binary, given, sandbox};
+use crate::client::Client;
+use crate::program::{Process, program, run, run_with, wait_for};
+use crate::server::{BACKUPS, Server};
+use entities::testing::TestDb;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const OWNER: &str = "owner@e2e.test";
+const PASSWORD: &str = "Correct-Horse-1!";
+
+#[derive(Debug)]
+pub struct Stack {
+    name: String,
+    pub client: Client,
+    pub server: Server,
+    pub server_id: String,
+    db: Option<TestDb>,
+    amqp: String,
+    settings: Vec<(&'static str, &'static str)>,
+    pub relay: Option<Process>,
+    pub migrator: Option<Process>,
+    api: Option<Process>,
+    dir: Option<TempDir>,
+}
+
+impl Stack {
+    /// Everything runs, and the server is enrolled.
+    pub async fn start(name: &str, settings: &[(&'static str, &'static str)]) -> Self {
+        let name = format!("e2e-{name}");
+        let booting = std::thread::spawn({
+            let name = name.clone();
+            move || Server::start(&name)
+        });
+        let db = TestDb::create().await.unwrap();
+        let amqp = run(program(sandbox("services")).args(["vhost", &name])).trim().to_owned();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut stack = Self {
+            client: Client::new(&format!("http://127.0.0.1:{port}")),
+            server: booting.join().unwrap(),
+            name,
+            server_id: String::new(),
+            db: Some(db),
+            amqp,
+            settings: settings.to_vec(),
+            relay: None,
+            migrator: None,
+            api: None,
+            dir: Some(tempfile::Builder::new().prefix("migrapanel-e2e-").tempdir().unwrap()),
+        };
+        stack.start_api(port).await;
+        stack.start_relay();
+        stack.start_migrator();
+        stack.enroll().await;
+        stack
+    }
+
+    fn process(&self, name: &str) -> Command {
+        let mut command = program(binary(name));
+        command
+            .env("DATABASE_URL", self.db.as_ref().unwrap().url.expose_secret())
+            .env("AMQP_URL", &self.amqp)
+            .env("REDIS_URL", given("TEST_REDIS_URL"))
+            .env("MIGRAPANEL__JWT_KEYS", "e2e:0123456789abcdef0123456789abcdef")
+            .env("MIGRAPANEL__SEALING_KEYS", "e2e:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+            .env("MIGRAPANEL__AGENT", binary("agent"))
+            .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
+            .env("PDNS_API_KEY", given("TEST_PDNS_API_KEY"))
+            .env("DNS_ADDR", given("TEST_DNS_ADDR"))
+            .envs(self.settings.iter().copied());
+        command
+    }
+
+    fn log(&self, name: &str) -> std::path::PathBuf {
+        self.dir.as_ref().unwrap().path().join(format!("{name}.log"))
+    }
+
+    async fn start_api(&mut self, port: u16) {
+        let mut bootstrap = self.process("api");
+        bootstrap.env("MIGRAPANEL__OWNER_EMAIL", OWNER).env("MIGRAPANEL__OWNER_PASSWORD", PASSWORD);
+        run(bootstrap.arg("bootstrap"));
+        let mut api = self.process("api");
+        api.env("MIGRAPANEL__LISTEN", format!("127.0.0.1:{port}")).arg("serve");
+        self.api = Some(Process::start(&mut api, &self.log("api")));
+        let client = &self.client;
+        wait_for("the API's readiness", Duration::from_secs(30), async || {
+            client.is_ready().await.then_some(())
+        })
+        .await;
+        self.client.log_in(OWNER, PASSWORD).await;
+    }
+
+    pub fn start_relay(&mut self) {
+        self.relay = Some(Process::start(&mut self.process("relay"), &self.log("relay")));
+    }
+
+    pub fn start_migrator(&mut self) {
+        self.migrator = Some(Process::start(&mut self.process("migrator"), &self.log("migrator")));
+    }
+
+    /// `kill -9` of the worker, and another one.
+    pub fn replace_migrator(&mut self) {
+        self.migrator.take().unwrap().kill();
+        self.start_migrator();
+    }
+
+    async fn enroll(&mut self) {
+        let client = self.client.clone();
+        let key = wait_for("the worker's key", Duration::from_secs(30), async || {
+            let got = client.get("/api/servers/worker-key").await;
+            (got.status == 200).then(|| got.body["data"]["authorized_key"].clone())
+        })
+        .await;
+        let key = key.as_str().unwrap();
+        self.server.sh(&format!("echo '{key}' >>/root/.ssh/authorized_keys"));
+        let body = json!({
+            "name": self.name,
+            "host": self.server.host,
+            "host_key_fingerprint": self.server.fingerprint,
+            "hostname": format!("{}.migrapanel.test", self.name),
+            "backup_dirs": [BACKUPS],
+        });
+        let server = client.post("/api/servers", body).await.data(201);
+        self.server_id = server["id"].as_str().unwrap().to_owned();
+        let path = format!("/api/servers/{}/enroll", self.server_id);
+        let job = client.post(&path, json!({})).await.data(202);
+        let path = format!("/api/jobs/{}", job["job_id"].as_str().unwrap());
+        wait_for("the enrolment", Duration::from_secs(180), async || {
+            let job = client.get(&path).await.data(200);
+            assert_ne!(job["state"], "failed", "{job:#}");
+            (job["state"] == "done").then_some(())
+        })
+        .await;
+    }
+
+    /// Ends a test that passed: what it left in the services goes, too.
+    pub async fn end(mut self) {
+        self.stop();
+        self.db.take().unwrap().remove().await.unwrap();
+    }
+
+    fn stop(&mut self) {
+        drop((self.migrator.take(), self.relay.take(), self.api.take()));
+        run_with(program(sandbox("services")).args(["vhost-delete", &self.name]), b"");
+    }
+
+    /// The body that names an archive on the server.
+    pub fn source(&self, path: &str, user: &str) -> Value {
+        json!({"server_id": self.server_id, "backup_path": path, "target_user": user})
+    }
+
+    pub async fn status(&self, job: &str) -> Value {
+        self.client.get(&format!("/api/migration/job/{job}/status")).await.data(200)
+    }
+
+    /// Waits until the job is in one of these states; one that ends in another ends the test.
+    pub async fn wait(&self, job: &str, states: &[&str]) -> Value {
+        wait_for(&format!("the job to be {states:?}"), Duration::from_secs(240), async || {
+            let status = self.status(job).await;
+            let state = status["status"].as_str().unwrap();
+            let goes_on = ["queued", "analyzing", "applying", "rolling_back"].contains(&state);
+            assert!(goes_on || states.contains(&state), "{status:#}");
+            states.contains(&state).then_some(status)
+        })
+        .await
+    }
+
+    /// Analyzes an archive on the server; the job.
+    pub async fn analyze(&self, path: &str, user: &str) -> String {
+        let job = self.start_analysis(path, user).await;
+        self.wait(&job, &["analyzed"]).await;
+        job
+    }
+
+    /// The same without waiting.
+    pub async fn start_analysis(&self, path: &str, user: &str) -> String {
+        let body = self.source(path, user);
+        let started = self.client.post("/api/migration/analyze", body).await.data(202);
+        started["job_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Previews everything; the approval.
+    pub async fn preview(&self, job: &str) -> String {
+        let body = json!({"job_id": job});
+        let preview = self.client.post("/api/migration/preview", body).await.data(200);
+        preview["approval_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts an approved apply.
+    pub async fn start_apply(&self, job: &str, token: &str) {
+        let body = json!({"job_id": job, "approval_token": token});
+        self.client.post("/api/migration/apply", body).await.data(202);
+    }
+
+    /// Previews and applies.
+    pub async fn apply(&self, job: &str) -> Value {
+        let token = self.preview(job).await;
+        self.start_apply(job, &token).await;
+        self.wait(job, APPLIED).await
+    }
+
+    /// Rolls back, and waits for it.
+    pub async fn roll_back(&self, job: &str, force: bool) -> Value {
+        let body = json!({"job_id": job, "force": force});
+        self.client.post("/api/migration/rollback", body).await.data(202);
+        self.wait(job, &["rolled_back"]).await
+    }
+}
+
+/// How an apply ends well. FTP logins are never transferred, so that most archives lose something.
+pub const APPLIED: &[&str] = &["completed", "completed_with_losses"];
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        self.stop();
+        if let Some(dir) = self.dir.take() {
+            show_logs(&dir.keep());
+        }
+    }
+}
+
+/// A failed test shows the ends of its processes' logs and says where the whole lies.
+fn show_logs(dir: &Path) {
+    for name in ["api", "relay", "migrator"] {
+        let file = dir.join(format!("{name}.log"));
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines: Vec<String> = text.lines().map(|l| l.chars().take(300).collect()).collect();
+        let end = lines[lines.len().saturating_sub(15)..].join("\n");
+        #[expect(clippy::print_stderr, reason = "what a person needs who looks at a failed test")]
+        {
+            eprintln!("== the end of {}:\n{end}", file.display());
+        }
+    }
+}
