@@ -174,19 +174,25 @@ fn database(name: &DatabaseName, old: &[(String, u64, String)]) -> Result<Vec<Ch
     Ok(changes)
 }
 
-/// Messages that came into being after the time; a change of flags makes none.
-fn mailbox(address: &MailAddress, maildir: &Path, after: i128) -> Result<Option<Change>> {
+/// Messages that came into being after the time, or all; a change of flags makes none.
+pub fn count_messages(maildir: &Path, after: Option<i128>) -> Result<u64> {
     let (root, rest) = Beneath::place(maildir)?;
     if root.kind(&rest)? != Some(FileType::Directory) {
-        return Ok(None);
+        return Ok(0);
     }
     let top = root.dir(&rest)?;
-    let mut new = new_messages(&top, after)?;
+    let mut count = messages(&top, after)?;
     for (folder, kind) in top.list()? {
         if kind == FileType::Directory && folder.as_encoded_bytes().starts_with(b".") {
-            new = new.saturating_add(new_messages(&top.dir(&folder)?, after)?);
+            count = count.saturating_add(messages(&top.dir(&folder)?, after)?);
         }
     }
+    Ok(count)
+}
+
+/// What came into a mailbox since.
+fn mailbox(address: &MailAddress, maildir: &Path, after: i128) -> Result<Option<Change>> {
+    let new = count_messages(maildir, Some(after))?;
     Ok((new > 0).then(|| Change {
         component: Component::Email,
         item: format!("mailbox:{address}"),
@@ -194,7 +200,7 @@ fn mailbox(address: &MailAddress, maildir: &Path, after: i128) -> Result<Option<
     }))
 }
 
-fn new_messages(folder: &Beneath, after: i128) -> Result<u64> {
+fn messages(folder: &Beneath, after: Option<i128>) -> Result<u64> {
     let mut count = 0_u64;
     for part in ["cur", "new"] {
         if folder.kind(part)? != Some(FileType::Directory) {
@@ -202,7 +208,11 @@ fn new_messages(folder: &Beneath, after: i128) -> Result<u64> {
         }
         let dir = folder.dir(part)?;
         for (name, _) in dir.list()? {
-            if born(&dir, &name)?.is_some_and(|t| t > after) {
+            let counts = match after {
+                Some(after) => born(&dir, &name)?.is_some_and(|t| t > after),
+                None => true,
+            };
+            if counts {
                 count = count.saturating_add(1);
             }
         }

@@ -39,6 +39,73 @@ fn hands_to_cpanel(line: &[u8]) -> bool {
     }
 }
 
+/// Settings of PHP that a site may keep: none of them names a path or switches a protection off.
+const PHP_SETTINGS: &[&str] = &[
+    "date.timezone",
+    "default_charset",
+    "default_socket_timeout",
+    "display_errors",
+    "error_reporting",
+    "log_errors",
+    "max_execution_time",
+    "max_input_time",
+    "max_input_vars",
+    "mbstring.internal_encoding",
+    "memory_limit",
+    "output_buffering",
+    "post_max_size",
+    "session.cookie_httponly",
+    "session.cookie_lifetime",
+    "session.cookie_samesite",
+    "session.cookie_secure",
+    "session.gc_maxlifetime",
+    "short_open_tag",
+    "upload_max_filesize",
+    "zlib.output_compression",
+];
+
+/// PHP's settings in the file (`php_value`, `php_flag`), which only PHP inside Apache reads: as lines
+/// of a `.user.ini`, and how many others are not taken over.
+pub fn php_settings(bytes: &[u8]) -> (Vec<(String, String)>, u64) {
+    let (mut kept, mut left_out) = (Vec::new(), 0_u64);
+    for line in String::from_utf8_lossy(bytes).lines() {
+        let mut words = line.split_whitespace();
+        let directive = words.next().unwrap_or_default().to_ascii_lowercase();
+        if !["php_value", "php_flag"].contains(&directive.as_str()) {
+            continue;
+        }
+        let name = words.next().unwrap_or_default().to_ascii_lowercase();
+        let value = words.collect::<Vec<_>>().join(" ");
+        let value = value.trim_matches('"');
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-+_./:~&|^() ".contains(c);
+        if PHP_SETTINGS.contains(&name.as_str()) && value.chars().all(plain) && !value.is_empty() {
+            kept.push((name, value.to_owned()));
+        } else {
+            left_out = left_out.saturating_add(1);
+        }
+    }
+    (kept, left_out)
+}
+
+/// The `.user.ini` with settings added that it does not have.
+pub fn with_settings(ini: &[u8], settings: &[(String, String)]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(ini);
+    let has =
+        |name: &str| text.lines().any(|l| l.split('=').next().is_some_and(|n| n.trim() == name));
+    let mut out = ini.to_vec();
+    if !out.is_empty() && !out.ends_with(b"\n") {
+        out.push(b'\n');
+    }
+    for (name, value) in settings.iter().filter(|(name, _)| !has(name)) {
+        // In quotes, unless it is a number, a switch or an expression of constants.
+        let bare = value.chars().all(|c| c.is_ascii_alphanumeric() || "-_&|^~ ".contains(c));
+        let line =
+            if bare { format!("{name} = {value}\n") } else { format!("{name} = \"{value}\"\n") };
+        out.extend_from_slice(line.as_bytes());
+    }
+    out
+}
+
 /// The file with the old home's paths turned into the new one's.
 pub fn with_home(bytes: &[u8], old: &[&str], new: &str) -> Vec<u8> {
     let mut text = bytes.to_vec();
@@ -89,6 +156,19 @@ mod tests {
                 && out.contains("\nAddType text/x y")
         );
         assert!(!without_handlers(b"RewriteRule . /x [L]\n").1);
+    }
+
+    #[test]
+    fn php_settings_move_if_they_are_harmless() {
+        let text = b"php_value memory_limit 256M\n <IfModule x>\nphp_flag display_errors off\n\
+                     php_value auto_prepend_file /home/x/evil.php\nphp_value date.timezone Europe/Berlin\n";
+        let (kept, left_out) = php_settings(text);
+        assert_eq!((kept.len(), left_out), (3, 1));
+        let ini = String::from_utf8(with_settings(b"memory_limit=64M", &kept)).unwrap();
+        assert_eq!(
+            ini,
+            "memory_limit=64M\ndisplay_errors = off\ndate.timezone = \"Europe/Berlin\"\n"
+        );
     }
 
     #[test]

@@ -14,8 +14,6 @@ pub const ETC: &str = "/etc/migrapanel";
 pub const STATE: &str = "/var/lib/migrapanel";
 /// Where the agent lies.
 pub const AGENT: &str = "/usr/local/lib/migrapanel/migrapanel-agent";
-/// Defaults files and sockets for the time of a call. Root only, gone after a boot.
-pub const RUN: &str = "/run/migrapanel";
 /// The group that every hosting account is in: what tells it from a system user.
 pub const ACCOUNT_GROUP: &str = "mpaccount";
 /// PHP versions that the layout serves.
@@ -27,7 +25,7 @@ pub const OURS: &str = "Written by migrapanel; changes are lost.";
 
 /// The directory that a path's effects are confined to, and what is left of the path.
 pub const ROOTS: &[&str] =
-    &[STATE, HOMES, "/etc", "/var/backups", "/var/log/apache2", "/usr/local/lib", RUN];
+    &[STATE, HOMES, "/etc", "/var/backups", "/var/log/apache2", "/usr/local/lib"];
 
 /// A job's journal, fence, plan and baseline. Stays after the job.
 pub fn job(id: Uuid) -> PathBuf {

@@ -235,6 +235,11 @@ impl Output {
         self.status.success()
     }
 
+    /// The program's exit status; none when a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// Fails unless the program ended with status 0; the cause has the end of what it said.
     pub fn ok(self) -> Result<Self> {
         if self.success() {

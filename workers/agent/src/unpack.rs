@@ -16,7 +16,7 @@ use cpanel::home::{Part, part};
 use cpanel::member::MemberPath;
 use cpanel::plan::Resource;
 use cpanel::stream::Limits;
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{FileType, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -38,6 +38,9 @@ pub struct Unpacked {
     pub rewritten: u64,
     /// `.htaccess` files in which cPanel's PHP handlers were switched off.
     pub htaccess: u64,
+    /// Settings of PHP in `.htaccess` files that were moved to `.user.ini`, and that were not.
+    pub php_settings: u64,
+    pub php_settings_lost: u64,
 }
 
 /// Below the job's staging.
@@ -84,6 +87,7 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
         owner: work.owner(0o600)?,
         home: work.user().home(),
         made: PathBuf::new(),
+        settings: BTreeMap::new(),
         rewrites: Rewrites::of(work.job, &begun.plan)?,
         done: Unpacked::default(),
     };
@@ -105,6 +109,7 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
         let text = "The archive is not the one that was analyzed: analyze it again.";
         return Err(Error::new("archive_changed", text));
     }
+    unpacker.write_settings()?;
     Ok(unpacker.done)
 }
 
@@ -177,6 +182,8 @@ struct Unpacker<'u> {
     home: String,
     /// The directory that was made last.
     made: PathBuf,
+    /// Directory → settings for its `.user.ini`, written when all files are there.
+    settings: BTreeMap<PathBuf, Vec<(String, String)>>,
     rewrites: Rewrites,
     done: Unpacked,
 }
@@ -244,7 +251,7 @@ impl Unpacker<'_> {
 
     fn link(&mut self, from: Option<PathBuf>, to: &Path) -> Result<bool> {
         let Some(from) = from else { return Ok(false) };
-        if self.staging.kind(&from)? != Some(rustix::fs::FileType::RegularFile) {
+        if self.staging.kind(&from)? != Some(FileType::RegularFile) {
             return Ok(false);
         }
         self.parents(to)?;
@@ -327,13 +334,40 @@ impl Unpacker<'_> {
         let homes: Vec<&str> = self.account.source.homes.iter().map(|h| h.as_str()).collect();
         let moved = htaccess::with_home(&bytes, &homes, &self.home);
         let (text, switched_off) = match path.file_name() {
-            Some(name) if name == ".htaccess" => htaccess::without_handlers(&moved),
+            Some(name) if name == ".htaccess" => {
+                self.keep_settings(path, &moved);
+                htaccess::without_handlers(&moved)
+            }
             _ => (moved, false),
         };
         if switched_off {
             self.done.htaccess = self.done.htaccess.saturating_add(1);
         }
         self.write(path, entry.mode, entry.mtime, &mut text.as_slice())
+    }
+
+    fn keep_settings(&mut self, path: &Path, text: &[u8]) {
+        let (settings, lost) = htaccess::php_settings(text);
+        self.done.php_settings_lost = self.done.php_settings_lost.saturating_add(lost);
+        if let Some(dir) = path.parent().filter(|_| !settings.is_empty()) {
+            self.settings.insert(dir.to_owned(), settings);
+        }
+    }
+
+    fn write_settings(&mut self) -> Result<()> {
+        for (dir, settings) in std::mem::take(&mut self.settings) {
+            let path = dir.join(".user.ini");
+            // A link or a directory of that name is the site's own affair.
+            if self.staging.kind(&path)?.is_some_and(|k| k != FileType::RegularFile) {
+                continue;
+            }
+            let old = self.staging.read(&path, htaccess::SIZE_MAX)?.unwrap_or_default();
+            let new = htaccess::with_settings(&old, &settings);
+            self.staging.write(&path, &new, Owner { mode: 0o640, ..self.owner })?;
+            let count = u64::try_from(settings.len()).unwrap_or(u64::MAX);
+            self.done.php_settings = self.done.php_settings.saturating_add(count);
+        }
+        Ok(())
     }
 
     fn app_config(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {

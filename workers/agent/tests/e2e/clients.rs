@@ -90,7 +90,7 @@ fn reply(stream: &mut BufReader<TcpStream>) -> u16 {
         let mut line = String::new();
         assert!(stream.read_line(&mut line).unwrap() > 0);
         if line.as_bytes().get(3) != Some(&b'-') {
-            return line[..3].parse().unwrap();
+            return line.split([' ', '-']).next().unwrap().parse().unwrap();
         }
     }
 }
