@@ -240,6 +240,26 @@ async fn store_choices(tx: &TenantTx, id: JobId, options: &Options) -> Result<()
     Ok(())
 }
 
+/// What an approval permits, without using it: the options that were previewed and the digest that
+/// they gave.
+pub async fn peek_approval(tx: &TenantTx, id: JobId, token: &str) -> Result<(Options, String)> {
+    let (job, row) = find_migration(tx, id).await?;
+    check_previewable(&row)?;
+    servers::usable_server(tx, job.server_id).await?;
+    let approval = find_approval(tx, id, token).await?;
+    check_fresh(&approval)?;
+    Ok((serde_json::from_value(approval.options)?, approval.plan_digest))
+}
+
+/// The refusal of an apply whose preview no longer holds.
+#[must_use]
+pub fn plan_changed() -> Error {
+    Error::refused(
+        Code::PlanChanged,
+        "The server is no longer as it was at the preview. Preview again and approve what it shows.",
+    )
+}
+
 /// Uses an approval and queues the apply. `components`, when given, must be those that were
 /// previewed.
 pub async fn start_apply(
@@ -253,7 +273,9 @@ pub async fn start_apply(
     check_previewable(&row)?;
     let server = servers::find_server(tx, job.server_id).await?;
     servers::usable_server(tx, server.id).await?;
-    let approval = check_approval(tx, id, token).await?;
+    // The job's row is locked: of two who show the same token, the second finds it used.
+    let approval = find_approval(tx, id, token).await?;
+    check_fresh(&approval)?;
     let options: Options = serde_json::from_value(approval.options.clone())?;
     if let Some(wanted) = components {
         let all = Component::ALL.map(|component| (component, BTreeSet::new()));
@@ -284,26 +306,21 @@ pub async fn start_apply(
     tx.audit(Audit::MigrationApplyStarted { job: id.to_string(), digest }).await
 }
 
-async fn check_approval(
-    tx: &TenantTx,
-    id: JobId,
-    token: &str,
-) -> Result<migration_approval::Model> {
-    let invalid = || {
+async fn find_approval(tx: &TenantTx, id: JobId, token: &str) -> Result<migration_approval::Model> {
+    let row = migration_approval::Entity::find()
+        .filter(migration_approval::Column::TokenSha256.eq(accounts::hash(token)))
+        .filter(migration_approval::Column::JobId.eq(id))
+        .one(tx.conn())
+        .await?;
+    row.filter(|row| Some(row.user_id) == tx.ctx().user()).ok_or_else(|| {
         Error::refused(
             Code::ApprovalInvalid,
             "This approval token is not for this job and this user. Preview again and use its token.",
         )
-    };
-    let row = migration_approval::Entity::find()
-        .filter(migration_approval::Column::TokenSha256.eq(accounts::hash(token)))
-        .lock_exclusive()
-        .one(tx.conn())
-        .await?
-        .ok_or_else(invalid)?;
-    if row.job_id != id || Some(row.user_id) != tx.ctx().user() {
-        return Err(invalid());
-    }
+    })
+}
+
+fn check_fresh(row: &migration_approval::Model) -> Result<()> {
     if row.used_at.is_some() {
         return Err(Error::refused(
             Code::ApprovalUsed,
@@ -316,7 +333,7 @@ async fn check_approval(
             "This approval token is older than 15 minutes. Preview again and use the new token.",
         ));
     }
-    Ok(row)
+    Ok(())
 }
 
 /// Refuses unless there is something to check.

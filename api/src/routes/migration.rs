@@ -318,10 +318,37 @@ async fn apply_migration(
     state: web::Data<State>,
     Json(body): Json<Approved>,
 ) -> Result<Answer<Started>, ApiError> {
+    let id = JobId(body.job_id);
+    check_unchanged(&state, &caller, id, &body.approval_token).await?;
     let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
-    migrations::start_apply(&tx, JobId(body.job_id), &body.approval_token, None).await?;
+    migrations::start_apply(&tx, id, &body.approval_token, None).await?;
     tx.commit().await?;
     Ok(accepted(Started { job_id: body.job_id }))
+}
+
+/// Plans once more, so that an apply whose preview no longer holds is refused at once. The job checks
+/// again when it begins; with no worker there to ask, that is the only check.
+async fn check_unchanged(
+    state: &State,
+    caller: &Caller,
+    id: JobId,
+    token: &str,
+) -> Result<(), Error> {
+    let tx = state.db.read(&caller.0, Permission::MigrationsWrite).await?;
+    let (options, digest) = migrations::peek_approval(&tx, id, token).await?;
+    drop(tx);
+    let ask = Ask::new(&caller.0, Question::Preview { job: id, options });
+    match state.asker.ask::<Preview>(&ask).await {
+        Ok(preview) if preview.digest == digest => Ok(()),
+        Ok(_) => Err(migrations::plan_changed()),
+        Err(error) => match error.code() {
+            Code::NoWorker | Code::WorkerTimeout | Code::Unavailable | Code::ServerUnreachable => {
+                tracing::info!(cause = %error.chain(), "apply.unchecked");
+                Ok(())
+            }
+            _ => Err(error),
+        },
+    }
 }
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -347,9 +374,10 @@ async fn selective_restore(
     state: web::Data<State>,
     Json(body): Json<Selected>,
 ) -> Result<Answer<Started>, ApiError> {
-    let wanted = body.components.into_map();
+    let (id, wanted) = (JobId(body.job_id), body.components.into_map());
+    check_unchanged(&state, &caller, id, &body.approval_token).await?;
     let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
-    migrations::start_apply(&tx, JobId(body.job_id), &body.approval_token, Some(&wanted)).await?;
+    migrations::start_apply(&tx, id, &body.approval_token, Some(&wanted)).await?;
     tx.commit().await?;
     Ok(accepted(Started { job_id: body.job_id }))
 }

@@ -112,9 +112,8 @@ impl TryFrom<ServerNew> for NewServer {
     type Error = Error;
 
     fn try_from(new: ServerNew) -> Result<Self, Error> {
-        let named = |path: &'static str| {
-            move |error: Invalid| Error::field(path, error.to_string())
-        };
+        let named =
+            |path: &'static str| move |error: Invalid| Error::field(path, error.to_string());
         let host = Hostname::parse(&new.host).map_err(named("host"))?;
         let ipv4 = match new.ipv4 {
             Some(address) => address,

@@ -90,7 +90,7 @@ async fn each_operation_is_closed_to_nobody_to_lower_roles_and_to_strangers() {
             let got = ask(client, method, path, &body).await;
             let reaches = lowest.is_some_and(|lowest| rank(role) >= rank(lowest));
             assert_eq!(got.status != 403, reaches, "{method} {path} as {role}: {}", got.body);
-            if reaches && path.contains("{id}") || reaches && body.get("job_id").is_some() {
+            if reaches && (path.contains("{id}") || body.get("job_id").is_some()) {
                 assert_eq!(got.status, 404, "{method} {path} as {role}: {}", got.body);
             }
         }

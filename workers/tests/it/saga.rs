@@ -133,13 +133,14 @@ async fn each_step_fails_in_turn_and_everything_is_undone_newest_first() {
         let error = function(&mut saga, 3, Some(failing), &outside).await.unwrap_err();
         assert_eq!(error.code(), Code::StepFailed);
         saga.unwind().await.unwrap();
-        let outside = outside.lock().unwrap();
-        assert!(outside.stands.is_empty(), "{outside:?}");
         let mut undone: Vec<_> = NAMES[..=failing].iter().map(|name| (*name, Some(1))).collect();
         undone[failing].1 = None;
         undone.reverse();
-        assert_eq!(outside.undos, undone, "the one that failed is undone, too, without an output");
-        drop(outside);
+        {
+            let outside = outside.lock().unwrap();
+            assert!(outside.stands.is_empty(), "{outside:?}");
+            assert_eq!(outside.undos, undone, "the one that failed is undone, too, without output");
+        }
         db.remove().await.unwrap();
     }
 }
@@ -181,9 +182,10 @@ async fn a_death_while_undoing_is_gone_on_from_where_it_stood() {
         saga.unwind().await.unwrap();
         assert!(outside.lock().unwrap().stands.is_empty());
     }
-    let outside = outside.lock().unwrap();
-    assert_eq!(outside.undos, [("second", None), ("first", Some(1))]);
-    assert_eq!(outside.runs.len(), 2, "nothing is carried out while undoing");
-    drop(outside);
+    {
+        let outside = outside.lock().unwrap();
+        assert_eq!(outside.undos, [("second", None), ("first", Some(1))]);
+        assert_eq!(outside.runs.len(), 2, "nothing is carried out while undoing");
+    }
     db.remove().await.unwrap();
 }
