@@ -11,7 +11,6 @@ use entities::config::{self, Api};
 use entities::db::Db;
 use entities::error::Error;
 use entities::{accounts, telemetry};
-use schema::{Migrator, MigratorTrait};
 use secrecy::ExposeSecret;
 use std::io::Write;
 use std::process::ExitCode;
@@ -84,7 +83,7 @@ async fn serve() -> Result<(), Error> {
 async fn migrate() -> Result<(), Error> {
     let url = config::secret("DATABASE_URL")?;
     let db = Db::connect(url.expose_secret(), 2).await?;
-    Migrator::up(db.for_schema(), None).await.map_err(Error::internal)?;
+    db.migrate().await?;
     print("The schema is up to date.\n")
 }
 

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::ids::TenantId;
 use crate::outbox::{self, Message};
 use crate::tenancy::{Permission, TenantCtx};
+use schema::{Migrator, MigratorTrait};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
     DbBackend, Statement, TransactionTrait, Value,
@@ -31,10 +32,10 @@ impl Db {
         Ok(Self { pool: Database::connect(options).await? })
     }
 
-    /// The raw connection, for the schema's migrator and nothing else.
-    #[must_use]
-    pub fn for_schema(&self) -> &DatabaseConnection {
-        &self.pool
+    /// Brings the database to this version's schema; the role must be able to create roles. Repeating
+    /// it changes nothing.
+    pub async fn migrate(&self) -> Result<()> {
+        Ok(Migrator::up(&self.pool, None).await?)
     }
 
     /// Whether Postgres answers.
