@@ -156,7 +156,12 @@ pub async fn list_migrations(tx: &TenantTx, limit: u64) -> Result<Vec<migration:
 pub async fn find_analyzed(tx: &TenantTx, id: JobId) -> Result<(job::Model, migration::Model)> {
     let (job, row) = find_migration(tx, id).await?;
     if row.plan.is_none() {
-        return Err(wrong_state(&row, "has no plan yet: wait until its state is analyzed"));
+        let what = if row.state.is_settled() {
+            "has no plan: see its error, and analyze an archive again"
+        } else {
+            "has no plan yet: wait until its state is analyzed"
+        };
+        return Err(wrong_state(&row, what));
     }
     Ok((job, row))
 }
