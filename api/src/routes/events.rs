@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::routes::migration::{LogLine, read_status};
+use crate::routes::migration::status::{LogLine, read_status};
 use crate::state::State;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, get, web};

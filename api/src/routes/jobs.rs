@@ -3,7 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Answer, Success, ok};
-use crate::routes::migration::LogLine;
+use crate::routes::migration::status::LogLine;
 use crate::state::State;
 use actix_web::{get, web};
 use chrono::{DateTime, Utc};

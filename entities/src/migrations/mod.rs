@@ -1,28 +1,31 @@
 //! Migrations of cPanel accounts: analysed, planned, previewed, approved, applied, rolled back.
 
 use crate::audit::Audit;
-use crate::db::{SystemTx, TenantTx};
+use crate::db::TenantTx;
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RowId, ServerId};
-use crate::jobs::{self, Claim, Kind, NewJob, Run};
+use crate::jobs::{self, Kind, NewJob, Run};
 use crate::servers;
-use crate::tables::{
-    job, migration, migration_approval, migration_backup, migration_conflict, migration_resource,
-};
+use crate::tables::{job, migration, migration_approval, migration_conflict, migration_resource};
 use crate::{Result, accounts};
 use chrono::{DateTime, Duration, Utc};
-use cpanel::plan::{Component, Conflict, Operation, Options};
-use cpanel::protocol::{Analysis, ItemReport, Preview};
+use cpanel::plan::{Component, Options};
+use cpanel::protocol::Preview;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use values::{AbsPath, DomainName, Username};
+use values::{AbsPath, Username};
+
+mod record;
+
+pub use record::{
+    count_losses, load_migration, planned_domains, record_analysis, record_conflicts, record_items,
+    record_operations, set_progress, settle,
+};
 
 /// How long an approval token lives.
 const APPROVAL_MINUTES: i64 = 15;
@@ -387,221 +390,4 @@ pub async fn list_resources(tx: &TenantTx, id: JobId) -> Result<Vec<migration_re
         .order_by_asc(migration_resource::Column::Id)
         .all(tx.conn())
         .await?)
-}
-
-/// The migration, for a worker that holds its job.
-pub async fn load_migration(tx: &SystemTx, id: JobId) -> Result<migration::Model> {
-    migration::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("job"))
-}
-
-/// The domains that the plan of a migration names.
-pub fn planned_domains(row: &migration::Model) -> Result<Vec<DomainName>> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: DomainName,
-    }
-    #[derive(Deserialize)]
-    struct Names {
-        domains: Vec<Named>,
-        zones: Vec<Named>,
-    }
-    let Some(plan) = &row.plan else { return Ok(Vec::new()) };
-    let names: Names = serde_json::from_value(plan.clone())?;
-    let all: BTreeSet<DomainName> =
-        names.domains.into_iter().chain(names.zones).map(|n| n.name).collect();
-    Ok(all.into_iter().collect())
-}
-
-/// Moves a claimed migration on. None leaves a value as it is.
-pub async fn set_progress(
-    tx: &SystemTx,
-    claim: &Claim,
-    state: Option<State>,
-    step: Option<&str>,
-    progress: Option<(i32, &str)>,
-) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
-    if let Some(state) = state {
-        row.state = Set(state);
-    }
-    if let Some(step) = step {
-        row.current_step = Set(Some(step.to_owned()));
-    }
-    if let Some((percent, note)) = progress {
-        row.progress = Set(percent.clamp(0, 100));
-        row.progress_note = Set(Some(note.chars().take(500).collect()));
-    }
-    row.update(tx.conn()).await?;
-    Ok(())
-}
-
-/// Keeps what the analysis found.
-pub async fn record_analysis(tx: &SystemTx, claim: &Claim, analysis: &Analysis) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    let archive = &analysis.archive;
-    migration_backup::Entity::delete_many()
-        .filter(migration_backup::Column::JobId.eq(claim.job))
-        .exec(tx.conn())
-        .await?;
-    let format = serde_json::to_value(archive.format)?;
-    migration_backup::ActiveModel {
-        id: Set(RowId::new()),
-        tenant_id: Set(claim.tenant),
-        job_id: Set(claim.job),
-        path: Set(archive.path.to_string()),
-        format: Set(format.as_str().unwrap_or_default().to_owned()),
-        sha256: Set(archive.sha256.clone()),
-        size_bytes: Set(i64::try_from(archive.size_bytes).unwrap_or(i64::MAX)),
-        seen_at: Set(Utc::now()),
-    }
-    .insert(tx.conn())
-    .await?;
-    let mut plan = serde_json::to_value(&analysis.summary)?;
-    if let Value::Object(plan) = &mut plan {
-        plan.insert("archive".to_owned(), serde_json::to_value(archive)?);
-    }
-    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
-    row.plan = Set(Some(plan));
-    row.expanded_bytes = Set(Some(i64::try_from(archive.expanded_bytes).unwrap_or(i64::MAX)));
-    row.update(tx.conn()).await?;
-    tx.audit(
-        &claim.ctx(),
-        Audit::MigrationAnalyzed { job: claim.job.to_string(), sha256: archive.sha256.clone() },
-    )
-    .await
-}
-
-/// Keeps what stands in the way, and the default plan's warnings with the plan.
-pub async fn record_conflicts(tx: &SystemTx, claim: &Claim, preview: &Preview) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    migration_conflict::Entity::delete_many()
-        .filter(migration_conflict::Column::JobId.eq(claim.job))
-        .exec(tx.conn())
-        .await?;
-    for Conflict { id, message, resolutions } in &preview.plan.conflicts {
-        migration_conflict::ActiveModel {
-            id: Set(RowId::new()),
-            tenant_id: Set(claim.tenant),
-            job_id: Set(claim.job),
-            conflict_id: Set(id.clone()),
-            message: Set(message.clone()),
-            resolutions: Set(serde_json::to_value(resolutions)?),
-            chosen: NotSet,
-            recorded_at: Set(Utc::now()),
-        }
-        .insert(tx.conn())
-        .await?;
-    }
-    let row = load_migration(tx, claim.job).await?;
-    let mut plan = row.plan.clone().unwrap_or_default();
-    if let Value::Object(plan) = &mut plan {
-        let conflicts = serde_json::to_value(&preview.plan.conflicts)?;
-        plan.insert("conflicts".to_owned(), conflicts);
-        plan.insert("warnings".to_owned(), serde_json::to_value(&preview.plan.warnings)?);
-        plan.insert("totals".to_owned(), serde_json::to_value(&preview.plan.totals)?);
-    }
-    let mut row: migration::ActiveModel = row.into();
-    row.plan = Set(Some(plan));
-    row.update(tx.conn()).await?;
-    Ok(())
-}
-
-/// Keeps the operations that are about to be carried out.
-pub async fn record_operations(
-    tx: &SystemTx,
-    claim: &Claim,
-    operations: &[Operation],
-) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
-    row.operations = Set(Some(serde_json::to_value(operations)?));
-    row.update(tx.conn()).await?;
-    migration_resource::Entity::delete_many()
-        .filter(migration_resource::Column::JobId.eq(claim.job))
-        .exec(tx.conn())
-        .await?;
-    Ok(())
-}
-
-/// Keeps what became of the things that a step was to make.
-pub async fn record_items(
-    tx: &SystemTx,
-    claim: &Claim,
-    operations: &[Operation],
-    items: &[ItemReport],
-) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    for item in items {
-        let operation = operations.iter().find(|o| o.id == item.id);
-        let text = |value: Option<Value>| {
-            value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
-        let component = operation.map(|o| serde_json::to_value(o.component)).transpose()?;
-        let action = operation.map(|o| serde_json::to_value(o.action)).transpose()?;
-        let row = migration_resource::ActiveModel {
-            id: Set(RowId::new()),
-            tenant_id: Set(claim.tenant),
-            job_id: Set(claim.job),
-            operation_id: Set(item.id.clone()),
-            component: Set(text(component)),
-            action: Set(text(action)),
-            summary: Set(operation.map(|o| o.summary.clone()).unwrap_or_default()),
-            outcome: Set(text(Some(serde_json::to_value(item.outcome)?))),
-            detail: Set(item.detail.clone()),
-            recorded_at: Set(Utc::now()),
-        };
-        let newest = sea_orm::sea_query::OnConflict::columns([
-            migration_resource::Column::JobId,
-            migration_resource::Column::OperationId,
-        ])
-        .update_columns([
-            migration_resource::Column::Outcome,
-            migration_resource::Column::Detail,
-            migration_resource::Column::RecordedAt,
-        ])
-        .to_owned();
-        migration_resource::Entity::insert(row)
-            .on_conflict(newest)
-            .exec_without_returning(tx.conn())
-            .await?;
-    }
-    Ok(())
-}
-
-/// How many things were left behind.
-pub async fn count_losses(tx: &SystemTx, id: JobId) -> Result<u64> {
-    Ok(migration_resource::Entity::find()
-        .filter(migration_resource::Column::JobId.eq(id))
-        .filter(migration_resource::Column::Outcome.is_in(["not_transferred", "failed"]))
-        .count(tx.conn())
-        .await?)
-}
-
-/// Ends a run: where the migration stands now, with its entry in the audit trail.
-pub async fn settle(
-    tx: &SystemTx,
-    claim: &Claim,
-    state: State,
-    entry: Option<Audit>,
-) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    let mut row: migration::ActiveModel = load_migration(tx, claim.job).await?.into();
-    row.state = Set(state);
-    row.current_step = Set(None);
-    if matches!(
-        state,
-        State::Analyzed | State::Completed | State::CompletedWithLosses | State::RolledBack
-    ) {
-        row.progress = Set(100);
-        row.progress_note = Set(None);
-    }
-    if matches!(state, State::Completed | State::CompletedWithLosses) {
-        row.applied_at = Set(Some(Utc::now()));
-    }
-    row.update(tx.conn()).await?;
-    match entry {
-        Some(entry) => tx.audit(&claim.system_ctx(), entry).await,
-        None => Ok(()),
-    }
 }
