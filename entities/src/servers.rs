@@ -295,14 +295,3 @@ pub async fn open_identity(db: &Db, keys: &SealingKeys) -> Result<(String, Secre
     })?;
     Ok((row.public_key, keys.open(&row.sealed_private_key)?))
 }
-
-/// Forgets servers that were left in `enrolling` by a job that ended otherwise.
-pub async fn settle_enrolment(tx: &SystemTx, id: ServerId) -> Result<()> {
-    server::Entity::update_many()
-        .col_expr(server::Column::State, Expr::value("pending"))
-        .filter(server::Column::Id.eq(id))
-        .filter(server::Column::State.eq("enrolling"))
-        .exec(tx.conn())
-        .await?;
-    Ok(())
-}
