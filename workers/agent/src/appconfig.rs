@@ -20,8 +20,11 @@ pub struct Rewrites {
     passwords: BTreeMap<String, Secret>,
 }
 
+/// Below the job's staging.
+pub const PASSWORDS: &str = "new-passwords.json";
+
 fn passwords_file(job: &Job<'_>) -> PathBuf {
-    layout::staging(job.id).join("new-passwords.json")
+    layout::staging(job.id).join(PASSWORDS)
 }
 
 /// New passwords for the plan's users whose old one cannot be used, by their old name. Made once for

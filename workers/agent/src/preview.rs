@@ -33,6 +33,10 @@ pub fn begin(
         return Ok(Preview { plan: kept.plan, digest: kept.digest, expanded_bytes });
     }
     let (analyzed, preview) = compute(job, control, options)?;
+    if preview.digest != digest {
+        let text = "The server or the archive is no longer as it was previewed: preview again.";
+        return Err(Error::new("plan_changed", text));
+    }
     if let Some(conflict) = preview.plan.conflicts.iter().find(|c| c.id == DISK_SPACE) {
         return Err(Error::new("disk_full", conflict.message.as_str()));
     }
@@ -40,10 +44,6 @@ pub fn begin(
         let text =
             format!("Conflicts are not settled: {} Preview with resolutions.", conflict.message);
         return Err(Error::new("conflicts_unresolved", text));
-    }
-    if preview.digest != digest {
-        let text = "The server or the archive is no longer as it was previewed: preview again.";
-        return Err(Error::new("plan_changed", text));
     }
     let begun = Begun {
         source: analyzed.source,

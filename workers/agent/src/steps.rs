@@ -138,7 +138,8 @@ pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
     crate::unpack::forget(job.id)?;
     journal.undone(step)?;
     if journal.entries().is_empty() {
-        // All that was kept is back in its place.
+        // All that was kept is back in its place, and nothing of the staging stands any more.
+        crate::unpack::discard(job.id)?;
         for kept in
             [layout::kept_home(job.id), layout::kept_etc(job.id), layout::kept_dumps(job.id)]
         {

@@ -60,6 +60,15 @@ pub fn forget(job: Uuid) -> Result<()> {
     root.remove(rest)
 }
 
+/// Removes what was unpacked; the account's description stays, for another try.
+pub fn discard(job: Uuid) -> Result<()> {
+    let (root, rest) = Beneath::place(&layout::staging(job))?;
+    for area in [HOME, MAIL, DUMPS, appconfig::PASSWORDS] {
+        root.remove(rest.join(area))?;
+    }
+    Ok(())
+}
+
 /// Unpacks what the plan needs, once for the job.
 pub fn ensure(work: &Work<'_>) -> Result<Unpacked> {
     let marker = marker(work.job.id);
