@@ -1,6 +1,7 @@
 //! The archives that are moved, and what of them must be found afterwards.
 
 use crate::bed::local;
+use crate::program::{program, run, run_with};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,4 +34,18 @@ pub fn hold_zones(name: &str) -> File {
     let lock = File::create(local().join(format!("e2e-{name}.lock"))).unwrap();
     lock.lock().unwrap();
     lock
+}
+
+/// Unpacks an archive into a directory.
+pub fn unpack(name: &str, into: &Path) {
+    run(program("tar").arg("-C").arg(into).arg("-xf").arg(file(name)));
+}
+
+/// The directory's content as a compressed archive.
+pub fn pack(dir: &Path) -> Vec<u8> {
+    let mut tar = program("bash");
+    tar.arg("-c").arg(r#"cd "$0" && tar -czf - *"#).arg(dir);
+    let output = run_with(&mut tar, b"");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }

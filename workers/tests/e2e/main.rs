@@ -4,9 +4,12 @@
 mod archives;
 mod bed;
 mod client;
+mod deaths;
 mod expect;
 mod moves;
 mod program;
+mod refusals;
 mod server;
 mod snapshot;
 mod stack;
+mod undone;

@@ -28,6 +28,8 @@ async fn accounts_move_and_go_back() {
     }
 
     before.assert_same(&Snapshot::of(&stack.server));
+    let staging = stack.server.sh("find /home/.migrapanel -mindepth 1");
+    assert_eq!(staging, "", "the staging is not empty");
     let accounts = stack.client.get("/api/accounts").await.data(200);
     assert_eq!(accounts, json!([]));
     let again = stack.analyze(&paths[0], "plain").await;

@@ -4,13 +4,15 @@ use crate::server::Server;
 use std::collections::BTreeSet;
 
 /// Files with rights, owners and content; databases and their users; web sites; who listens. Left
-/// out: logs, the agent's journals, and the copies that `useradd` and its kin leave of their files.
+/// out: logs, the agent's journals, the descriptions of analyzed archives, which another try needs,
+/// and the copies that `useradd` and its kin leave of their files.
 const SCRIPT: &str = r#"
 cd /
 places=(home etc root/.ssh var/mail var/spool/cron var/backups/migrations var/lib/migrapanel/cron)
 mkdir -p var/lib/migrapanel/cron
 skip=(-name 'passwd-' -o -name 'shadow-' -o -name 'group-' -o -name 'gshadow-' -o -name 'sub[ug]id-' -o -name .pwd.lock)
-find "${places[@]}" -xdev ! \( "${skip[@]}" \) -printf 'file %p %y %m %U:%G %l\n'
+skip+=(-o -path 'home/.migrapanel/*/account.json' -o -path 'home/.migrapanel/*/analysis.json')
+find "${places[@]}" -xdev ! \( "${skip[@]}" -o -regex 'home/\.migrapanel/[0-9a-f-]*' \) -printf 'file %p %y %m %U:%G %l\n'
 find "${places[@]}" -xdev -type f ! \( "${skip[@]}" \) -print0 | xargs -0 sha256sum
 mariadb -N -e 'SHOW DATABASES; SELECT * FROM mysql.global_priv; SELECT * FROM mysql.db; SELECT * FROM mysql.tables_priv; SELECT * FROM mysql.procs_priv' | sed 's/^/mariadb /'
 apache2ctl -S 2>&1 | sed 's/^/apache /'
