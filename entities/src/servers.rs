@@ -14,7 +14,6 @@ use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
     ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
-    sea_query::Expr,
 };
 use secrecy::SecretString;
 use std::net::{Ipv4Addr, Ipv6Addr};
