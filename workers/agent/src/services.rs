@@ -7,7 +7,10 @@ use crate::beneath::{Beneath, Owner};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::program::{Program, Run, run};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A service whose configuration we write.
@@ -75,6 +78,33 @@ pub fn check(service: Service) -> Result<()> {
     Err(Error::new("configuration_refused", text).because(output.complaint()))
 }
 
+/// The SSH server starts itself anew when it reads its configuration, and refuses connections
+/// meanwhile: the worker's next one must not be among them.
+fn wait_for_ssh() -> Result<()> {
+    let settings = run(Program::Sshd).arg("-T").ok()?.text();
+    let port = settings.lines().find_map(|l| l.strip_prefix("port ")?.trim().parse().ok());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(22)));
+    let mut greeted = 0_u8;
+    for _ in 0..50 {
+        std::thread::sleep(Duration::from_millis(100));
+        greeted = if greets(&address) { greeted.saturating_add(1) } else { 0 };
+        if greeted == 3 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn greets(address: &SocketAddr) -> bool {
+    let patience = Duration::from_secs(2);
+    let mut greeting = [0_u8; 4];
+    let heard = TcpStream::connect_timeout(address, patience).and_then(|mut stream| {
+        stream.set_read_timeout(Some(patience))?;
+        stream.read_exact(&mut greeting)
+    });
+    heard.is_ok() && greeting == *b"SSH-"
+}
+
 /// Lets every service that was noted read its configuration, and starts those that stand still.
 pub fn apply_changes(whose: Uuid) -> Result<()> {
     let path = notes(whose);
@@ -90,6 +120,9 @@ pub fn apply_changes(whose: Uuid) -> Result<()> {
         // MariaDB reads its configuration when it starts only.
         let verb = if service == Service::MariaDb { "restart" } else { "reload-or-restart" };
         run(Program::Systemctl).args([verb, service.unit()]).ok()?;
+        if service == Service::Ssh {
+            wait_for_ssh()?;
+        }
         dir.remove(service.unit())?;
     }
     let (root, rest) = Beneath::place(&path)?;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod clients;
+mod hostile;
 mod isolation;
 mod kills;
 mod road;
