@@ -56,6 +56,7 @@ pub struct Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
+        self.admin("-O exit").status().unwrap();
         sandbox(&["stop", &self.name]);
     }
 }
@@ -77,6 +78,8 @@ impl Target {
         let host = env.lines().find_map(|l| l.strip_prefix("TARGET_HOST=")).unwrap();
         let host = host.trim_matches('\'').to_owned();
         let target = Self { name, host, dir };
+        // One connection for all that follows.
+        assert!(target.admin("-M -N -f").status().unwrap().success());
         let binary = std::fs::read(env!("CARGO_BIN_EXE_migrapanel-agent")).unwrap();
         let put = format!("mkdir -p $(dirname {AGENT}) && cat > {AGENT} && chmod 755 {AGENT}");
         target.shell(&put, &binary);
@@ -105,11 +108,20 @@ impl Target {
         })
     }
 
-    fn ssh(&self, command: &str) -> Command {
+    /// The administrator's ssh with further words; silent.
+    fn admin(&self, words: &str) -> Command {
+        let socket = std::env::temp_dir().join(format!("{}-%C", self.name));
         let mut ssh = program("sh");
-        ssh.arg("-c").arg(". \"$0\"; eval \"exec $TARGET_ADMIN_SSH \\\"\\$1\\\"\"");
-        ssh.arg(self.dir.join("env")).arg(command);
-        ssh.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let line =
+            ". \"$0\"; eval \"exec $TARGET_ADMIN_SSH -S \\\"\\$1\\\" $2 \\\"\\${3-true}\\\"\"";
+        ssh.arg("-c").arg(line).arg(self.dir.join("env")).arg(socket).arg(words);
+        ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        ssh
+    }
+
+    fn ssh(&self, command: &str) -> Command {
+        let mut ssh = self.admin("");
+        ssh.arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         ssh
     }
 
