@@ -147,25 +147,54 @@ pub async fn write_zone(
     Ok(wanted)
 }
 
-/// Puts a zone back to what it was, in the rows. Answers what the server shall have: no records
-/// means no zone.
-pub async fn restore_zone(
-    tx: &SystemTx,
-    claim: &Claim,
-    before: &ZoneBefore,
-) -> Result<Option<Vec<RecordSet>>> {
+/// What the DNS server must do so that a zone is as it was.
+#[derive(Debug)]
+pub enum Restored {
+    /// Nothing: the job has not touched it.
+    Untouched,
+    /// Hold exactly these sets.
+    Put(Vec<RecordSet>),
+    /// Forget it; then [`forget_zone`].
+    Delete,
+}
+
+/// Puts a zone back to what it was, in the rows. A zone that is to go stays as `deleting` until the
+/// DNS server has forgotten it, so that a death in between loses nothing, and so that a zone which
+/// the job never wrote is never removed from the server.
+pub async fn restore_zone(tx: &SystemTx, claim: &Claim, before: &ZoneBefore) -> Result<Restored> {
     jobs::hold(tx, claim).await?;
-    let Some(row) = own_zone(tx, claim.tenant, &before.name).await? else { return Ok(None) };
-    match &before.records {
-        Some(records) => {
-            write_records(tx, claim.tenant, row.id, records).await?;
-            Ok(Some(records.clone()))
-        }
-        None => {
-            dns_zone::Entity::delete_by_id(row.id).exec(tx.conn()).await?;
-            Ok(None)
-        }
+    let Some(row) = own_zone(tx, claim.tenant, &before.name).await? else {
+        return Ok(Restored::Untouched);
+    };
+    if let Some(records) = &before.records {
+        write_records(tx, claim.tenant, row.id, records).await?;
+        return Ok(Restored::Put(records.clone()));
     }
+    let mut row: dns_zone::ActiveModel = row.into();
+    row.state = Set("deleting".to_owned());
+    row.update(tx.conn()).await?;
+    Ok(Restored::Delete)
+}
+
+/// Removes the row of a zone that the DNS server has forgotten.
+pub async fn forget_zone(tx: &SystemTx, claim: &Claim, name: &DomainName) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    dns_zone::Entity::delete_many()
+        .filter(dns_zone::Column::TenantId.eq(claim.tenant))
+        .filter(dns_zone::Column::Name.eq(name.as_str()))
+        .filter(dns_zone::Column::State.eq("deleting"))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Whether there is a row for the zone, whoever owns it.
+pub async fn is_known(tx: &SystemTx, name: &DomainName) -> Result<bool> {
+    let row = dns_zone::Entity::find()
+        .filter(dns_zone::Column::Name.eq(name.as_str()))
+        .one(tx.conn())
+        .await?;
+    Ok(row.is_some())
 }
 
 /// Records what the DNS server said to a zone: nothing, or an error.

@@ -357,7 +357,7 @@ pub async fn sweep(tx: &SystemTx) -> Result<u64> {
         .query_all_raw(statement(
             "SELECT id, tenant_id FROM job WHERE (state = 'queued' AND queued_at < now() - make_interval(secs => $1))
                 OR (state IN ('running', 'unwinding') AND lease_until < now())
-             ORDER BY queued_at LIMIT 100",
+             ORDER BY queued_at LIMIT 20",
             [3f64.into()],
         ))
         .await?;

@@ -35,7 +35,7 @@ migration!(|manager| {
         "name text NOT NULL UNIQUE,
          job_id uuid NOT NULL,
          active boolean NOT NULL,
-         state text NOT NULL CHECK (state IN ('pending', 'in_sync', 'error')),
+         state text NOT NULL CHECK (state IN ('pending', 'in_sync', 'error', 'deleting')),
          error text,
          created_at timestamptz NOT NULL DEFAULT now(),
          FOREIGN KEY (tenant_id, job_id) REFERENCES job (tenant_id, id)",

@@ -11,6 +11,9 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
 
+/// How long the broker may take to confirm; one that is short of memory or disk may never.
+const CONFIRM: Duration = Duration::from_secs(15);
+
 /// Connects under a name that the broker's management shows.
 pub async fn connect(url: &SecretString, name: &str) -> Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -56,11 +59,21 @@ pub async fn publish_confirmed(
     properties: BasicProperties,
 ) -> Result<()> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let confirmation = channel
-        .basic_publish("".into(), queue.into(), options, payload, properties.with_delivery_mode(2))
+    let publishing = async {
+        channel
+            .basic_publish(
+                "".into(),
+                queue.into(),
+                options,
+                payload,
+                properties.with_delivery_mode(2),
+            )
+            .await?
+            .await
+    };
+    let confirmation = tokio::time::timeout(CONFIRM, publishing)
         .await
-        .map_err(amqp)?
-        .await
+        .map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
         .map_err(amqp)?;
     let acknowledged = confirmation.is_ack();
     if acknowledged && confirmation.take_message().is_none() {

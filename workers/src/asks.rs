@@ -72,10 +72,7 @@ async fn answer(world: &World, ask: &Ask) -> Result<Value> {
         }
         Question::Preview { job, options } => {
             let (job, row, server) = load(world, ask, *job).await?;
-            let tx = world.db.system().await?;
-            let nameservers = &world.config.nameservers;
-            let control = control_facts(&tx, ask.tenant, &row, &server, nameservers).await?;
-            drop(tx);
+            let control = control_facts(world, ask.tenant, &row, &server).await?;
             let call = Call::Preview { control, options: options.clone() };
             value(&ask_agent::<Preview>(world, &server, Some(&job), call).await?)
         }

@@ -90,6 +90,15 @@ impl PowerDns {
         expect_success(self.send(self.http.post(&self.zones).json(&zone)).await?).await
     }
 
+    /// Whether the server has the zone.
+    pub async fn has_zone(&self, name: &DomainName) -> Result<bool> {
+        let response = self.send(self.http.get(format!("{}/{name}.", self.zones))).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        expect_success(response).await.map(|()| true)
+    }
+
     /// Removes the zone; one that is not there is fine.
     pub async fn delete_zone(&self, name: &DomainName) -> Result<()> {
         let response = self.send(self.http.delete(format!("{}/{name}.", self.zones))).await?;

@@ -23,7 +23,7 @@ struct ZoneView {
     id: Uuid,
     name: String,
     active: bool,
-    /// `pending`, `in_sync` or `error`.
+    /// `pending`, `in_sync`, `error` or `deleting`.
     state: String,
     error: Option<String>,
     created_at: DateTime<Utc>,

@@ -23,8 +23,8 @@ use values::{AbsPath, Username};
 mod record;
 
 pub use record::{
-    count_losses, load_migration, planned_domains, record_analysis, record_conflicts, record_items,
-    record_operations, set_progress, settle,
+    count_losses, load_migration, planned_domains, planned_zones, record_analysis,
+    record_conflicts, record_items, record_operations, set_progress, settle,
 };
 
 /// How long an approval token lives.

@@ -26,22 +26,32 @@ pub async fn load_migration(tx: &SystemTx, id: JobId) -> Result<migration::Model
     migration::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("job"))
 }
 
+#[derive(Deserialize)]
+struct Named {
+    name: DomainName,
+}
+
+/// The names that a plan has lists of.
+#[derive(Default, Deserialize)]
+struct Names {
+    domains: Vec<Named>,
+    zones: Vec<Named>,
+}
+
+fn names(row: &migration::Model) -> Result<Names> {
+    Ok(row.plan.clone().map(serde_json::from_value).transpose()?.unwrap_or_default())
+}
+
 /// The domains that the plan of a migration names.
 pub fn planned_domains(row: &migration::Model) -> Result<Vec<DomainName>> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: DomainName,
-    }
-    #[derive(Deserialize)]
-    struct Names {
-        domains: Vec<Named>,
-        zones: Vec<Named>,
-    }
-    let Some(plan) = &row.plan else { return Ok(Vec::new()) };
-    let names: Names = serde_json::from_value(plan.clone())?;
-    let all: BTreeSet<DomainName> =
-        names.domains.into_iter().chain(names.zones).map(|n| n.name).collect();
+    let Names { domains, zones } = names(row)?;
+    let all: BTreeSet<DomainName> = domains.into_iter().chain(zones).map(|n| n.name).collect();
     Ok(all.into_iter().collect())
+}
+
+/// The zones that the plan of a migration names.
+pub fn planned_zones(row: &migration::Model) -> Result<Vec<DomainName>> {
+    Ok(names(row)?.zones.into_iter().map(|zone| zone.name).collect())
 }
 
 /// Moves a claimed migration on. None leaves a value as it is.

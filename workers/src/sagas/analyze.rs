@@ -88,9 +88,8 @@ impl Step for FindConflicts {
     async fn run(&self, cx: &Cx) -> Result<usize> {
         let tx = cx.world.db.system().await?;
         let row = migrations::load_migration(&tx, cx.claim.job).await?;
-        let nameservers = &cx.world.config.nameservers;
-        let control = control_facts(&tx, cx.claim.tenant, &row, &cx.server, nameservers).await?;
         drop(tx);
+        let control = control_facts(&cx.world, cx.claim.tenant, &row, &cx.server).await?;
         let call = Call::Preview { control, options: Options::default() };
         let preview: Preview = cx.ask_agent("find_conflicts", call, Progress::Silent).await?;
         let tx = cx.world.db.system().await?;

@@ -8,7 +8,7 @@ use cpanel::plan::{Operation, Options, RecordSet, Resource, StepName};
 use cpanel::protocol::{
     Call, Check, CheckStatus, ItemReport, Level, Outcome, Preview, StepReport, Verification,
 };
-use entities::dns::{self, WantedZone, ZoneBefore};
+use entities::dns::{self, Restored, WantedZone, ZoneBefore};
 use entities::error::{Code, Error};
 use entities::hosting::{self, Possession};
 use entities::migrations::{self, State};
@@ -84,9 +84,8 @@ impl Step for CheckPlan {
         begin(cx, self.name(), 1).await?;
         let tx = cx.world.db.system().await?;
         let row = migrations::load_migration(&tx, cx.claim.job).await?;
-        let nameservers = &cx.world.config.nameservers;
-        let control = control_facts(&tx, cx.claim.tenant, &row, &cx.server, nameservers).await?;
         drop(tx);
+        let control = control_facts(&cx.world, cx.claim.tenant, &row, &cx.server).await?;
         let call =
             Call::Begin { control, options: self.options.clone(), digest: self.digest.clone() };
         let preview: Preview = cx.ask_agent(self.name(), call, Progress::Silent).await?;
@@ -242,6 +241,7 @@ impl Step for PublishZones {
         let names: Vec<DomainName> = zones.iter().map(|(_, name, ..)| (*name).clone()).collect();
         let before = saved_before(cx, &names).await?;
         for (operation, name, records, active) in zones {
+            refuse_strangers_zone(cx, name).await?;
             let tx = cx.world.db.system().await?;
             let zone = WantedZone { name, action: operation.action, records, active };
             let wanted = dns::write_zone(&tx, &cx.claim, &zone).await?;
@@ -279,15 +279,38 @@ impl Step for PublishZones {
         };
         for zone in before.iter().rev() {
             let tx = cx.world.db.system().await?;
-            let wanted = dns::restore_zone(&tx, &cx.claim, zone).await?;
+            let restored = dns::restore_zone(&tx, &cx.claim, zone).await?;
             tx.commit().await?;
-            match wanted {
-                Some(records) => cx.world.powerdns.put_zone(&zone.name, &records).await?,
-                None => cx.world.powerdns.delete_zone(&zone.name).await?,
+            match restored {
+                Restored::Untouched => {}
+                Restored::Put(records) => cx.world.powerdns.put_zone(&zone.name, &records).await?,
+                Restored::Delete => {
+                    cx.world.powerdns.delete_zone(&zone.name).await?;
+                    let tx = cx.world.db.system().await?;
+                    dns::forget_zone(&tx, &cx.claim, &zone.name).await?;
+                    tx.commit().await?;
+                }
             }
         }
         Ok(())
     }
+}
+
+/// A zone that the DNS server has and our rows do not know is somebody's work: it is neither
+/// replaced nor, in an undo, removed.
+async fn refuse_strangers_zone(cx: &Cx, name: &DomainName) -> Result<()> {
+    let tx = cx.world.db.system().await?;
+    let known = dns::is_known(&tx, name).await?;
+    drop(tx);
+    if !known && cx.world.powerdns.has_zone(name).await? {
+        return Err(Error::refused(
+            Code::DnsFailed,
+            format!(
+                "The DNS server has a zone {name} that was not made here. Remove it there, or leave the zone out of the restore."
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// What stood in the zones before this run touched them: kept before the first change, so that a
