@@ -29,7 +29,8 @@ pub fn expected(name: &str) -> Value {
     wanted
 }
 
-/// The archive's zones in the DNS server that all tests share: held from apply to rollback.
+/// The archive's zones in the DNS server that all tests share: held from preview to rollback. A test
+/// that needs several takes them in the order of the names above.
 pub fn hold_zones(name: &str) -> File {
     let lock = File::create(local().join(format!("e2e-{name}.lock"))).unwrap();
     lock.lock().unwrap();

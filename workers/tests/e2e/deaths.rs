@@ -1,6 +1,7 @@
 //! Workers die, the relay and the broker are away, places are few: no job is lost or done twice.
 
-use crate::archives::{self, PLAIN, SHOPCO};
+use crate::archives::{self, ARIEL, PLAIN, SHOPCO};
+use crate::bed::sandbox;
 use crate::expect::assert_moved;
 use crate::program::{program, run, wait_for};
 use crate::snapshot::Snapshot;
@@ -79,7 +80,7 @@ fn undone_steps(status: &Value) -> usize {
 async fn jobs_wait_for_the_relay_the_broker_and_a_place() {
     let mut stack = Stack::start("waits", &[("MIGRAPANEL__MIGRATIONS_MAX", "1")]).await;
     let plain = stack.server.put(&archives::file(PLAIN));
-    let shopco = stack.server.put(&archives::file(SHOPCO));
+    let ariel = stack.server.put(&archives::file(ARIEL));
 
     stack.relay.take().unwrap().kill();
     let job = stack.start_analysis(&plain, "plain").await;
@@ -89,16 +90,16 @@ async fn jobs_wait_for_the_relay_the_broker_and_a_place() {
     stack.start_relay();
     stack.wait(&job, &["analyzed"]).await;
 
-    run(program(crate::bed::sandbox("services")).args(["vhost-delete", "e2e-waits"]));
+    run(program(sandbox("services")).args(["vhost-delete", "e2e-waits"]));
     let job = stack.start_analysis(&plain, "plain").await;
     let got = stack.client.post("/api/migration/validate", stack.source(&plain, "plain")).await;
     assert_eq!(got.status, 503, "{:#}", got.body);
     assert_eq!(stack.status(&job).await["status"], "queued");
-    run(program(crate::bed::sandbox("services")).args(["vhost", "e2e-waits"]));
+    run(program(sandbox("services")).args(["vhost", "e2e-waits"]));
     stack.wait(&job, &["analyzed"]).await;
 
-    let zones = archives::hold_zones(SHOPCO);
-    let first = stack.analyze(&shopco, "shopco").await;
+    let zones = archives::hold_zones(ARIEL);
+    let first = stack.analyze(&ariel, "arielstudio01").await;
     let token = stack.preview(&first).await;
     stack.start_apply(&first, &token).await;
     let second = stack.start_analysis(&plain, "plain").await;

@@ -13,6 +13,9 @@ pub async fn assert_moved(server: &Server, wanted: &Value, status: &Value) {
     for mailbox in list(wanted, "mailboxes") {
         mail(server, mailbox);
     }
+    for forwarder in list(wanted, "forwarders") {
+        forwarding(server, forwarder, status);
+    }
     for database in list(wanted, "databases") {
         rows(server, database);
         rights(server, database);
@@ -96,6 +99,24 @@ pub fn messages(server: &Server, (address, password): (&str, &str), folder: &str
     let answer = said(&curl, &output);
     let (_, rest) = answer.split_once("MESSAGES ").unwrap_or_else(|| panic!("{address}: {answer}"));
     rest.trim_end().trim_end_matches(')').parse().unwrap()
+}
+
+/// Exim says where it would bring a letter; programs of the old server are not run.
+fn forwarding(server: &Server, forwarder: &Value, status: &Value) {
+    let (from, to) = (text(forwarder, "from"), text(forwarder, "to"));
+    match text(forwarder, "kind") {
+        "forward" => {
+            let said = server.try_sh(&format!("/usr/sbin/exim -bt {from}"));
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            for address in to.split(", ") {
+                assert!(said.contains(address), "{from}: {address} is not in {said}");
+            }
+        }
+        _ if to.contains("autorespond") => {
+            assert_eq!(outcome(status, &format!("vacation:{from}")), "migrated", "{from}");
+        }
+        _ => assert_eq!(outcome(status, &format!("pipe:{from}")), "not_transferred", "{from}"),
+    }
 }
 
 /// As the site would: with the old user and password.

@@ -28,7 +28,7 @@ async fn accounts_move_and_go_back() {
     }
 
     before.assert_same(&Snapshot::of(&stack.server));
-    let staging = stack.server.sh("find /home/.migrapanel -mindepth 1");
+    let staging = stack.server.sh("find /home/.migrapanel -mindepth 1 ! -name kept");
     assert_eq!(staging, "", "the staging is not empty");
     let accounts = stack.client.get("/api/accounts").await.data(200);
     assert_eq!(accounts, json!([]));

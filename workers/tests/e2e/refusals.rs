@@ -1,7 +1,7 @@
 //! What must not run, over the real road: bad archives, a server that is another one than was
 //! previewed or asked for.
 
-use crate::archives::{self, PLAIN, SHOPCO};
+use crate::archives::{self, ARIEL, PLAIN, SHOPCO};
 use crate::server::BACKUPS;
 use crate::snapshot::Snapshot;
 use crate::stack::Stack;
@@ -14,9 +14,11 @@ async fn bad_archives_and_other_servers_are_refused() {
     bad_archives(&stack).await;
     stack.server.sh(&format!("rm -r {BACKUPS}/*"));
     before.assert_same(&Snapshot::of(&stack.server));
+    let zones = [PLAIN, ARIEL].map(archives::hold_zones);
     another_plan(&mut stack).await;
     another_archive(&stack).await;
     maintenance(&stack).await;
+    drop(zones);
     another_host_key(&mut stack).await;
     stack.end().await;
 }
@@ -76,22 +78,20 @@ async fn another_plan(stack: &mut Stack) {
     stack.server.sh("userdel -r plain 2>&1");
 
     // With nobody to ask, the job itself finds it when it begins; it goes on once the cause is gone.
-    let path = stack.server.put(&archives::file(SHOPCO));
-    let job = stack.analyze(&path, "shopco").await;
+    let path = stack.server.put(&archives::file(ARIEL));
+    let job = stack.analyze(&path, "arielstudio01").await;
     let token = stack.preview(&job).await;
     stack.migrator.take().unwrap().kill();
-    stack.server.sh("mariadb -e 'CREATE DATABASE shopco_wp'");
+    stack.server.sh("mariadb -e 'CREATE DATABASE arielstudio01_main'");
     let before = Snapshot::of(&stack.server);
     stack.start_apply(&job, &token).await;
     stack.start_migrator();
     let status = stack.wait(&job, &["failed"]).await;
     assert_eq!(status["error"]["code"], "plan_changed", "{status:#}");
     before.assert_same(&Snapshot::of(&stack.server));
-    stack.server.sh("mariadb -e 'DROP DATABASE shopco_wp'");
-    let zones = archives::hold_zones(SHOPCO);
+    stack.server.sh("mariadb -e 'DROP DATABASE arielstudio01_main'");
     stack.apply(&job).await;
     stack.roll_back(&job, false).await;
-    drop(zones);
 }
 
 async fn another_archive(stack: &Stack) {
