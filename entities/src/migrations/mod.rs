@@ -374,6 +374,7 @@ pub async fn start_rollback(tx: &TenantTx, id: JobId, forced: bool) -> Result<()
     let job = jobs::lock_job(tx, id).await?;
     let (_, row) = find_migration(tx, id).await?;
     check_rollback(&row)?;
+    check_newest(tx, &job, &row).await?;
     let mut row: migration::ActiveModel = row.into();
     row.state = Set(State::RollingBack);
     row.current_step = Set(Some("queued".to_owned()));
@@ -381,6 +382,29 @@ pub async fn start_rollback(tx: &TenantTx, id: JobId, forced: bool) -> Result<()
     row.update(tx.conn()).await?;
     jobs::requeue(tx, job, "rollback", Run::Last).await?;
     tx.audit(Audit::MigrationRollbackStarted { job: id.to_string(), forced }).await
+}
+
+/// Migrations into one account stand on each other: the newest goes first.
+async fn check_newest(tx: &TenantTx, job: &job::Model, row: &migration::Model) -> Result<()> {
+    let later = migration::Entity::find()
+        .filter(migration::Column::TargetUser.eq(row.target_user.as_str()))
+        .filter(migration::Column::State.is_in([State::Completed, State::CompletedWithLosses]))
+        .filter(migration::Column::Id.ne(row.id))
+        .filter(migration::Column::AppliedAt.gt(row.applied_at))
+        .all(tx.conn())
+        .await?;
+    for other in later {
+        if jobs::find_job(tx, other.id).await?.server_id == job.server_id {
+            return Err(Error::refused(
+                Code::JobState,
+                format!(
+                    "A later migration into this account, job {}, stands on this one. Roll that one back first.",
+                    other.id
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What became of each thing, and the conflicts with what was chosen.
