@@ -8,10 +8,13 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::{App, Error, web};
+use entities::error::Code;
+use serde_json::Value;
 use tracing_actix_web::TracingLogger;
 use utoipa::OpenApi;
-use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, RefOr};
 use utoipa_actix_web::AppExt;
 
 /// The contract's head; its paths are collected from the routes.
@@ -59,6 +62,7 @@ pub fn build(
         .app_data(state)
         .configure(routes::all)
         .split_for_parts();
+    let document = with_codes(document);
     let served = web::Data::new(Served(document.clone()));
     let app = app
         .app_data(served)
@@ -66,6 +70,22 @@ pub fn build(
         .wrap(TracingLogger::<crate::trace::RequestSpan>::new())
         .wrap(from_fn(render));
     (app, document)
+}
+
+/// Names every error code in the contract: programs may rely on the list being whole.
+fn with_codes(mut document: Document) -> Document {
+    let codes = document
+        .components
+        .as_mut()
+        .and_then(|components| components.schemas.get_mut("Failure"))
+        .and_then(|failure| match failure {
+            RefOr::T(Schema::Object(object)) => object.properties.get_mut("code"),
+            _ => None,
+        });
+    if let Some(RefOr::T(Schema::Object(code))) = codes {
+        code.enum_values = Some(Code::names().into_iter().map(Value::String).collect());
+    }
+    document
 }
 
 /// The contract, for those who ask for it.
@@ -78,5 +98,5 @@ pub fn contract() -> Result<String, serde_json::Error> {
         .openapi(Contract::openapi())
         .configure(routes::all)
         .split_for_parts();
-    document.to_pretty_json().map(|text| text + "\n")
+    with_codes(document).to_pretty_json().map(|text| text + "\n")
 }

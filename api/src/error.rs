@@ -84,6 +84,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::UserTaken
         | Code::ArchiveChanged
         | Code::JobState
+        | Code::NotAnalyzed
         | Code::AlreadyApplied
         | Code::ConflictsUnresolved
         | Code::ComponentsDiffer
@@ -99,6 +100,16 @@ pub fn status(code: Code) -> StatusCode {
         | Code::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         Code::HostKeyChanged
         | Code::EnrolmentFailed
+        | Code::UnsupportedOs
+        | Code::ConfigurationRefused
+        | Code::LayoutMissing
+        | Code::PhpMissing
+        | Code::ProgramFailed
+        | Code::ProgramTooSlow
+        | Code::DatabaseFailed
+        | Code::DumpRefused
+        | Code::ProcessesRemain
+        | Code::PostValidationFailed
         | Code::AgentFailed
         | Code::StepFailed
         | Code::TimeLimit

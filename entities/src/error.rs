@@ -1,11 +1,11 @@
 //! What can go wrong, without HTTP: a stable [`Code`], a sentence for the caller, a cause for the log.
 
-use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use sea_orm::{DbErr, EnumIter, Iterable, RuntimeErr, SqlErr};
 use serde::{Deserialize, Serialize};
 
 /// The stable code of an error: part of the contract, never renamed. The worker passes on what the
 /// agent answers by the same names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     // who is asking
@@ -28,6 +28,12 @@ pub enum Code {
     ServerUnreachable,
     HostKeyChanged,
     EnrolmentFailed,
+    UnsupportedOs,
+    ConfigurationRefused,
+    LayoutMissing,
+    PhpMissing,
+    ProgramFailed,
+    ProgramTooSlow,
     AgentFailed,
     // archives
     PathOutsideBackupDirs,
@@ -55,6 +61,11 @@ pub enum Code {
     StaleFence,
     ChangedSinceApply,
     RollbackExpired,
+    NotAnalyzed,
+    DatabaseFailed,
+    DumpRefused,
+    ProcessesRemain,
+    PostValidationFailed,
     StepFailed,
     TimeLimit,
     Stopped,
@@ -67,6 +78,12 @@ pub enum Code {
 }
 
 impl Code {
+    /// All codes, as they stand in answers.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        Self::iter().map(Self::as_str).collect()
+    }
+
     /// The code as it stands in answers and logs.
     #[must_use]
     pub fn as_str(self) -> String {

@@ -5,6 +5,7 @@ use crate::beneath::Beneath;
 use crate::error::{Error, Result};
 use crate::job::{Analyzed, Job, write_json};
 use crate::layout;
+use crate::leftovers;
 use crate::source;
 use crate::stamp::Stamp;
 use cpanel::analyze::read_account;
@@ -24,6 +25,7 @@ pub fn analyze(job: &Job<'_>, source: &Source) -> Result<Analysis> {
     }
     let stamp = Stamp::of(source)?;
     Beneath::private_dir(Path::new(layout::STAGING))?.remove(job.id.to_string())?;
+    leftovers::sweep(job.id)?;
     Beneath::private_dir(&layout::staging(job.id))?;
     let size = stamp.size();
     let mut progress = |read: u64| {

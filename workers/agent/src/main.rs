@@ -22,6 +22,7 @@ mod inspect;
 mod job;
 mod journal;
 mod layout;
+mod leftovers;
 mod lines;
 mod mariadb;
 mod parking;

@@ -360,7 +360,7 @@ impl Step for PostValidation {
             return Ok(warned);
         }
         Err(Error::refused(
-            Code::StepFailed,
+            Code::PostValidationFailed,
             format!(
                 "These checks failed after the restore: {}. The job's log has the details.",
                 failed.join(", ")
