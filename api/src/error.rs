@@ -177,6 +177,11 @@ fn describe(head: &HttpRequest, response: &HttpResponse) -> (Code, String, Vec<F
     }
     let said = response.error().map(ToString::to_string);
     match response.status() {
+        StatusCode::NOT_FOUND if said.is_some() => (
+            Code::NotFound,
+            format!("An id in {} is not well formed. Ids are UUIDs.", head.path()),
+            Vec::new(),
+        ),
         StatusCode::NOT_FOUND => (
             Code::RouteNotFound,
             format!(

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::pin::Pin;
 use utoipa::ToSchema;
-use validator::{Validate, ValidationErrors};
+use validator::{Validate, ValidationError, ValidationErrors};
 
 /// The body of every success.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,6 +91,27 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
     }
 }
 
+/// A name that a person gives: no control characters, which neither a log nor a screen can show.
+pub fn printable(text: &str) -> Result<(), ValidationError> {
+    if text.chars().any(char::is_control) {
+        let message = "must not hold control characters";
+        return Err(ValidationError::new("printable").with_message(message.into()));
+    }
+    Ok(())
+}
+
+fn broken_rule(error: &ValidationError) -> String {
+    let bound = |name: &str| error.params.get(name).map(ToString::to_string);
+    let what = if error.code == "length" { "must have" } else { "must be" };
+    let unit = if error.code == "length" { " characters" } else { "" };
+    match (bound("min"), bound("max")) {
+        (Some(min), Some(max)) => format!("{what} {min} to {max}{unit}"),
+        (Some(min), None) => format!("{what} at least {min}{unit}"),
+        (None, Some(max)) => format!("{what} at most {max}{unit}"),
+        (None, None) => format!("fails the rule {}", error.code),
+    }
+}
+
 fn invalid(errors: &ValidationErrors) -> Error {
     let fields: Vec<FieldError> = errors
         .field_errors()
@@ -101,7 +122,7 @@ fn invalid(errors: &ValidationErrors) -> Error {
                 message: error
                     .message
                     .as_ref()
-                    .map_or_else(|| format!("fails the rule {}", error.code), ToString::to_string),
+                    .map_or_else(|| broken_rule(error), ToString::to_string),
             })
         })
         .collect();

@@ -140,7 +140,7 @@ impl Error {
         let message = message.into();
         Self::Refused {
             code: Code::InvalidRequest,
-            message: format!("{path} {message}."),
+            message: format!("{path}: {message}."),
             fields: vec![FieldError { path: format!("/{path}"), message }],
         }
     }

@@ -133,7 +133,17 @@ pub fn check_backup_path(tx: &TenantTx, row: &server::Model, path: &AbsPath) -> 
     let inside_own = dirs.iter().any(|dir| {
         AbsPath::parse(&format!("{dir}/{own}")).is_ok_and(|d| path.is_within(&d) && *path != d)
     });
-    if inside_own { Ok(()) } else { Err(Error::NotFound("archive")) }
+    if inside_own {
+        return Ok(());
+    }
+    let list: Vec<String> = dirs.iter().map(|dir| format!("{dir}/{own}")).collect();
+    Err(Error::refused(
+        Code::ArchiveNotFound,
+        format!(
+            "There is no such archive of this tenant: its archives lie in {} on the server.",
+            list.join(" or ")
+        ),
+    ))
 }
 
 /// Takes a server out of use, or back into it.

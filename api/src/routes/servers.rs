@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Success, accepted, created, ok};
+use crate::extract::{Answer, Json, Success, accepted, created, ok, printable};
 use crate::state::State;
 use actix_web::{get, patch, post, web};
 use chrono::{DateTime, Utc};
@@ -33,7 +33,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerNew {
-    #[validate(length(min = 1, max = 100))]
+    #[validate(length(min = 1, max = 100), custom(function = printable))]
     name: String,
     /// Where workers connect to: a name or an address.
     host: String,

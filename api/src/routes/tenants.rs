@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Success, created, ok};
+use crate::extract::{Answer, Json, Success, created, ok, printable};
 use crate::state::State;
 use actix_web::{get, post, web};
 use chrono::{DateTime, Utc};
@@ -25,7 +25,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TenantNew {
-    #[validate(length(min = 1, max = 200))]
+    #[validate(length(min = 1, max = 200), custom(function = printable))]
     name: String,
     /// `reseller` or `customer`.
     #[schema(value_type = String)]

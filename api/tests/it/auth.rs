@@ -53,6 +53,12 @@ async fn bodies_that_cannot_be_read_name_what_is_wrong() {
     assert_eq!(named["fields"][0]["path"], "/email");
     let large = format!(r#"{{"email": "{}"}}"#, "x".repeat(300 << 10));
     send(&large).await.refused(413, "payload_too_large");
+    send(r#"{"email": "a\u0000@b.test", "password": "x"}"#)
+        .await
+        .refused(401, "invalid_credentials");
+    let named = serde_json::json!({"name": "a\u{0}b", "kind": "customer"});
+    app.owner.post("/api/tenants", named).await.refused(400, "invalid_request");
     app.anonymous().get("/api/nothing").await.refused(404, "route_not_found");
+    app.owner.get("/api/servers/nothing").await.refused(404, "not_found");
     app.db.remove().await.unwrap();
 }

@@ -65,9 +65,11 @@ async fn a_tenants_archives_lie_in_its_own_directory_and_its_jobs_are_its_own() 
     let own = format!("/var/backups/migrations/{}/x.tar", a.tenant);
     let job = a.post("/api/migration/analyze", source(&server, &own, "ten")).await.data(202);
     let job = job["job_id"].as_str().unwrap().to_owned();
-    b.post("/api/migration/analyze", source(&server, &own, "ten")).await.refused(404, "not_found");
-    let top = "/var/backups/migrations/x.tar";
-    a.post("/api/migration/analyze", source(&server, top, "ten")).await.refused(404, "not_found");
+    let analyze = async |client: &Client, path: &str| {
+        client.post("/api/migration/analyze", source(&server, path, "ten")).await
+    };
+    analyze(&b, &own).await.refused(404, "archive_not_found");
+    analyze(&a, "/var/backups/migrations/x.tar").await.refused(404, "archive_not_found");
     a.get(&format!("/api/migration/job/{job}/status")).await.data(200);
     a.get(&format!("/api/migration/job/{job}/logs")).await.data(200);
     for path in ["status", "logs", "events"] {
@@ -184,6 +186,25 @@ async fn a_selective_restore_is_what_was_previewed() {
     restore(json!(["files"])).await.refused(409, "components_differ");
     restore(json!(["files", "databases"])).await.refused(409, "components_differ");
     restore(json!({"files": null, "databases": ["a_wp"]})).await.data(202);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_selection_that_cannot_be_meant_is_refused() {
+    let app = spawn().await;
+    let server = app.server("selection").await;
+    let (job, _) = analyzed(&app, &app.owner, &server, "selection").await;
+    for components in [
+        json!([]),
+        json!({}),
+        json!(["everything"]),
+        json!({"files": ["../x"]}),
+        json!({"files": ["/public_html/x"]}),
+        json!({"files": [""]}),
+    ] {
+        let body = json!({"job_id": job.0, "mode": "overwrite", "components": components});
+        app.owner.post("/api/migration/preview", body).await.refused(400, "invalid_request");
+    }
     app.db.remove().await.unwrap();
 }
 

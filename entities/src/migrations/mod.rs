@@ -187,7 +187,10 @@ fn already_applied() -> Error {
 }
 
 fn wrong_state(row: &migration::Model, what: &str) -> Error {
-    Error::refused(Code::JobState, format!("This job is {} and {what}.", row.state.as_str()))
+    Error::refused(
+        Code::JobState,
+        format!("This job is {} and {what}.", row.state.as_str().replace('_', " ")),
+    )
 }
 
 /// A token that permits one apply.
@@ -348,7 +351,7 @@ fn check_fresh(row: &migration_approval::Model) -> Result<()> {
 pub fn check_applied(row: &migration::Model) -> Result<()> {
     match row.state {
         State::Completed | State::CompletedWithLosses => Ok(()),
-        _ => Err(wrong_state(row, "has not been applied: apply it first")),
+        _ => Err(wrong_state(row, "has nothing to check: preview and apply it first")),
     }
 }
 
@@ -365,7 +368,7 @@ pub fn check_rollback(row: &migration::Model) -> Result<()> {
             }
             Ok(())
         }
-        _ => Err(wrong_state(row, "has nothing to roll back")),
+        _ => Err(wrong_state(row, "leaves nothing to roll back: only an applied migration does")),
     }
 }
 

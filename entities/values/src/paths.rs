@@ -59,7 +59,7 @@ fn components(text: &str) -> Result<Vec<&str>, Invalid> {
     }
     let parts: Vec<&str> = text.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
     if parts.contains(&"..") {
-        return Err(Invalid { what, rule: "must not climb with .." });
+        return Err(Invalid { what, rule: "must not climb upwards" });
     }
     Ok(parts)
 }

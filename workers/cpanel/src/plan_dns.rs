@@ -32,6 +32,21 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
     if !draft.wants(Component::Dns) {
         return;
     }
+    for domain in &draft.input.account.domains {
+        let served = draft
+            .input
+            .account
+            .zones
+            .iter()
+            .any(|zone| zone.name == domain.name || domain.name.is_below(&zone.name));
+        if !served && draft.input.options.components.is_empty() {
+            draft.warn(
+                "zone_missing",
+                domain.name.as_str(),
+                "The archive has no zone for it: its DNS stays where it is. Point it at this server there, or make a zone.",
+            );
+        }
+    }
     for zone in &draft.input.account.zones {
         let name = &zone.name;
         let wanted = draft.input.options.wants_item(Component::Dns, name.as_str());

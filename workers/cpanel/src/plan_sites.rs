@@ -37,7 +37,12 @@ fn user(draft: &mut Draft<'_>) {
     } else if draft.input.facts.user.is_some() && !own {
         draft.oppose(id.clone(), taken("exists on the server"), Vec::new());
     }
-    let action = draft.action(own);
+    // A live account's password is touched only when all of it is replaced, and by a usable one.
+    let whole = draft.input.options.components.is_empty();
+    let action = match draft.action(own) {
+        Action::Replace if !whole || !draft.has_password() => Action::Merge,
+        action => action,
+    };
     let summary = match action {
         Action::Create => format!("Create the system user {user}"),
         Action::Replace => format!("Give the system user {user} the archive's password"),
@@ -74,13 +79,28 @@ fn selected(draft: &mut Draft<'_>) -> BTreeSet<RelPath> {
     let mut only = BTreeSet::new();
     for name in names.into_iter().flatten() {
         match RelPath::parse(name) {
+            Ok(path) if is_mail(&path) => draft.oppose(
+                format!("selection:{name}"),
+                format!("{name} belongs to the account's mail: select it in the component email."),
+                Vec::new(),
+            ),
             Ok(path) if !path.as_str().is_empty() => {
                 only.insert(path);
             }
-            _ => draft.warn("selection_unknown", name, "This is no path below the home."),
+            _ => draft.oppose(
+                format!("selection:{name}"),
+                format!("{name:?} is no path below the home: write it as public_html/index.php."),
+                Vec::new(),
+            ),
         }
     }
     only
+}
+
+/// Whether a path of the home holds mailboxes or their logins.
+fn is_mail(path: &RelPath) -> bool {
+    let first = path.as_str().split('/').next().unwrap_or_default();
+    matches!(first, "mail" | "etc")
 }
 
 fn files(draft: &mut Draft<'_>, only: &BTreeSet<RelPath>) {

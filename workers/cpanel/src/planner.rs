@@ -80,6 +80,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether the archive has a password of the account that can be used.
+    pub(crate) fn has_password(&self) -> bool {
+        self.input.account.password.hash().is_some()
+    }
+
     /// Whether a component is wanted and in the archive.
     pub(crate) fn wants(&self, component: Component) -> bool {
         self.input.options.wants(component)
@@ -235,7 +240,13 @@ impl<'a> Draft<'a> {
             for name in
                 names.iter().filter(|n| *component != Component::Files && !known.contains(*n))
             {
-                self.warn("selection_unknown", name, "The archive holds nothing of this name.");
+                self.oppose(
+                    format!("selection:{name}"),
+                    format!(
+                        "The archive holds nothing called {name:?}: leave it out of the selection."
+                    ),
+                    Vec::new(),
+                );
             }
         }
     }

@@ -17,7 +17,7 @@ use entities::ids::{JobId, ServerId};
 use entities::migrations::{self, NewMigration};
 use entities::servers;
 use entities::tenancy::Permission;
-use entities::values::{AbsPath, Username};
+use entities::values::{AbsPath, RelPath, Username};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,18 +183,36 @@ async fn view_plan(
 
 /// Which components: their names, or each with a list of names to restore of it (empty: all of it).
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "components must be a list of files, databases, email, dns and ssl, or an object that has for each a list of names"
+)]
 enum Components {
     All(Vec<Component>),
     Some(BTreeMap<Component, Option<BTreeSet<String>>>),
 }
 
 impl Components {
-    fn into_map(self) -> BTreeMap<Component, BTreeSet<String>> {
-        match self {
+    /// The selection. One without any component is refused, since it is never meant, and so is a
+    /// path that does not lie below the home.
+    fn select(self) -> Result<BTreeMap<Component, BTreeSet<String>>, Error> {
+        let map: BTreeMap<Component, BTreeSet<String>> = match self {
             Self::All(list) => list.into_iter().map(|c| (c, BTreeSet::new())).collect(),
             Self::Some(map) => map.into_iter().map(|(c, n)| (c, n.unwrap_or_default())).collect(),
+        };
+        if map.is_empty() {
+            let rule = "needs at least one component; leave it out to restore everything";
+            return Err(Error::field("components", rule));
         }
+        for path in map.get(&Component::Files).into_iter().flatten() {
+            if RelPath::parse(path).map_or(true, |path| path.as_str().is_empty()) {
+                let rule = format!(
+                    "holds {path:?}, which is no path relative to the home, such as public_html/index.php"
+                );
+                return Err(Error::field("components", rule));
+            }
+        }
+        Ok(map)
     }
 }
 
@@ -248,7 +266,7 @@ async fn preview_migration(
     let id = JobId(body.job_id);
     let options = Options {
         mode: body.mode,
-        components: body.components.map(Components::into_map).unwrap_or_default(),
+        components: body.components.map(Components::select).transpose()?.unwrap_or_default(),
         resolutions: body.resolutions,
     };
     let tx = state.db.read(&caller.0, Permission::MigrationsWrite).await?;
@@ -375,7 +393,7 @@ async fn selective_restore(
     state: web::Data<State>,
     Json(body): Json<Selected>,
 ) -> Result<Answer<Started>, ApiError> {
-    let (id, wanted) = (JobId(body.job_id), body.components.into_map());
+    let (id, wanted) = (JobId(body.job_id), body.components.select()?);
     check_unchanged(&state, &caller, id, &body.approval_token).await?;
     let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
     migrations::start_apply(&tx, id, &body.approval_token, Some(&wanted)).await?;

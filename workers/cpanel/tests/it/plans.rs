@@ -408,11 +408,19 @@ fn a_selection() {
             "mailbox:ann@gadgets.example",
         ]
     );
-    assert!(plan.warnings.iter().any(|w| w.code == "selection_unknown"));
+    let unknown: Vec<&str> = plan.conflicts.iter().map(|c| c.id.as_str()).collect();
+    assert_eq!(unknown, ["selection:nobody@x.example"], "a misspelt name stops the plan");
     let mut setting = Setting::of(&account);
-    setting.options.components.insert(Component::Files, names(&["public_html/index.php", "../x"]));
+    setting.options.components.insert(Component::Files, names(&["public_html/index.php"]));
     let plan = setting.plan(&account);
     assert_eq!(ids(&plan), ["user:shopco", "home:shopco", "files:home"]);
+    assert!(plan.conflicts.is_empty());
+    for wrong in ["../x", "", "/public_html", "mail/shopco.example/info", "etc"] {
+        let mut setting = Setting::of(&account);
+        setting.options.components.insert(Component::Files, names(&[wrong]));
+        let plan = setting.plan(&account);
+        assert_eq!(plan.conflicts.len(), 1, "{wrong} must never become the whole home");
+    }
 }
 
 #[test]
