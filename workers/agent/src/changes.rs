@@ -23,6 +23,10 @@ pub struct Baseline {
     pub at: i128,
     /// Table, rows and checksum, by database.
     tables: BTreeMap<DatabaseName, Vec<(String, u64, String)>>,
+    /// Symbolic link → target, both in hexadecimal: neither need be text. A link that was moved away
+    /// and back has a new time and is the same.
+    #[serde(default)]
+    links: BTreeMap<String, String>,
 }
 
 /// At most so many changed files are named.
@@ -46,9 +50,17 @@ pub fn remember(job: &Job<'_>, begun: &Begun) -> Result<()> {
             tables.insert(name.clone(), mariadb::table_sums(name)?);
         }
     }
+    let home = PathBuf::from(begun.source.target_user.home());
+    let mut links = BTreeMap::new();
+    for place in placed(&Journal::open(job.id)?) {
+        if place.starts_with(&home) && !place.starts_with(home.join("mail")) {
+            job.check()?;
+            remember_links(&place, &mut links)?;
+        }
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::internal)?;
     let at = i128::try_from(since.as_nanos()).map_err(Error::internal)?;
-    write_json(&path(job.id), &Baseline { at, tables })
+    write_json(&path(job.id), &Baseline { at, tables, links })
 }
 
 /// Compares with what was remembered. Without a finished apply there is nothing to lose.
@@ -81,7 +93,7 @@ fn files(job: &Job<'_>, begun: &Begun, baseline: &Baseline, items: &mut Vec<Chan
         let is_mail = place.starts_with(home.join("mail"));
         if place.starts_with(&home) && !is_mail {
             job.check()?;
-            changed.extend(changed_files(&place, baseline.at)?);
+            changed.extend(changed_files(&place, baseline)?);
         }
     }
     changed.retain(|p| !p.starts_with(home.join("mail")) && !p.starts_with(home.join("tmp")));
@@ -112,32 +124,66 @@ pub fn placed(journal: &Journal) -> Vec<PathBuf> {
     all.collect()
 }
 
-/// Files at or below the path whose content or rights changed after the time.
-pub fn changed_files(path: &Path, after: i128) -> Result<Vec<PathBuf>> {
+/// Files at or below the path whose content or rights changed since, and links that point elsewhere.
+pub fn changed_files(path: &Path, baseline: &Baseline) -> Result<Vec<PathBuf>> {
     let (root, rest) = Beneath::place(path)?;
     let mut found = Vec::new();
-    match root.kind(&rest)? {
-        Some(FileType::Directory) => walk(&root.dir(&rest)?, path, after, &mut found)?,
-        Some(_) if altered(&root, &rest)?.is_some_and(|t| t > after) => found.push(path.to_owned()),
-        _ => {}
-    }
+    visit(&root, &rest, path, &mut |dir, name, at, kind| {
+        if is_changed(dir, name, at, kind, baseline)? {
+            found.push(at.to_owned());
+        }
+        Ok(())
+    })?;
     Ok(found)
 }
 
-fn walk(dir: &Beneath, at: &Path, after: i128, found: &mut Vec<PathBuf>) -> Result<()> {
-    for (name, kind) in dir.list()? {
-        let path = at.join(&name);
-        match kind {
-            FileType::Directory => walk(&dir.dir(&name)?, &path, after, found)?,
-            FileType::RegularFile | FileType::Symlink
-                if altered(dir, Path::new(&name))?.is_some_and(|t| t > after) =>
-            {
-                found.push(path);
-            }
-            _ => {}
+fn remember_links(path: &Path, links: &mut BTreeMap<String, String>) -> Result<()> {
+    let (root, rest) = Beneath::place(path)?;
+    visit(&root, &rest, path, &mut |dir, name, at, kind| {
+        if kind == FileType::Symlink {
+            links.insert(hexed(at.as_os_str()), hexed(&dir.link_target(name)?));
         }
+        Ok(())
+    })
+}
+
+fn hexed(text: &OsStr) -> String {
+    hex::encode(text.as_encoded_bytes())
+}
+
+/// A directory, a name in it, the whole path, and what stands there.
+type Visitor<'v> = dyn FnMut(&Beneath, &Path, &Path, FileType) -> Result<()> + 'v;
+
+/// Shows the visitor each thing at or below `name`, except directories.
+fn visit(dir: &Beneath, name: &Path, at: &Path, visitor: &mut Visitor<'_>) -> Result<()> {
+    match dir.kind(name)? {
+        None => Ok(()),
+        Some(FileType::Directory) => {
+            let inner = dir.dir(name)?;
+            inner.list()?.iter().try_for_each(|(entry, _)| {
+                visit(&inner, Path::new(entry), &at.join(entry), visitor)
+            })
+        }
+        Some(kind) => visitor(dir, name, at, kind),
     }
-    Ok(())
+}
+
+fn is_changed(
+    dir: &Beneath,
+    name: &Path,
+    at: &Path,
+    kind: FileType,
+    baseline: &Baseline,
+) -> Result<bool> {
+    let later = || Ok(altered(dir, name)?.is_some_and(|t| t > baseline.at));
+    match kind {
+        FileType::RegularFile => later(),
+        FileType::Symlink => match baseline.links.get(&hexed(at.as_os_str())) {
+            Some(target) => Ok(*target != hexed(&dir.link_target(name)?)),
+            None => later(),
+        },
+        _ => Ok(false),
+    }
 }
 
 fn altered(dir: &Beneath, path: &Path) -> Result<Option<i128>> {
@@ -232,4 +278,30 @@ fn born(dir: &Beneath, name: &OsStr) -> Result<Option<i128>> {
     let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
     let time = if known { stat.stx_btime } else { stat.stx_ctime };
     Ok(Some(nanos(time.tv_sec.into(), time.tv_nsec.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_its_target() {
+        let top = tempfile::tempdir().unwrap();
+        let home = top.path().canonicalize().unwrap();
+        for name in ["same", "other"] {
+            std::os::unix::fs::symlink("public_html", home.join(name)).unwrap();
+        }
+        let same = (hexed(home.join("same").as_os_str()), hexed(OsStr::new("public_html")));
+        let other = (hexed(home.join("other").as_os_str()), hexed(OsStr::new("elsewhere")));
+        let links = BTreeMap::from([same, other]);
+        // Everything here is younger than the baseline.
+        let baseline = Baseline { at: 0, tables: BTreeMap::new(), links };
+        std::os::unix::fs::symlink("public_html", home.join("new")).unwrap();
+        let dir = Beneath::open(&home).unwrap();
+        let changed = |name: &str| {
+            let name = Path::new(name);
+            is_changed(&dir, name, &home.join(name), FileType::Symlink, &baseline).unwrap()
+        };
+        assert_eq!(["same", "other", "new"].map(changed), [false, true, true]);
+    }
 }

@@ -34,6 +34,8 @@ pub struct Filtered<'a> {
     tap: Tap,
     ready: io::Cursor<Vec<u8>>,
     chunk: Vec<u8>,
+    /// Why the dump cannot be loaded.
+    refusal: Option<String>,
     job: &'a Job<'a>,
 }
 
@@ -49,20 +51,27 @@ impl<'a> Filtered<'a> {
         let tap = Tap::default();
         let filter = Some(DumpFilter::new(tap.clone(), definer));
         let ready = io::Cursor::new(Vec::new());
-        Ok(Self { dump, filter, tap, ready, chunk: vec![0; 256 << 10], job })
+        Ok(Self { dump, filter, tap, ready, chunk: vec![0; 256 << 10], refusal: None, job })
+    }
+
+    /// What is wrong with the dump, in plain words, when reading failed because of it.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     fn fill(&mut self) -> io::Result<()> {
         while self.tap.0.borrow().is_empty() {
             self.job.check().map_err(io::Error::other)?;
             let Some(filter) = &mut self.filter else { return Ok(()) };
-            match self.dump.read(&mut self.chunk)? {
-                0 => {
-                    if let Some(filter) = self.filter.take() {
-                        filter.finish()?;
-                    }
-                }
-                n => filter.write_all(self.chunk.get(..n).unwrap_or_default())?,
+            let read = self.dump.read(&mut self.chunk);
+            let passed = match read {
+                Ok(0) => self.filter.take().map_or(Ok(()), |f| f.finish().map(drop)),
+                Ok(n) => filter.write_all(self.chunk.get(..n).unwrap_or_default()),
+                Err(e) => Err(io::Error::new(e.kind(), format!("it cannot be read ({e})"))),
+            };
+            if let Err(error) = passed {
+                self.refusal = Some(error.to_string());
+                return Err(error);
             }
         }
         self.ready = io::Cursor::new(self.tap.0.replace(Vec::new()));

@@ -26,6 +26,22 @@ fn refused(output: &Output) -> Error {
         .because(output.complaint())
 }
 
+/// The first thing that MariaDB's client complained about: one line of at most 300 characters.
+pub fn complaint(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    match first_complaint(&said) {
+        Some(line) => line,
+        None => "its client ended without a word".to_owned(),
+    }
+}
+
+/// An error before any warning; control characters are left out.
+fn first_complaint(said: &str) -> Option<String> {
+    let lines = || said.lines().filter(|l| !l.trim().is_empty());
+    let line = lines().find(|l| l.starts_with("ERROR")).or_else(|| lines().next())?;
+    Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
 /// The client as this database user, prepared to read statements.
 pub fn client(user: &str) -> Run<'static> {
     run(Program::Mariadb)
@@ -149,6 +165,15 @@ pub fn table_sums(database: &DatabaseName) -> Result<Vec<(String, u64, String)>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_error_is_told_in_one_short_line() {
+        let said = "WARNING: old\n\nERROR 1064 (42000) at line 2: near '\u{1b}[2Jx'\nERROR 2\n";
+        let told = "ERROR 1064 (42000) at line 2: near '[2Jx'";
+        assert_eq!(first_complaint(said).as_deref(), Some(told));
+        assert_eq!(first_complaint(&"é".repeat(900)).unwrap().chars().count(), 300);
+        assert_eq!(first_complaint("\n \n"), None);
+    }
 
     #[test]
     fn texts_and_names_cannot_end_early() {

@@ -27,7 +27,7 @@ pub fn park(job: &Job<'_>, entries: &[Entry]) -> Result<()> {
             Effect::Make { path } | Effect::Replace { path, .. }
                 if path.starts_with(layout::HOMES) =>
             {
-                files.extend(changes::changed_files(path, baseline.at)?);
+                files.extend(changes::changed_files(path, &baseline)?);
             }
             _ => {}
         }

@@ -41,6 +41,9 @@ pub struct Unpacked {
     /// Settings of PHP in `.htaccess` files that were moved to `.user.ini`, and that were not.
     pub php_settings: u64,
     pub php_settings_lost: u64,
+    /// Links and files that gave way to a directory of the same name.
+    #[serde(default)]
+    pub displaced: u64,
 }
 
 /// Below the job's staging.
@@ -240,7 +243,7 @@ impl Unpacker<'_> {
             Kind::Symlink(target) => {
                 if let Some(target) = self.inside_home(path, target) {
                     self.parents(&to)?;
-                    self.staging.remove(&to)?;
+                    self.clear(&to)?;
                     return self.staging.symlink(os(&target), &to, self.owner);
                 }
                 self.done.dropped_links = self.done.dropped_links.saturating_add(1);
@@ -264,7 +267,7 @@ impl Unpacker<'_> {
             return Ok(false);
         }
         self.parents(to)?;
-        self.staging.remove(to)?;
+        self.clear(to)?;
         self.staging.link(&from, to)?;
         Ok(true)
     }
@@ -306,14 +309,33 @@ impl Unpacker<'_> {
         let mut made = PathBuf::new();
         for component in parent.components() {
             made.push(component);
+            self.make_way(&made)?;
             self.staging.make_dir(&made, Owner { mode: 0o750, ..self.owner })?;
         }
         self.made = parent.to_owned();
         Ok(())
     }
 
+    /// An archive may have a link, or a file, where it has a directory later: nothing is ever laid
+    /// out through a link.
+    fn make_way(&mut self, path: &Path) -> Result<()> {
+        if make_way(self.staging, path)? {
+            self.done.displaced = self.done.displaced.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier member of this name has left.
+    fn clear(&mut self, path: &Path) -> Result<()> {
+        if self.made.starts_with(path) {
+            self.made = PathBuf::new();
+        }
+        self.staging.remove(path)
+    }
+
     fn directory(&mut self, path: &Path, mode: u32) -> Result<()> {
         self.parents(path)?;
+        self.make_way(path)?;
         let owner = Owner { mode: mode & 0o770 | 0o700, ..self.owner };
         if !self.staging.make_dir(path, owner)? {
             self.staging.set_owner(path, owner)?;
@@ -328,7 +350,7 @@ impl Unpacker<'_> {
 
     fn write(&mut self, path: &Path, mode: u32, mtime: u64, body: &mut dyn Read) -> Result<()> {
         self.parents(path)?;
-        self.staging.remove(path)?;
+        self.clear(path)?;
         let owner = Owner { mode: mode & 0o770 | 0o400, ..self.owner };
         let mut file = self.staging.create(path, owner)?;
         io::copy(body, &mut file).map_err(Error::at(path))?;
@@ -415,4 +437,32 @@ impl Unpacker<'_> {
 
 fn os(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
+}
+
+/// Removes what stands where a directory is needed, unless it is one. Whether anything stood there.
+fn make_way(staging: &Beneath, path: &Path) -> Result<bool> {
+    match staging.kind(path)? {
+        None | Some(FileType::Directory) => Ok(false),
+        Some(_) => staging.remove(path).map(|()| true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_gives_way_to_a_directory() {
+        let outside = tempfile::tempdir().unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let top = Beneath::open(top.path().canonicalize().unwrap()).unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        let owner = Owner { uid, gid: rustix::process::getgid().as_raw(), mode: 0o700 };
+        top.symlink(outside.path().as_os_str(), "chaindir", owner).unwrap();
+        assert!(make_way(&top, Path::new("chaindir")).unwrap());
+        assert!(top.make_dir("chaindir", owner).unwrap());
+        assert!(!make_way(&top, Path::new("chaindir")).unwrap());
+        top.write("chaindir/y", b"y", owner).unwrap();
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
 }

@@ -152,12 +152,25 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
         .output();
     execute(&format!("ALTER USER {who} ACCOUNT LOCK;"))?;
     work.job.check()?;
+    if let Some(why) = filtered.refusal() {
+        return Err(dump_refused(source, why));
+    }
     let loaded = loaded?;
     if loaded.success() {
         return Ok(());
     }
-    let text = format!("MariaDB could not load the dump of {source}.");
-    Err(Error::new("dump_refused", text).because(loaded.complaint()))
+    let why = format!("MariaDB says: {}", mariadb::complaint(&loaded));
+    Err(dump_refused(source, &why).because(loaded.complaint()))
+}
+
+fn dump_refused(database: &DatabaseName, why: &str) -> Error {
+    let why = why.trim_end_matches('.');
+    let text = format!(
+        "The dump of {database} was not loaded: {why}. Export this database again with mysqldump or \
+         phpMyAdmin, put that dump into the archive and analyze it again, or migrate without this \
+         database."
+    );
+    Error::new("dump_refused", text)
 }
 
 /// The definer may log in while a dump is loaded, with a password that only this call knows.

@@ -20,12 +20,14 @@ pub fn create(work: &mut Work<'_>, action: Action) -> Result<Done> {
         return Err(Error::new("reserved_user", text));
     }
     let ours = work.done().any(|e| matches!(e, Effect::User { .. }));
+    let mut made = ours;
     match people::user(name.as_str())? {
         Some(person) if people::is_account(&person)? && !ours => {
             if action != Action::Replace {
                 return Ok((Outcome::Adapted, "The account was there and is used.".to_owned()));
             }
-            if !work.done().any(|e| matches!(e, Effect::Password { .. })) {
+            let known = work.done().any(|e| matches!(e, Effect::Password { .. }));
+            if !known && work.account.password.hash().is_some() {
                 let old = password(name)?;
                 work.record(Effect::Password { user: name.clone(), old })?;
             }
@@ -39,18 +41,25 @@ pub fn create(work: &mut Work<'_>, action: Action) -> Result<Done> {
         None => {
             work.record(Effect::User { user: name.clone() })?;
             add(name)?;
+            made = true;
         }
     }
     // Not by useradd: a death between the two is made good here.
     run(Program::UserMod).args(["-a", "-G", layout::ACCOUNT_GROUP, name.as_str()]).ok()?;
     let Some(hash) = work.account.password.hash() else {
-        return Ok((
-            Outcome::Adapted,
-            "The password was locked in the archive and stays so.".into(),
-        ));
+        return Ok((Outcome::Adapted, without_password(made).to_owned()));
     };
     set_password(name, hash.reveal())?;
     Ok(migrated())
+}
+
+/// What is said when no password was set: a new account is locked, an old one keeps what it has.
+const fn without_password(made: bool) -> &'static str {
+    if made {
+        "The archive has no usable password: the account's login is locked."
+    } else {
+        "The account was there and is used."
+    }
 }
 
 /// Gives the user this hash; a user that is gone needs none.
@@ -137,4 +146,15 @@ fn processes_of(uid: u32) -> Result<Vec<rustix::process::Pid>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_new_account_is_called_locked() {
+        assert!(without_password(true).contains("no usable password"));
+        assert!(!without_password(false).contains("password"));
+    }
 }
