@@ -26,6 +26,8 @@ pub struct Seen {
 /// The longest statement that is held, and the longest name or keyword.
 const STATEMENT_MAX: usize = 16 << 20;
 const WORD_MAX: usize = 4096;
+/// The client cuts longer ones off.
+const DELIMITER_MAX: usize = 15;
 /// Bytes that must be at hand before a step in code is decided.
 const LOOK_AHEAD: usize = 32;
 
@@ -170,11 +172,12 @@ impl<W: Write> DumpFilter<W> {
             return self.emit(rest, 2);
         }
         if byte == b'\\' {
-            return Err(refused("it holds a command of the client"));
+            let letter = rest.get(1..2).unwrap_or_default();
+            return Err(client_command(&format!("\\{}", letter.escape_ascii())));
         }
         if self.mode == Mode::Streamed {
             let length = rest.iter().skip(1).take_while(|b| is_dull(**b)).count() + 1;
-            let length = if is_dull(byte) { length } else { 1 };
+            let length = if is_dull(byte) { self.before_delimiter(rest, length) } else { 1 };
             if matches!(byte, b'\'' | b'"' | b'`') {
                 self.state = State::Quoted(byte);
             }
@@ -195,6 +198,7 @@ impl<W: Write> DumpFilter<W> {
         if length == rest.len() && !last && length < WORD_MAX {
             return Ok(0);
         }
+        let length = self.before_delimiter(rest, length);
         if self.mode != Mode::Start {
             return self.emit(rest, length);
         }
@@ -208,7 +212,7 @@ impl<W: Write> DumpFilter<W> {
             }
             b"DELIMITER" if !self.executable => return self.set_delimiter(rest, last),
             _ if CLIENT_COMMANDS.iter().any(|c| c.as_bytes() == word) => {
-                return Err(refused("it holds a command of the client"));
+                return Err(client_command(&String::from_utf8_lossy(&word)));
             }
             _ => self.begin(Mode::Held),
         }
@@ -223,18 +227,30 @@ impl<W: Write> DumpFilter<W> {
         };
         let line = rest.get(..end).unwrap_or_default();
         let argument = line.get(b"DELIMITER".len()..).unwrap_or_default().trim_ascii();
-        // Signs that can be part of nothing else; mysqldump writes `;;`.
-        if argument.is_empty()
-            || argument.len() > 8
-            || !argument.iter().all(|b| b";|/%&:~^!".contains(b))
-        {
-            return Err(refused("a DELIMITER is out of form"));
+        // Signs only; mysqldump writes `;;`, phpMyAdmin `$$` or `//`.
+        let sign = |b: &u8| b.is_ascii_punctuation() && !b"\\'\"`".contains(b);
+        if argument.is_empty() || argument.len() > DELIMITER_MAX || !argument.iter().all(sign) {
+            return Err(refused("it holds a DELIMITER that is not one to 15 plain signs"));
         }
         self.delimiter = argument.to_vec();
         let held = std::mem::take(&mut self.held);
         self.out.write_all(&held)?;
         self.out.write_all(line)?;
         Ok(end)
+    }
+
+    /// How much of a run of plain bytes stands before the delimiter, or before what may become one
+    /// with the bytes that follow. The client, too, finds it in the middle of a word.
+    fn before_delimiter(&self, rest: &[u8], length: usize) -> usize {
+        let delimiter = self.delimiter.as_slice();
+        if self.executable || !delimiter.first().is_some_and(|b| is_dull(*b)) {
+            return length;
+        }
+        let begins = |at: &usize| {
+            let tail = rest.get(*at..).unwrap_or_default();
+            tail.starts_with(delimiter) || delimiter.starts_with(tail)
+        };
+        (1..length).find(begins).unwrap_or(length)
     }
 
     fn open_comment(&mut self, rest: &[u8]) -> io::Result<usize> {
@@ -330,13 +346,11 @@ impl<W: Write> DumpFilter<W> {
         Ok(length)
     }
 
+    /// The delimiter is no part of what is rewritten: it could be taken for the end of a name.
     fn end_statement_with(&mut self, delimiter: &[u8]) -> io::Result<()> {
-        if self.mode == Mode::Streamed {
-            self.out.write_all(delimiter)?;
-        } else {
-            self.held.extend_from_slice(delimiter);
-        }
-        self.end_statement()
+        let left_out = self.seen.left_out;
+        self.end_statement()?;
+        if self.seen.left_out == left_out { self.out.write_all(delimiter) } else { Ok(()) }
     }
 
     fn end_statement(&mut self) -> io::Result<()> {
@@ -372,8 +386,13 @@ impl<W: Write> Write for DumpFilter<W> {
     }
 }
 
+/// The reason is told to whoever migrates, after "the dump was not loaded:".
 fn refused(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the dump is refused: {why}"))
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+fn client_command(name: &str) -> io::Error {
+    refused(&format!("it holds a command of the MySQL client ({name}), which is never run"))
 }
 
 /// `--` begins a comment only before white space or the end.
@@ -389,4 +408,59 @@ pub(crate) const fn is_word(byte: u8) -> bool {
 /// Bytes that can neither open nor close anything in streamed data.
 const fn is_dull(byte: u8) -> bool {
     is_word(byte) || matches!(byte, b',' | b'(' | b')' | b' ' | b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filtered(dump: &str, chunk: usize) -> io::Result<(String, Seen)> {
+        let user = DatabaseUser::parse("shop_u").map_err(io::Error::other)?;
+        let mut filter = DumpFilter::new(Vec::new(), &user);
+        for part in dump.as_bytes().chunks(chunk) {
+            filter.write_all(part)?;
+        }
+        let (out, seen) = filter.finish()?;
+        Ok((String::from_utf8(out).unwrap(), seen))
+    }
+
+    #[test]
+    fn delimiters_of_other_signs_end_statements() {
+        for sign in ["$$", "//", "$", "|", "_$_", "@@@@@@@@@@@@@@@"] {
+            let dump = format!(
+                "DELIMITER {sign}\nCREATE DEFINER=`root`@`%` PROCEDURE p() BEGIN INSERT INTO t \
+                 VALUES ('{sign}'); END{sign}\nINSERT INTO t VALUES (1){sign}\n\
+                 CREATE TABLE t (a int) COLLATE utf8mb4_0900_bin{sign}\nUSE other{sign}\n\
+                 DELIMITER ;\nUSE other;\n"
+            );
+            let (out, seen) = filtered(&dump, 3).unwrap();
+            assert_eq!((seen.rows, seen.tables, seen.left_out), (true, true, 2), "{sign}");
+            assert!(out.contains("DEFINER=`shop_u`@`localhost` PROCEDURE"), "{out}");
+            assert!(out.contains(&format!("END{sign}\nINSERT INTO t VALUES (1){sign}\n")), "{out}");
+            assert!(out.contains(&format!("COLLATE utf8mb4_bin{sign}\n")), "{out}");
+            assert!(out.trim_end().ends_with("\nDELIMITER ;") && !out.contains("USE"), "{out}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_what_they_are_about() {
+        let why = |dump: &str| filtered(dump, 5).unwrap_err().to_string();
+        assert!(why("SELECT 1; \\! id\n").contains("(\\!)"));
+        assert!(why("system id\n").contains("(SYSTEM)"));
+        for argument in ["", "\\", "'", "a", "; ;", "@@@@@@@@@@@@@@@@"] {
+            assert!(why(&format!("DELIMITER {argument}\nSELECT 1")).contains("DELIMITER"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_do_not_matter(
+            dump in "([A-Z$]{1,6}|'|;|-|\\$\\$|//|#|\n| |INSERT|USE |DELIMITER (\\$\\$|//|;)\n){0,40}",
+            chunk in 1_usize..40,
+        ) {
+            let whole = filtered(&dump, usize::MAX).ok();
+            prop_assert_eq!(whole, filtered(&dump, chunk).ok());
+        }
+    }
 }
