@@ -5,7 +5,7 @@ use crate::expect::{assert_moved, messages};
 use crate::program::wait_for;
 use crate::snapshot::Snapshot;
 use crate::stack::Stack;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 #[tokio::test]
@@ -79,6 +79,61 @@ async fn a_step_that_fails_is_undone_with_all_before_it() {
     let status = stack.apply(&job).await;
     assert_moved(&stack.server, &archives::expected(SHOPCO), &status).await;
     stack.roll_back(&job, false).await;
+    drop(zones);
+    stack.end().await;
+}
+
+#[tokio::test]
+async fn an_apply_that_takes_too_long_is_stopped_and_taken_back() {
+    let stack = Stack::start("slow", &[("MIGRAPANEL__APPLY_LIMIT_SECS", "2")]).await;
+    let path = stack.server.put(&archives::file(SHOPCO));
+    let before = Snapshot::of(&stack.server);
+    let zones = archives::hold_zones(SHOPCO);
+    let job = stack.analyze(&path, "shopco").await;
+    let token = stack.preview(&job).await;
+    stack.start_apply(&job, &token).await;
+    let status = stack.wait(&job, &["failed"]).await;
+    assert_eq!(status["error"]["code"], "time_limit", "{status:#}");
+    before.assert_same(&Snapshot::of(&stack.server));
+    assert_eq!(stack.client.get("/api/accounts").await.data(200), json!([]));
+    drop(zones);
+    stack.end().await;
+}
+
+#[tokio::test]
+async fn selected_parts_come_alone_then_the_rest_and_go_back_in_turn() {
+    let stack = Stack::start("parts", &[]).await;
+    let server = &stack.server;
+    let path = server.put(&archives::file(SHOPCO));
+    let before = Snapshot::of(server);
+    let zones = archives::hold_zones(SHOPCO);
+    let restore = async |components: Value| {
+        let job = stack.analyze(&path, "shopco").await;
+        let body = json!({"job_id": job, "components": components});
+        let preview = stack.client.post("/api/migration/preview", body).await.data(200);
+        let body = json!({"job_id": job, "approval_token": preview["approval_token"], "components": components});
+        stack.client.post("/api/migration/selective-restore", body).await.data(202);
+        stack.wait(&job, &["completed", "completed_with_losses"]).await;
+        job
+    };
+    let first = restore(json!({"databases": ["shopco_gad"], "files": ["public_html/blog"]})).await;
+    let names = server.sh("mariadb -N -e 'SHOW DATABASES LIKE \"shopco%\"'");
+    assert_eq!(names.trim(), "shopco_gad");
+    server.sh("test -f /home/shopco/public_html/blog/index.html");
+    server.sh("test ! -e /home/shopco/public_html/index.php");
+    server.sh("test ! -e /etc/migrapanel/mail/shopco.example");
+
+    let rest = json!({"files": [], "databases": ["shopco_wp"], "email": [], "dns": [], "ssl": []});
+    let second = restore(rest).await;
+    let status = stack.status(&second).await;
+    assert_moved(server, &archives::expected(SHOPCO), &status).await;
+
+    let body = json!({"job_id": first});
+    let refused = stack.client.post("/api/migration/rollback", body).await;
+    assert_eq!(refused.status, 409, "the later one stands on it: {:?}", refused.body);
+    stack.roll_back(&second, true).await;
+    stack.roll_back(&first, true).await;
+    before.assert_same(&Snapshot::of(server));
     drop(zones);
     stack.end().await;
 }
