@@ -35,8 +35,10 @@ pub fn complaint(output: &Output) -> String {
     }
 }
 
-/// An error before any warning; control characters are left out.
+/// An error before any warning, behind the statement that the client repeats between two rules;
+/// control characters are left out.
 fn first_complaint(said: &str) -> Option<String> {
+    let said = said.rsplit_once("--------------\n").map_or(said, |(_, behind)| behind);
     let lines = || said.lines().filter(|l| !l.trim().is_empty());
     let line = lines().find(|l| l.starts_with("ERROR")).or_else(|| lines().next())?;
     Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
@@ -171,6 +173,8 @@ mod tests {
         let said = "WARNING: old\n\nERROR 1064 (42000) at line 2: near '\u{1b}[2Jx'\nERROR 2\n";
         let told = "ERROR 1064 (42000) at line 2: near '[2Jx'";
         assert_eq!(first_complaint(said).as_deref(), Some(told));
+        let said = format!("--------------\nSELEC\nERROR 3\n--------------\n\n{said}");
+        assert_eq!(first_complaint(&said).as_deref(), Some(told));
         assert_eq!(first_complaint(&"é".repeat(900)).unwrap().chars().count(), 300);
         assert_eq!(first_complaint("\n \n"), None);
     }

@@ -89,7 +89,8 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// At most so much of either output is kept; the rest is read and dropped.
+/// At most so much is kept: the beginning of the output, and about the end of the errors. The rest
+/// is read and dropped.
 const OUTPUT_BYTES: u64 = 4 << 20;
 
 /// Prepares a program.
@@ -165,7 +166,7 @@ impl<'a> Run<'a> {
         let limit = self.limit;
         let mut child = self.command().spawn().map_err(Error::at(program.path()))?;
         let stdout = child.stdout.take().map(collect);
-        let stderr = child.stderr.take().map(collect);
+        let stderr = child.stderr.take().map(collect_end);
         let stdin = child.stdin.take();
         let child = Arc::new(Mutex::new(child));
         let (done, watchdog) = watch(Arc::clone(&child), limit);
@@ -297,6 +298,26 @@ fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
+/// A client may repeat a statement of any length before it says what is wrong with it.
+fn collect_end(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let (mut older, mut newer) = (Vec::new(), Vec::new());
+        loop {
+            let mut next = Vec::new();
+            let read = pipe.by_ref().take(OUTPUT_BYTES / 2).read_to_end(&mut next);
+            if next.is_empty() {
+                break;
+            }
+            older = std::mem::replace(&mut newer, next);
+            if read.is_err() {
+                break;
+            }
+        }
+        older.append(&mut newer);
+        older
+    })
+}
+
 fn joined(handle: JoinHandle<Vec<u8>>) -> Vec<u8> {
     handle.join().unwrap_or_default()
 }
@@ -343,6 +364,18 @@ fn wait(child: &Mutex<Child>) -> Result<ExitStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_the_errors_is_kept() {
+        let half = usize::try_from(OUTPUT_BYTES / 2).unwrap();
+        for length in [0, 5, half, half * 2, half * 5 + 7] {
+            let mut said = vec![b'x'; length];
+            said.extend(b"ERROR");
+            let kept = joined(collect_end(io::Cursor::new(said)));
+            assert!(kept.ends_with(b"ERROR") && kept.len() <= half * 2, "{length}");
+            assert!(kept.len() >= (length + 5).min(half), "{length}");
+        }
+    }
 
     #[test]
     fn input_output_status_and_time() {
