@@ -1,7 +1,6 @@
 //! A dump as MariaDB's client reads it: unpacked if need be, and filtered on the way.
 
 use crate::error::{Error, Result};
-use crate::job::Job;
 use cpanel::sql::DumpFilter;
 use flate2::read::MultiGzDecoder;
 use std::cell::RefCell;
@@ -36,12 +35,17 @@ pub struct Filtered<'a> {
     chunk: Vec<u8>,
     /// Why the dump cannot be loaded.
     refusal: Option<String>,
-    job: &'a Job<'a>,
+    /// Fails when the job must stop.
+    check: &'a dyn Fn() -> Result<()>,
 }
 
 impl<'a> Filtered<'a> {
     /// Reads the file, through gzip if that is what it is; `definer` becomes everything's definer.
-    pub fn open(mut file: File, definer: &DatabaseUser, job: &'a Job<'a>) -> Result<Self> {
+    pub fn open(
+        mut file: File,
+        definer: &DatabaseUser,
+        check: &'a dyn Fn() -> Result<()>,
+    ) -> Result<Self> {
         let mut magic = [0_u8; 2];
         let packed = file.read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
         file.rewind().map_err(Error::internal)?;
@@ -51,7 +55,7 @@ impl<'a> Filtered<'a> {
         let tap = Tap::default();
         let filter = Some(DumpFilter::new(tap.clone(), definer));
         let ready = io::Cursor::new(Vec::new());
-        Ok(Self { dump, filter, tap, ready, chunk: vec![0; 256 << 10], refusal: None, job })
+        Ok(Self { dump, filter, tap, ready, chunk: vec![0; 256 << 10], refusal: None, check })
     }
 
     /// What is wrong with the dump, in plain words, when reading failed because of it.
@@ -61,7 +65,7 @@ impl<'a> Filtered<'a> {
 
     fn fill(&mut self) -> io::Result<()> {
         while self.tap.0.borrow().is_empty() {
-            self.job.check().map_err(io::Error::other)?;
+            (self.check)().map_err(io::Error::other)?;
             let Some(filter) = &mut self.filter else { return Ok(()) };
             let read = self.dump.read(&mut self.chunk);
             let passed = match read {
@@ -87,5 +91,28 @@ impl Read for Filtered<'_> {
         }
         self.fill()?;
         self.ready.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_tells_why_and_a_stop_is_none() {
+        let definer = DatabaseUser::parse("shop.definer").unwrap();
+        let read = |dump: &[u8], check: &dyn Fn() -> Result<()>| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(dump).unwrap();
+            file.rewind().unwrap();
+            let mut filtered = Filtered::open(file, &definer, check).unwrap();
+            let read = filtered.read_to_end(&mut Vec::new());
+            assert_eq!(read.is_ok(), dump == b"SELECT 1;");
+            filtered.refusal().map(str::to_owned)
+        };
+        assert_eq!(read(b"SELECT 1;", &|| Ok(())), None);
+        assert!(read(b"SELECT 1;\n\\! id\n", &|| Ok(())).unwrap().contains("(\\!)"));
+        assert!(read(b"\x1f\x8bnonsense", &|| Ok(())).unwrap().contains("cannot be read"));
+        assert_eq!(read(b"\\! id\n", &|| Err(Error::stopped())), None);
     }
 }

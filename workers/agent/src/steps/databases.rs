@@ -140,7 +140,9 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
     let person = work.person()?;
     let (user, password) = open_definer(work, database)?;
     let who = at_localhost(user.as_str());
-    let mut filtered = Filtered::open(dumps.file(source.as_str())?, &user, work.job)?;
+    let job = work.job;
+    let check = || job.check();
+    let mut filtered = Filtered::open(dumps.file(source.as_str())?, &user, &check)?;
     let loaded = mariadb::client(user.as_str())
         .arg(BEFORE_DUMP)
         .arg("--max-allowed-packet=1G")
@@ -334,4 +336,18 @@ fn undo_database(database: &DatabaseName, kept: Option<&Path>, account: &Usernam
         .limit(LOAD_LIMIT)
         .ok()
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_dump_is_named_with_the_reason() {
+        let error = dump_refused(&DatabaseName::parse("shop_wp").unwrap(), "it is cut off.");
+        assert_eq!(error.code(), "dump_refused");
+        assert!(
+            error.to_string().starts_with("The dump of shop_wp was not loaded: it is cut off.")
+        );
+    }
 }
