@@ -1,31 +1,9 @@
 //! The statements of `mysql.sql` and the entries of `mysql.sql-auth.json`.
 
 use crate::findings::Findings;
+use crate::plan::PRIVILEGES;
 use crate::sql_statement::{Kind, Token, tokens};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Privileges on a database that are taken over; `ALL PRIVILEGES` stays what it is.
-const PRIVILEGES: &[&str] = &[
-    "SELECT",
-    "INSERT",
-    "UPDATE",
-    "DELETE",
-    "CREATE",
-    "DROP",
-    "INDEX",
-    "ALTER",
-    "REFERENCES",
-    "CREATE TEMPORARY TABLES",
-    "LOCK TABLES",
-    "EXECUTE",
-    "CREATE VIEW",
-    "SHOW VIEW",
-    "CREATE ROUTINE",
-    "ALTER ROUTINE",
-    "EVENT",
-    "TRIGGER",
-    "DELETE HISTORY",
-];
 
 /// What is known of one user at one host.
 #[derive(Debug, Default)]

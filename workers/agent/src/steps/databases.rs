@@ -11,7 +11,7 @@ use crate::mariadb::{self, at_localhost, execute, has_database, has_user, name, 
 use crate::program::{Program, run};
 use crate::{appconfig, layout, unpack};
 use cpanel::account::{DatabaseAuth, DumpState};
-use cpanel::plan::{Action, Operation, Resource};
+use cpanel::plan::{Action, Operation, PRIVILEGES, Resource};
 use cpanel::protocol::Outcome;
 use cpanel::secret::Secret;
 use std::collections::BTreeSet;
@@ -234,37 +234,13 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     }
 }
 
-/// What a user of an account may be allowed on a database of the account.
-const PRIVILEGES: &[&str] = &[
-    "ALL PRIVILEGES",
-    "SELECT",
-    "INSERT",
-    "UPDATE",
-    "DELETE",
-    "CREATE",
-    "DROP",
-    "INDEX",
-    "ALTER",
-    "REFERENCES",
-    "CREATE TEMPORARY TABLES",
-    "LOCK TABLES",
-    "EXECUTE",
-    "CREATE VIEW",
-    "SHOW VIEW",
-    "CREATE ROUTINE",
-    "ALTER ROUTINE",
-    "EVENT",
-    "TRIGGER",
-    "DELETE HISTORY",
-];
-
 /// Gives a user its rights on a database.
 pub fn grant(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
     let Resource::Grant { user, database, privileges } = resource else {
         return Err(Error::internal("not a grant"));
     };
-    let known: BTreeSet<&str> =
-        privileges.iter().map(String::as_str).filter(|p| PRIVILEGES.contains(p)).collect();
+    let exists = |p: &&str| *p == "ALL PRIVILEGES" || PRIVILEGES.contains(p);
+    let known: BTreeSet<&str> = privileges.iter().map(String::as_str).filter(exists).collect();
     if known.is_empty() || user.as_str().ends_with(DEFINER) {
         return Ok((Outcome::NotTransferred, "None of these rights exists here.".to_owned()));
     }

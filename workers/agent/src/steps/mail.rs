@@ -79,9 +79,10 @@ pub fn mailbox(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         login(work, alias, address, password)?;
     }
     Ok(match (hash, stayed_out) {
-        (None, _) => {
-            (Outcome::Adapted, "Its password was locked in the archive and stays so.".into())
-        }
+        (None, _) => (
+            Outcome::Adapted,
+            "It has no usable password in the archive: its login is locked.".into(),
+        ),
         (_, 0) => migrated(),
         (_, n) => (Outcome::Adapted, format!("{n} messages were there already.")),
     })
