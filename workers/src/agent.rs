@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 /// How long the agent may be silent before its line is taken for dead. Steps report progress.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
@@ -56,9 +57,14 @@ pub async fn call<T: DeserializeOwned>(
     call: Call,
     news: Option<&NewsSender>,
 ) -> Result<T> {
-    let (mut lines, _hello) = greet(session).await?;
-    let result = lines.ask(job, call, &[], news).await?;
-    serde_json::from_value(result).map_err(Error::internal)
+    let span = tracing::info_span!("ssh.agent", verb = call.verb(), server = session.name());
+    async {
+        let (mut lines, _hello) = greet(session).await?;
+        let result = lines.ask(job, call, &[], news).await?;
+        serde_json::from_value(result).map_err(Error::internal)
+    }
+    .instrument(span)
+    .await
 }
 
 /// Makes sure that the agent on the server is ours, byte for byte, and replaces it otherwise.

@@ -185,6 +185,12 @@ impl Session {
         }
     }
 
+    /// The server's name, for logs and traces.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether the connection is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {

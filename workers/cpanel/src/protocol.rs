@@ -82,6 +82,27 @@ pub enum Call {
     Upgrade { sha256: String, size: u64 },
 }
 
+impl Call {
+    /// The verb's name, for logs and traces.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Inspect(_) => "inspect",
+            Self::Analyze(_) => "analyze",
+            Self::Preview { .. } => "preview",
+            Self::Begin { .. } => "begin",
+            Self::Apply { .. } => "apply",
+            Self::Undo { .. } => "undo",
+            Self::Changes => "changes",
+            Self::Verify { .. } => "verify",
+            Self::Cleanup => "cleanup",
+            Self::Enroll(_) => "enroll",
+            Self::Health => "health",
+            Self::Upgrade { .. } => "upgrade",
+        }
+    }
+}
+
 /// An archive and whose account it is to become.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
