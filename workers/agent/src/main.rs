@@ -26,6 +26,7 @@ mod leftovers;
 mod lines;
 mod mariadb;
 mod parking;
+mod parts;
 mod people;
 mod preview;
 mod program;

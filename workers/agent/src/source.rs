@@ -2,14 +2,23 @@
 
 use crate::beneath::Beneath;
 use crate::error::{Error, Result};
+use crate::parts;
 use cpanel::archive;
 use cpanel::protocol::Source;
 use rustix::fs::FileType;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Opens the archive for one pass. Fails when it lies in no backup directory.
 pub fn open(source: &Source) -> Result<archive::Source<'static>> {
     let (dir, rest) = place(source)?;
+    if let Some(parts) = parts::of(&dir, &rest)? {
+        let mut whole: Box<dyn Read> = Box::new(std::io::empty());
+        for part in parts {
+            whole = Box::new(whole.chain(dir.file(part)?));
+        }
+        return Ok(archive::Source::File(whole));
+    }
     match dir.kind(&rest)? {
         Some(FileType::RegularFile) => Ok(archive::Source::File(Box::new(dir.file(&rest)?))),
         Some(FileType::Directory) => {

@@ -1,6 +1,7 @@
 //! The archive as a thing on the disk: whether it may be read, and whether it is still the same.
 
 use crate::error::{Error, Result};
+use crate::parts;
 use crate::source::place;
 use cpanel::protocol::Source;
 use rustix::fs::{FileType, Stat};
@@ -15,15 +16,33 @@ pub struct Stamp {
     /// Seconds and nanoseconds; the second cannot be set by anybody.
     modified: (i64, u64),
     changed: (i64, u64),
+    /// Of a split archive, the further parts.
+    #[serde(default)]
+    parts: Vec<Stamp>,
 }
 
 impl Stamp {
     /// The stamp of an archive that may be read: inside a backup directory and reached without a
     /// link, a file or a directory, root's alone to change.
     pub fn of(source: &Source) -> Result<Self> {
-        let stat = stat(source)?;
-        if let Some(why) = weakness(&stat) {
-            let text = format!("{} {why}: nobody but root may be able to change it.", source.path);
+        let (dir, rest) = place(source)?;
+        let Some(parts) = parts::of(&dir, &rest)? else {
+            return Self::of_one(&stat(source)?, source.path.as_str());
+        };
+        let mut stamps = Vec::new();
+        for part in parts {
+            let stat = dir.stat(&part)?.ok_or_else(|| Error::internal("a part that is gone"))?;
+            let name = part.file_name().unwrap_or_default().to_string_lossy();
+            stamps.push(Self::of_one(&stat, &name)?);
+        }
+        let mut stamps = stamps.into_iter();
+        let first = stamps.next().ok_or_else(|| Error::internal("an archive of no parts"))?;
+        Ok(Self { parts: stamps.collect(), ..first })
+    }
+
+    fn of_one(stat: &Stat, name: &str) -> Result<Self> {
+        if let Some(why) = weakness(stat) {
+            let text = format!("{name} {why}: nobody but root may be able to change it.");
             return Err(Error::new("archive_unsafe", text));
         }
         Ok(Self {
@@ -32,6 +51,7 @@ impl Stamp {
             size: stat.st_size,
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
+            parts: Vec::new(),
         })
     }
 
@@ -44,9 +64,10 @@ impl Stamp {
         Err(Error::new("archive_changed", text))
     }
 
-    /// Bytes of a file.
+    /// Bytes of the file, or of all parts.
     pub fn size(&self) -> u64 {
-        u64::try_from(self.size).unwrap_or(0)
+        let own = u64::try_from(self.size).unwrap_or(0);
+        self.parts.iter().fold(own, |sum, part| sum.saturating_add(part.size()))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::dump::Dump;
 use crate::error::Error;
 use crate::home::{self, Part};
 use crate::member::MemberPath;
-use crate::members::{Home, Members};
+use crate::members::Members;
 use crate::stream::{Limits, Progress};
 use std::io::Read;
 
@@ -47,15 +47,12 @@ impl Collector<'_> {
         self.note_top(&entry);
         let text = entry.path.to_str().map(str::to_owned);
         if let Some(path) = entry.path.below("homedir") {
-            self.members.home = Home::Directory;
+            self.members.home = true;
             if !path.is_root() {
                 self.visit_home(&path, &entry)?;
             }
         }
         let (Some(path), Kind::File) = (text, &entry.kind) else { return Ok(()) };
-        if path == "homedir.tar" && self.members.home == Home::Absent {
-            self.members.home = Home::NestedTar;
-        }
         if is_dump(&path) {
             let dump = Dump::scan(entry.body, path.ends_with(".gz"))?;
             return match self.members.dumps.insert(path, dump) {

@@ -3,9 +3,11 @@
 //! Memory does not grow with the archive: a body is read by the visitor or passed over.
 
 use crate::directory::read_directory;
+use crate::nested::{NESTED_HOME, read_nested_home};
 use crate::error::Error;
 use crate::member::MemberPath;
 use crate::protocol::Format;
+use crate::sparse::PaxSparse;
 use crate::stream::{Expanded, Limits, Packing, Progress};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -179,70 +181,156 @@ impl Root {
 /// Headers of a member, extension headers included, may take so much.
 const HEADER_BYTES: u64 = 1 << 20;
 
+/// What was counted over all tar files that were read.
+#[derive(Default)]
+pub(crate) struct Count {
+    pub(crate) members: u64,
+    /// Bytes that sparse files claim and that are not in the archive.
+    pub(crate) holes: u64,
+    pub(crate) outside: u64,
+}
+
+impl Count {
+    fn add_holes(&mut self, bytes: u64, limits: &Limits) -> Result<(), Error> {
+        self.holes = self.holes.saturating_add(bytes);
+        if self.holes > limits.expanded_bytes {
+            return Err(Error::TooLarge("it has files with huge holes".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// What a tar file's bytes come from.
+pub(crate) trait Stream {
+    /// Bytes that may be read until this is called again: the headers between two members are read
+    /// into memory whole.
+    fn allow(&self, bytes: u64);
+    fn at_end(&self) -> bool;
+    /// Our own reason for a failed read, when there was one; else what the tar reader says.
+    fn error(&self, error: io::Error) -> Error;
+    /// After a visit: the visitor sees a broken stream as a failed read; the reason is known here.
+    fn verdict(&self) -> Result<(), Error>;
+}
+
 fn read_tar<E: From<Error>>(
     mut expanded: Expanded<'_>,
     limits: &Limits,
     visit: &mut impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<Totals, E> {
     let mut root = Root::default();
-    let mut members = 0_u64;
+    let mut count = Count::default();
+    let mut nested = Count::default();
     let packing = expanded.packing();
-    let cell = Shared(std::cell::RefCell::new(&mut expanded));
-    let mut archive = tar::Archive::new(&cell);
-    let mut entries = archive.entries().map_err(|e| cell.error(e))?;
-    let mut allowance = HEADER_BYTES;
-    let mut holes = 0_u64;
-    loop {
-        cell.0.borrow_mut().allow(allowance);
-        let Some(next) = entries.next() else { break };
-        let mut entry = next.map_err(|e| cell.error(e))?;
-        allowance = HEADER_BYTES;
-        cell.0.borrow_mut().allow(u64::MAX);
-        if entry.header().entry_type().is_pax_global_extensions() {
-            pass_over(&cell, &mut entry)?;
-            continue;
+    let stream = Shared(std::cell::RefCell::new(&mut expanded));
+    walk(&stream, limits, &mut count, |mut member, body| {
+        let Some(path) = root.locate(&member.path)? else { return Ok(()) };
+        let base = root.path.clone().unwrap_or_default();
+        member.kind = member.kind.relative_to(&base);
+        member.path = path;
+        let format = root.format(packing);
+        if member.path.as_bytes() == NESTED_HOME && member.kind == Kind::File {
+            return read_nested_home(body, format, limits, &mut nested, visit);
         }
-        members += 1;
-        if members > limits.entries {
-            let text = format!("it has more than {} members", limits.entries);
-            return Err(Error::TooLarge(text).into());
-        }
-        let path = MemberPath::parse(&entry.path_bytes())?;
-        let size = entry.size();
-        let mut left = size;
-        if let Some(path) = root.locate(&path)? {
-            let kind = kind_of(&mut entry, root.path.as_ref())?;
-            let format = root.format(packing);
-            let mode = entry.header().mode().unwrap_or(0o600) & 0o777;
-            let mtime = entry.header().mtime().unwrap_or(0);
-            let mut body = Body { inner: &mut entry, left: &mut left };
-            let mut empty = io::empty();
-            let body: &mut dyn Read = if kind == Kind::File { &mut body } else { &mut empty };
-            let visited = visit(Entry { path, kind, size, mode, mtime, format, body });
-            cell.verdict()?;
-            visited?;
-        }
-        if entry.header().entry_type().is_gnu_sparse() {
-            // Its holes take no room here but may on the disk. They are not read to be passed over:
-            // a header can claim exabytes of them.
-            let packed = entry.header().entry_size().unwrap_or(0);
-            holes = holes.saturating_add(size.saturating_sub(packed));
-            if holes > limits.expanded_bytes {
-                return Err(Error::TooLarge("it has files with huge holes".to_owned()).into());
-            }
-            allowance = HEADER_BYTES.saturating_add(packed);
-        } else if pass_over(&cell, &mut entry)? != left {
-            return Err(Error::Truncated.into());
-        }
-    }
-    check_end(&cell)?;
-    let expanded_bytes = expanded.count().saturating_add(holes);
+        visit_member(member, format, body, visit)
+    })?;
+    let expanded_bytes = expanded.count().saturating_add(count.holes).saturating_add(nested.holes);
     if !root.proved {
         return Err(Error::NoAccount.into());
     }
     let (sha256, size_bytes) = expanded.finish()?;
     let format = root.format(packing);
-    Ok(Totals { format, sha256, size_bytes, expanded_bytes, members, outside: root.outside })
+    let members = count.members.saturating_add(nested.members);
+    let outside = root.outside.saturating_add(nested.outside);
+    Ok(Totals { format, sha256, size_bytes, expanded_bytes, members, outside })
+}
+
+/// A member without its body.
+pub(crate) struct Head {
+    pub(crate) path: MemberPath,
+    /// A hard link's target is told as it stands in the tar file.
+    pub(crate) kind: Kind,
+    size: u64,
+    mode: u32,
+    mtime: u64,
+}
+
+impl Kind {
+    /// A hard link's target below `base`; none when it lies elsewhere.
+    pub(crate) fn relative_to(self, base: &MemberPath) -> Self {
+        match self {
+            Self::Hardlink(target) => Self::Hardlink(target.and_then(|t| t.strip(base))),
+            other => other,
+        }
+    }
+}
+
+pub(crate) fn visit_member<E: From<Error>>(
+    member: Head,
+    format: Format,
+    body: &mut dyn Read,
+    visit: &mut impl FnMut(Entry<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let Head { path, kind, size, mode, mtime } = member;
+    let mut empty = io::empty();
+    let body: &mut dyn Read = if kind == Kind::File { body } else { &mut empty };
+    visit(Entry { path, kind, size, mode, mtime, format, body })
+}
+
+/// Gives each member of a tar file with its body to `member`, and checks the file's end.
+pub(crate) fn walk<'s, S, E>(
+    stream: &'s S,
+    limits: &Limits,
+    count: &mut Count,
+    mut member: impl FnMut(Head, &mut dyn Read) -> Result<(), E>,
+) -> Result<(), E>
+where
+    S: Stream,
+    &'s S: Read,
+    E: From<Error>,
+{
+    let mut archive = tar::Archive::new(stream);
+    let mut entries = archive.entries().map_err(|e| stream.error(e))?;
+    let mut allowance = HEADER_BYTES;
+    loop {
+        stream.allow(allowance);
+        let Some(next) = entries.next() else { break };
+        let mut entry = next.map_err(|e| stream.error(e))?;
+        allowance = HEADER_BYTES;
+        stream.allow(u64::MAX);
+        if entry.header().entry_type().is_pax_global_extensions() {
+            pass_over(stream, &mut entry)?;
+            continue;
+        }
+        count.members += 1;
+        if count.members > limits.entries {
+            let text = format!("it has more than {} members", limits.entries);
+            return Err(Error::TooLarge(text).into());
+        }
+        let sparse = PaxSparse::of(&mut entry)?;
+        let head = head_of(&mut entry, sparse.as_ref())?;
+        let packed = entry.size();
+        let mut left = packed;
+        let mut body = Body { inner: &mut entry, left: &mut left };
+        let visited = match sparse {
+            Some(sparse) => {
+                count.add_holes(sparse.size().saturating_sub(packed), limits)?;
+                member(head, &mut sparse.expand(&mut body))
+            }
+            None => member(head, &mut body),
+        };
+        stream.verdict()?;
+        visited?;
+        if entry.header().entry_type().is_gnu_sparse() {
+            // Its holes take no room here but may on the disk. They are not read to be passed over:
+            // a header can claim exabytes of them.
+            let stored = entry.header().entry_size().unwrap_or(0);
+            count.add_holes(packed.saturating_sub(stored), limits)?;
+            allowance = HEADER_BYTES.saturating_add(stored);
+        } else if pass_over(stream, &mut entry)? != left {
+            return Err(Error::Truncated.into());
+        }
+    }
+    check_end(stream).map_err(E::from)
 }
 
 /// Lets the tar reader borrow the stream while we look at its counters.
@@ -254,8 +342,15 @@ impl Read for &Shared<'_, '_> {
     }
 }
 
-impl Shared<'_, '_> {
-    /// After a visit: the visitor sees a broken stream as a failed read; the reason is known here.
+impl Stream for Shared<'_, '_> {
+    fn allow(&self, bytes: u64) {
+        self.0.borrow_mut().allow(bytes);
+    }
+
+    fn at_end(&self) -> bool {
+        self.0.borrow().at_end()
+    }
+
     fn verdict(&self) -> Result<(), Error> {
         let mut expanded = self.0.borrow_mut();
         match expanded.take_failure() {
@@ -265,35 +360,44 @@ impl Shared<'_, '_> {
         }
     }
 
-    /// Our own reason, when we had one; else what the tar reader says.
     fn error(&self, error: io::Error) -> Error {
         let mut expanded = self.0.borrow_mut();
-        if let Some(failure) = expanded.take_failure() {
-            failure
-        } else if expanded.at_end() {
-            Error::Truncated
-        } else if error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none() {
-            Error::Damaged(crate::member::shown(error.to_string().as_bytes()))
-        } else {
-            Error::Io(error)
+        match expanded.take_failure() {
+            Some(failure) => failure,
+            None => explained(error, expanded.at_end()),
         }
     }
 }
 
-fn pass_over(cell: &Shared<'_, '_>, entry: &mut impl Read) -> Result<u64, Error> {
-    io::copy(entry, &mut io::sink()).map_err(|e| cell.error(e))
+/// What a failed read of the tar reader means.
+pub(crate) fn explained(error: io::Error, at_end: bool) -> Error {
+    if at_end {
+        Error::Truncated
+    } else if error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none() {
+        Error::Damaged(crate::member::shown(error.to_string().as_bytes()))
+    } else {
+        Error::Io(error)
+    }
+}
+
+fn pass_over<S: Stream>(stream: &S, entry: &mut impl Read) -> Result<u64, Error> {
+    io::copy(entry, &mut io::sink()).map_err(|e| stream.error(e))
 }
 
 /// After the first block of zeros the archive must have a second one, and nothing but zeros behind.
-fn check_end(cell: &Shared<'_, '_>) -> Result<(), Error> {
-    if cell.0.borrow().at_end() {
+fn check_end<'s, S: Stream>(stream: &'s S) -> Result<(), Error>
+where
+    &'s S: Read,
+{
+    if stream.at_end() {
         return Err(Error::Truncated);
     }
-    cell.0.borrow_mut().allow(u64::MAX);
+    stream.allow(u64::MAX);
     let mut buffer = vec![0_u8; 64 << 10];
     let mut zeros = 0_u64;
     loop {
-        let n = (&mut &*cell).read(&mut buffer).map_err(|e| cell.error(e))?;
+        let mut reader = stream;
+        let n = reader.read(&mut buffer).map_err(|e| stream.error(e))?;
         let Some(chunk) = buffer.get(..n).filter(|c| !c.is_empty()) else { break };
         if chunk.iter().any(|b| *b != 0) {
             return Err(Error::UnsafeMember("data behind the archive's end mark".to_owned()));
@@ -319,27 +423,28 @@ impl<R: Read> Read for Body<'_, R> {
     }
 }
 
-fn kind_of<R: Read>(
+fn head_of<R: Read>(
     entry: &mut tar::Entry<'_, R>,
-    root: Option<&MemberPath>,
-) -> Result<Kind, Error> {
+    sparse: Option<&PaxSparse>,
+) -> Result<Head, Error> {
     use tar::EntryType;
+    let path = match sparse.and_then(PaxSparse::name) {
+        Some(name) => MemberPath::parse(name)?,
+        None => MemberPath::parse(&entry.path_bytes())?,
+    };
     let link = entry.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default();
     let kind = match entry.header().entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
         EntryType::Directory => Kind::Directory,
         EntryType::Symlink => Kind::Symlink(link),
-        EntryType::Link => {
-            let target = MemberPath::parse(&link).ok();
-            Kind::Hardlink(target.and_then(|t| root.map_or(Some(t.clone()), |r| t.strip(r))))
-        }
+        EntryType::Link => Kind::Hardlink(MemberPath::parse(&link).ok()),
         _ => Kind::Other,
     };
-    // PAX's own form of sparse files has a map in front of the data, which the tar reader leaves
-    // in the body: such a member would come out wrong.
-    let extensions = entry.pax_extensions().map_err(Error::Io)?;
-    let sparse = extensions.is_some_and(|mut all| {
-        all.any(|x| x.is_ok_and(|x| x.key_bytes().starts_with(b"GNU.sparse")))
-    });
-    Ok(if sparse { Kind::Other } else { kind })
+    Ok(Head {
+        path,
+        kind,
+        size: sparse.map_or_else(|| entry.size(), PaxSparse::size),
+        mode: entry.header().mode().unwrap_or(0o600) & 0o777,
+        mtime: entry.header().mtime().unwrap_or(0),
+    })
 }

@@ -7,7 +7,7 @@ use crate::crontab::{self, Crontab};
 use crate::error::Error;
 use crate::findings::Findings;
 use crate::member::shown;
-use crate::members::{Home, Members};
+use crate::members::Members;
 use crate::plan::{Component, Presence};
 use crate::record::{self, Record};
 use crate::secret::Password;
@@ -211,11 +211,6 @@ fn losses(
             findings.lost(item, *why);
         }
     }
-    if members.home == Home::NestedTar {
-        let why =
-            "The home is a tar file inside the archive: unpack it into homedir/ and pack again.";
-        findings.lost("homedir.tar", why);
-    }
     if members.ssh_keys {
         findings.lost(
             "file:.ssh/authorized_keys",
@@ -260,7 +255,7 @@ fn presence(members: &Members, account: &Account) -> BTreeMap<Component, Presenc
     let mail = &account.mail;
     let has_mail = !mail.mailboxes.is_empty() || !mail.forwarders.is_empty();
     BTreeMap::from([
-        (Component::Files, state(account.files.entries > 0, members.home == Home::Directory)),
+        (Component::Files, state(account.files.entries > 0, members.home)),
         (Component::Databases, state(!account.databases.is_empty(), any(&["mysql", "mysql.sql"]))),
         (Component::Email, state(has_mail, any(&["va", "homedir/etc", "homedir/mail"]))),
         (Component::Dns, state(!account.zones.is_empty(), any(&["dnszones"]))),

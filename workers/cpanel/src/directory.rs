@@ -1,8 +1,9 @@
 //! The members of an unpacked account.
 
-use crate::archive::{Entry, Kind, Root, Totals};
+use crate::archive::{Count, Entry, Kind, Root, Totals};
 use crate::error::Error;
 use crate::member::MemberPath;
+use crate::nested::{NESTED_HOME, read_nested_home};
 use crate::protocol::Format;
 use crate::stream::{Limits, Progress};
 use sha2::{Digest, Sha256};
@@ -22,6 +23,7 @@ pub(crate) fn read_directory<E: From<Error>>(
     let mut root = Root::default();
     let (mut members, mut bytes) = (0_u64, 0_u64);
     let mut hash = Sha256::new();
+    let mut nested = Count::default();
     let mut pending: Vec<Vec<u8>> = list(top)?;
     while let Some(name) = pending.pop() {
         members += 1;
@@ -56,6 +58,11 @@ pub(crate) fn read_directory<E: From<Error>>(
         progress(bytes).map_err(Error::Io)?;
         let mut body = open_same(&full, &meta, &kind, &mut hash)?;
         if let Some(path) = root.locate(&path)? {
+            if path.as_bytes() == NESTED_HOME && kind == Kind::File {
+                read_nested_home(&mut body, Format::Directory, limits, &mut nested, visit)?;
+                io::copy(&mut body, &mut io::sink()).map_err(Error::Io)?;
+                continue;
+            }
             let mode = meta.permissions().mode() & 0o777;
             let mtime = u64::try_from(meta.mtime()).unwrap_or(0);
             visit(Entry {
@@ -74,8 +81,10 @@ pub(crate) fn read_directory<E: From<Error>>(
         return Err(Error::NoAccount.into());
     }
     let (format, sha256) = (Format::Directory, hex::encode(hash.finalize()));
-    let outside = root.outside;
-    Ok(Totals { format, sha256, size_bytes: bytes, expanded_bytes: bytes, members, outside })
+    let outside = root.outside.saturating_add(nested.outside);
+    let expanded_bytes = bytes.saturating_add(nested.holes);
+    members = members.saturating_add(nested.members);
+    Ok(Totals { format, sha256, size_bytes: bytes, expanded_bytes, members, outside })
 }
 
 /// Names in a directory, last first, so that popping from the end gives them in order.

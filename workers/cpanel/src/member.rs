@@ -72,6 +72,13 @@ impl MemberPath {
         }
     }
 
+    /// The path below this one that `rest` names.
+    #[must_use]
+    pub(crate) fn join(&self, rest: &Self) -> Self {
+        let parts: Vec<&[u8]> = self.components().chain(rest.components()).collect();
+        Self(parts.join(&b'/'))
+    }
+
     /// What follows the first component, when that is `first`: `homedir/a/b` → `a/b`.
     #[must_use]
     pub fn below(&self, first: &str) -> Option<Self> {

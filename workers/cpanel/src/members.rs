@@ -18,20 +18,11 @@ pub struct Members {
     /// mailbox.
     pub(crate) maildirs: BTreeMap<String, Maildir>,
     pub(crate) files: Files,
-    /// Whether the home is in the archive: as a directory, or as a nested tar that is not read.
-    pub(crate) home: Home,
+    /// Whether the home is in the archive.
+    pub(crate) home: bool,
     pub(crate) ssh_keys: bool,
     /// Mailboxes with filters of their own.
     pub(crate) filters: BTreeSet<String>,
-}
-
-/// How the home is kept in the archive.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Home {
-    #[default]
-    Absent,
-    Directory,
-    NestedTar,
 }
 
 /// What was counted in a directory of messages.

@@ -9,4 +9,6 @@ mod fixtures;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 mod sql;
