@@ -287,6 +287,8 @@ fn before_undo(path: &Path, job: Uuid) -> Result<()> {
     let readers: &[(&str, Service)] = &[
         ("/etc/migrapanel/sites", Service::Apache),
         ("/etc/migrapanel/tls-sites", Service::Apache),
+        ("/etc/migrapanel/wildcard-sites", Service::Apache),
+        ("/etc/migrapanel/tls-wildcard-sites", Service::Apache),
         ("/etc/migrapanel/dovecot-tls", Service::Dovecot),
         ("/etc/php", Service::PhpFpm),
     ];

@@ -124,6 +124,8 @@ const DIRECTORIES: &[(&str, &str, u32)] = &[
     (layout::ETC, "root", 0o755),
     ("/etc/migrapanel/sites", "root", 0o700),
     ("/etc/migrapanel/tls-sites", "root", 0o700),
+    ("/etc/migrapanel/wildcard-sites", "root", 0o700),
+    ("/etc/migrapanel/tls-wildcard-sites", "root", 0o700),
     ("/etc/migrapanel/mail", "root", 0o755),
     ("/etc/migrapanel/mail-domains", "root", 0o755),
     ("/etc/migrapanel/dkim", "Debian-exim", 0o750),

@@ -31,6 +31,7 @@ pub fn gather(account: &Account, user: &Username, options: &Options) -> Result<F
         databases: databases(account, options)?,
         database_users: database_users(account, options)?,
         vhosts: vhosts(&domains)?,
+        wildcards: wildcards(account)?,
         mailboxes: mailboxes(mail_domains.keys())?,
         mail_domains,
         certificates: certificates(&domains)?,
@@ -104,6 +105,19 @@ fn vhosts(domains: &[&DomainName]) -> Result<BTreeMap<DomainName, String>> {
         let (names, owner) = site(&text);
         for domain in domains.iter().filter(|d| names.contains(d.as_str())) {
             found.insert((*domain).clone(), owner.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// The names of the account below which a wildcard site answers.
+fn wildcards(account: &Account) -> Result<BTreeMap<DomainName, String>> {
+    let mut found = BTreeMap::new();
+    for wildcard in &account.wildcards {
+        let (root, rest) = Beneath::place(&layout::wildcard_site(&wildcard.base))?;
+        if let Some(bytes) = root.read(rest, FILE_BYTES)? {
+            let text = String::from_utf8_lossy(&bytes);
+            found.insert(wildcard.base.clone(), site(&text).1.to_owned());
         }
     }
     Ok(found)

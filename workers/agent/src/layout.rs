@@ -82,12 +82,25 @@ pub fn site(domain: &DomainName) -> PathBuf {
     PathBuf::from(format!("{ETC}/sites/{domain}.conf"))
 }
 
+/// The site for the names below a domain that have none of their own. Apache takes the first that
+/// fits: the longer the domain, the earlier its file.
+pub fn wildcard_site(domain: &DomainName) -> PathBuf {
+    let rank = 99_usize.saturating_sub(domain.as_str().matches('.').count());
+    PathBuf::from(format!("{ETC}/wildcard-sites/{rank:02}-{domain}.conf"))
+}
+
+/// The same over TLS.
+pub fn tls_wildcard_site(domain: &DomainName) -> PathBuf {
+    let rank = 99_usize.saturating_sub(domain.as_str().matches('.').count());
+    PathBuf::from(format!("{ETC}/tls-wildcard-sites/{rank:02}-{domain}.conf"))
+}
+
 /// What Apache logs of a site: visits and errors.
 pub fn site_logs(domain: &DomainName) -> [PathBuf; 2] {
     ["access", "error"].map(|kind| PathBuf::from(format!("/var/log/apache2/{domain}.{kind}.log")))
 }
 
-/// The same over TLS.
+/// A web site over TLS.
 pub fn tls_site(domain: &DomainName) -> PathBuf {
     PathBuf::from(format!("{ETC}/tls-sites/{domain}.conf"))
 }

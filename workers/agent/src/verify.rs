@@ -49,7 +49,11 @@ fn one(begun: &Begun, operation: &Operation, ipv4: Ipv4Addr) -> Result<Option<Ch
     let id = &operation.id;
     Ok(match &operation.resource {
         Resource::Home { path, .. } => Some(home(begun, Path::new(path.as_str()))?),
-        Resource::Website { domain, .. } => Some(http(domain, ipv4)),
+        Resource::Website { domain, wildcard: false, .. } => Some(http(domain, ipv4)),
+        Resource::Website { domain, .. } => {
+            let any = DomainName::parse(&format!("any.{domain}"))?;
+            Some(http(&any, ipv4))
+        }
         Resource::PhpPool { user, version } => {
             let socket = layout::pool_socket(user, version);
             Some(match UnixStream::connect(&socket) {

@@ -27,6 +27,9 @@ pub struct Account {
     pub suspended: bool,
     /// In the order of their names.
     pub domains: Vec<Domain>,
+    /// Sites that answer for every name below a domain that has no site of its own, in the order of
+    /// these domains.
+    pub wildcards: Vec<Wildcard>,
     pub mail: Mail,
     pub databases: Vec<Database>,
     pub database_users: Vec<DatabaseLogin>,
@@ -78,9 +81,19 @@ pub struct Domain {
     /// For an addon, the subdomain of the main domain that cPanel made for it; its virtual host and
     /// certificate go by this name.
     pub internal: Option<DomainName>,
-    /// Further names of the virtual host: host names of the account's own domains, and `*.DOMAIN`.
-    pub aliases: BTreeSet<String>,
+    /// Further names of the virtual host: host names of the account's own domains.
+    pub aliases: BTreeSet<DomainName>,
     /// As the archive has it, `ea-php82`. None: as the main domain.
+    pub php: Option<String>,
+}
+
+/// A site for `*.BASE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wildcard {
+    /// One of the account's domains, or a name below one.
+    pub base: DomainName,
+    /// Below the home. None: it lay outside, or is not told.
+    pub docroot: Option<RelPath>,
     pub php: Option<String>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
     let mut findings = Findings::default();
     let (user, record) = user(members, &mut findings)?;
     let source = source(members, &record, &user);
-    let (main_domain, domains) = domains::parse(members, &record, &source, &mut findings)
+    let domains::Sites { main: main_domain, domains, wildcards } = domains::parse(members, &record, &source, &mut findings)
         .ok_or_else(|| Error::Metadata {
             what: "main domain".to_owned(),
             why: "neither userdata/main nor cp/USER names one".to_owned(),
@@ -55,6 +55,7 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
         disk_quota_bytes: record.disk_quota_bytes,
         suspended: record.suspended,
         domains,
+        wildcards,
         mail,
         databases,
         database_users,

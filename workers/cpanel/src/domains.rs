@@ -1,6 +1,6 @@
 //! `userdata/`, and the legacy lists beside it: domains, document roots, aliases, PHP versions.
 
-use crate::account::{Domain, DomainKind, SourceServer};
+use crate::account::{Domain, DomainKind, SourceServer, Wildcard};
 use crate::domain_names::{Names, names};
 use crate::findings::Findings;
 use crate::members::Members;
@@ -17,15 +17,23 @@ struct Cached {
     php: String,
 }
 
-/// Reads every domain of the account, in the order of their names. None when the archive does not
-/// even tell the main domain.
+/// The account's names and their sites.
+#[derive(Debug)]
+pub struct Sites {
+    pub main: DomainName,
+    /// In the order of their names.
+    pub domains: Vec<Domain>,
+    pub wildcards: Vec<Wildcard>,
+}
+
+/// Reads every domain of the account. None when the archive does not even tell the main domain.
 #[must_use]
 pub fn parse(
     members: &Members,
     record: &Record,
     source: &SourceServer,
     findings: &mut Findings,
-) -> Option<(DomainName, Vec<Domain>)> {
+) -> Option<Sites> {
     let names = names(members, record, findings);
     let main = names.main.clone()?;
     let own = names.own(&main);
@@ -46,14 +54,14 @@ pub fn parse(
             docroot: None,
             target: Some(target),
             internal: None,
-            aliases: BTreeSet::from([format!("www.{name}")]),
+            aliases: DomainName::parse(&format!("www.{name}")).into_iter().collect(),
             php: None,
         });
     }
-    reader.wildcards(&mut domains, findings);
     domains.sort_by(|a, b| a.name.cmp(&b.name));
     domains.dedup_by(|a, b| a.name == b.name);
-    Some((main, domains))
+    let wildcards = reader.wildcards(&domains, findings);
+    Some(Sites { main, domains, wildcards })
 }
 
 fn cache(members: &Members) -> BTreeMap<String, Cached> {
@@ -111,9 +119,9 @@ impl Reader<'_> {
         let php = text("phpversion").or_else(|| cached.map(|c| c.php.clone()));
         let mut aliases = self.aliases(name, &text("serveralias").unwrap_or_default(), findings);
         if matches!(kind, DomainKind::Main | DomainKind::Addon) {
-            aliases.insert(format!("www.{name}"));
+            aliases.extend(DomainName::parse(&format!("www.{name}")));
         }
-        aliases.extend(internal.as_ref().map(ToString::to_string));
+        aliases.extend(internal.clone());
         let php = php.filter(|p| is_php_id(p));
         Domain { name: name.clone(), kind, docroot, target: None, internal, aliases, php }
     }
@@ -150,11 +158,17 @@ impl Reader<'_> {
     }
 
     /// Aliases that belong to one of the account's domains and are no site of their own.
-    fn aliases(&self, site: &DomainName, text: &str, findings: &mut Findings) -> BTreeSet<String> {
+    /// Patterns are no aliases: they have sites of their own.
+    fn aliases(
+        &self,
+        site: &DomainName,
+        text: &str,
+        findings: &mut Findings,
+    ) -> BTreeSet<DomainName> {
         let mut aliases = BTreeSet::new();
         for word in text.split_whitespace() {
-            let (star, rest) = word.strip_prefix("*.").map_or(("", word), |rest| ("*.", rest));
-            let Ok(name) = DomainName::parse(rest) else {
+            let pattern = word.strip_prefix("*.");
+            let Ok(name) = DomainName::parse(pattern.unwrap_or(word)) else {
                 findings.warn(
                     "alias_refused",
                     site.as_str(),
@@ -162,14 +176,14 @@ impl Reader<'_> {
                 );
                 continue;
             };
-            if star.is_empty() && self.own.contains(&name) {
+            if pattern.is_some() || self.own.contains(&name) {
                 continue;
             }
             // `www.` of a parked domain goes with the parked domain.
             let of_parked = self.names.parked.iter().any(|p| name == *p || name.is_below(p));
             let belongs = self.own.iter().any(|d| name == *d || name.is_below(d));
             if belongs && !of_parked {
-                aliases.insert(format!("{star}{name}"));
+                aliases.insert(name);
             } else if !belongs {
                 let message = "It is an alias of a site but lies below no domain of the account.";
                 findings.warn("alias_foreign", name.as_str(), message);
@@ -200,29 +214,41 @@ impl Reader<'_> {
         })
     }
 
-    /// A wildcard subdomain becomes an alias of the site that shows the same directory.
-    fn wildcards(&self, domains: &mut [Domain], findings: &mut Findings) {
+    /// Wildcard subdomains, and patterns among the aliases of sites.
+    fn wildcards(&self, domains: &[Domain], findings: &mut Findings) -> Vec<Wildcard> {
+        let mut found: BTreeMap<DomainName, Wildcard> = BTreeMap::new();
         for (pattern, file) in &self.names.wildcards {
-            let base = pattern.strip_prefix("*.").unwrap_or_default();
-            let owned = DomainName::parse(base)
-                .is_ok_and(|b| self.own.iter().any(|d| b == *d || b.is_below(d)));
+            let Some(base) = self.base(pattern) else {
+                let item = format!("subdomain:{pattern}");
+                findings.lost(&item, "Its names lie below no domain of the account.");
+                continue;
+            };
             let vhost = self.vhost(file, findings).or_else(|| self.vhost(pattern, findings));
-            let root = vhost.as_ref().and_then(|n| n.text("documentroot"));
-            let root = root
-                .and_then(|r| AbsPath::parse(r).ok())
-                .and_then(|path| self.source.below_home(&path));
-            let same = |d: &&mut Domain| d.docroot.is_some() && d.docroot == root;
-            let parent = |d: &&mut Domain| root.is_none() && d.name.as_str() == base;
-            match domains.iter_mut().find(|d| same(d) || parent(d)) {
-                Some(site) if owned => {
-                    site.aliases.insert(pattern.clone());
-                }
-                _ => findings.lost(
-                    &format!("subdomain:{pattern}"),
-                    "A wildcard with a directory of its own is not set up.",
-                ),
+            let text = |key: &str| vhost.as_ref().and_then(|n| n.text(key)).map(str::to_owned);
+            let site = domains.iter().find(|d| d.name == base);
+            let docroot = match text("documentroot") {
+                None => site.and_then(|s| s.docroot.clone()),
+                root => self.docroot(&base, DomainKind::Subdomain, root, findings),
+            };
+            let php = text("phpversion").filter(|p| is_php_id(p));
+            found.insert(base.clone(), Wildcard { base, docroot, php });
+        }
+        for domain in domains {
+            let file = domain.internal.as_ref().unwrap_or(&domain.name);
+            let vhost = self.vhost(file.as_str(), findings);
+            let aliases = vhost.as_ref().and_then(|n| n.text("serveralias")).unwrap_or_default();
+            for base in aliases.split_whitespace().filter_map(|alias| self.base(alias)) {
+                let (docroot, php) = (domain.docroot.clone(), domain.php.clone());
+                found.entry(base.clone()).or_insert(Wildcard { base, docroot, php });
             }
         }
+        found.into_values().collect()
+    }
+
+    /// The name below which a pattern is, when it is one of the account's or below one.
+    fn base(&self, pattern: &str) -> Option<DomainName> {
+        let base = DomainName::parse(pattern.strip_prefix("*.")?).ok()?;
+        self.own.iter().any(|d| base == *d || base.is_below(d)).then_some(base)
     }
 }
 
@@ -237,7 +263,7 @@ fn is_php_id(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(files: &[(&str, &str)], home: &str) -> (Vec<Domain>, Findings) {
+    fn read(files: &[(&str, &str)], home: &str) -> (Sites, Findings) {
         let mut members = Members::default();
         for (path, text) in files {
             members.texts.insert((*path).to_owned(), text.as_bytes().to_vec());
@@ -247,8 +273,8 @@ mod tests {
         let mut findings = Findings::default();
         let record =
             Record { main_domain: DomainName::parse("legacy.example").ok(), ..Record::default() };
-        let (_, domains) = parse(&members, &record, &source, &mut findings).unwrap();
-        (domains, findings)
+        let sites = parse(&members, &record, &source, &mut findings).unwrap();
+        (sites, findings)
     }
 
     fn shape(domains: &[Domain]) -> Vec<(String, DomainKind, Option<String>)> {
@@ -264,7 +290,7 @@ mod tests {
         let addon =
             include_str!("../tests/fixtures/metadata/c_addon/userdata/addonthree.fxthree.example");
         let files = [("userdata/main", main), ("userdata/addonthree.fxthree.example", addon)];
-        let (domains, findings) = read(&files, "/home4/fxthreeusr");
+        let (Sites { domains, .. }, findings) = read(&files, "/home4/fxthreeusr");
         assert_eq!(
             shape(&domains),
             [
@@ -276,8 +302,8 @@ mod tests {
                 ("fxthree.example".into(), DomainKind::Main, Some("public_html".into())),
             ]
         );
-        assert!(domains[0].aliases.contains("addonthree.fxthree.example"));
-        assert!(domains[0].aliases.contains("mail.addonthree.example"));
+        assert!(domains[0].aliases.iter().any(|a| a.as_str() == "addonthree.fxthree.example"));
+        assert!(domains[0].aliases.iter().any(|a| a.as_str() == "mail.addonthree.example"));
         assert!(findings.warnings.is_empty(), "{findings:?}");
     }
 
@@ -299,7 +325,7 @@ mod tests {
                 ),
             ),
         ];
-        let (domains, findings) = read(&files, "/home3/fxfour");
+        let (Sites { domains, .. }, findings) = read(&files, "/home3/fxfour");
         let names: Vec<&str> = domains.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(
             names,
@@ -321,7 +347,7 @@ mod tests {
             ("sds2", include_str!("../tests/fixtures/metadata/c_addon/sds2")),
             ("pds", "alias.example\n"),
         ];
-        let (domains, _) = read(&files, "/home/x");
+        let (Sites { domains, .. }, _) = read(&files, "/home/x");
         assert_eq!(domains.len(), 3);
         assert_eq!(domains[0].docroot.as_ref().unwrap().as_str(), "public_html/addonthree.example");
         assert_eq!(domains[1].target.as_ref().unwrap().as_str(), "legacy.example");
@@ -332,20 +358,46 @@ mod tests {
         let files = [
             (
                 "userdata/main",
-                "--- \nmain_domain: x.example\nsub_domains: \n  - a.x.example\n  - '*.x.example'\n",
+                "--- \nmain_domain: x.example\nsub_domains: \n  - a.x.example\n",
             ),
             (
                 "userdata/x.example",
                 "--- \ndocumentroot: /home/x/../../etc\nserveralias: bank.example a;b.x.example www.x.example\n",
             ),
             ("userdata/a.x.example", "--- \ndocumentroot: /\n"),
-            ("userdata/_wildcard_.x.example", "--- \ndocumentroot: /home/x/public_html/w\n"),
         ];
-        let (domains, findings) = read(&files, "/home/x");
+        let (Sites { domains, .. }, findings) = read(&files, "/home/x");
         assert!(domains.iter().all(|d| d.docroot.is_none()));
         let main = domains.iter().find(|d| d.kind == DomainKind::Main).unwrap();
-        assert_eq!(main.aliases, BTreeSet::from(["www.x.example".to_owned()]));
-        assert_eq!(findings.not_transferable.len(), 1);
+        let aliases: Vec<&str> = main.aliases.iter().map(DomainName::as_str).collect();
+        assert_eq!(aliases, ["www.x.example"]);
         assert_eq!(findings.warnings.len(), 4, "{findings:?}");
+    }
+
+    #[test]
+    fn wildcards_are_sites_of_their_own() {
+        let files = [
+            (
+                "userdata/main",
+                "--- \nmain_domain: x.example\nsub_domains: \n  - '*.x.example'\n  - a.x.example\n",
+            ),
+            ("userdata/x.example", "--- \ndocumentroot: /home/x/public_html\n"),
+            (
+                "userdata/a.x.example",
+                "--- \ndocumentroot: /home/x/a\nserveralias: '*.a.x.example *.bank.example'\n",
+            ),
+            (
+                "userdata/_wildcard_.x.example",
+                "--- \ndocumentroot: /home/x/w\nphpversion: ea-php81\n",
+            ),
+        ];
+        let (sites, _) = read(&files, "/home/x");
+        let shown: Vec<(&str, &str)> = sites
+            .wildcards
+            .iter()
+            .map(|w| (w.base.as_str(), w.docroot.as_ref().unwrap().as_str()))
+            .collect();
+        assert_eq!(shown, [("a.x.example", "a"), ("x.example", "w")]);
+        assert_eq!(sites.domains.len(), 2);
     }
 }

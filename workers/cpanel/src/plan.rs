@@ -115,6 +115,8 @@ pub struct Facts {
     pub database_users: BTreeSet<DatabaseUser>,
     /// Those of the account's domains that have a virtual host, with the user that it belongs to.
     pub vhosts: BTreeMap<DomainName, String>,
+    /// Names of the account below which a wildcard site answers, with the user that it belongs to.
+    pub wildcards: BTreeMap<DomainName, String>,
     /// Those of the account's domains that take mail here, with the user that they belong to.
     pub mail_domains: BTreeMap<DomainName, String>,
     /// Mailboxes that exist in those domains.
@@ -225,10 +227,12 @@ pub enum Resource {
     /// The files of the home, without mail and without what is left behind. `only` names paths when
     /// a selection was made.
     Files { path: AbsPath, entries: u64, bytes: u64, only: BTreeSet<RelPath> },
-    /// A web site: one vhost. `docroot` lies below the home.
+    /// A web site: one vhost. `docroot` lies below the home. A `wildcard` answers for the names below
+    /// `domain` that have no site of their own.
     Website {
         domain: DomainName,
-        aliases: BTreeSet<String>,
+        wildcard: bool,
+        aliases: BTreeSet<DomainName>,
         docroot: AbsPath,
         /// PHP version on the target, `8.2`, and the one that the archive asked for.
         php: String,

@@ -1,10 +1,10 @@
 //! The user, the home, its files, web sites, PHP and cron.
 
-use crate::account::{Domain, DomainKind};
+use crate::account::{Domain, DomainKind, Wildcard};
 use crate::plan::{Action, Component, Ownership, Resolution, Resource, StepName};
 use crate::planner::Draft;
 use std::collections::BTreeSet;
-use values::RelPath;
+use values::{DomainName, RelPath};
 
 const USER: (StepName, Component) = (StepName::CreateUser, Component::Files);
 const HOME: (StepName, Component) = (StepName::CreateDirectories, Component::Files);
@@ -128,9 +128,29 @@ fn sites(draft: &mut Draft<'_>) {
             continue;
         }
         let wanted = domain.php.clone().or_else(|| main_php.clone());
-        let Some(php) = php(draft, domain, wanted.as_deref()) else { continue };
+        let Some(php) = php(draft, domain.name.as_str(), wanted.as_deref()) else { continue };
         versions.insert(php.clone());
         sites.push((domain, php, wanted));
+    }
+    let mut wildcards = Vec::new();
+    for wildcard in &account.wildcards {
+        let restored = |d: &Domain| {
+            (wildcard.base == d.name || wildcard.base.is_below(&d.name))
+                && draft.restores(d.name.as_str())
+        };
+        if !account.domains.iter().any(restored) || draft.skipped.contains(&wildcard.base) {
+            continue;
+        }
+        let wanted = wildcard.php.clone().or_else(|| main_php.clone());
+        let name = format!("*.{}", wildcard.base);
+        let owner = draft.input.facts.wildcards.get(&wildcard.base);
+        if owner.is_some_and(|o| o != draft.input.target_user.as_str() || !draft.is_own()) {
+            draft.lose(format!("website:{name}"), "It is a site of another account on this server.");
+            continue;
+        }
+        let Some(php) = php(draft, &name, wanted.as_deref()) else { continue };
+        versions.insert(php.clone());
+        wildcards.push((wildcard, php, wanted));
     }
     let user = draft.input.target_user.clone();
     for version in versions {
@@ -142,6 +162,9 @@ fn sites(draft: &mut Draft<'_>) {
     }
     for (domain, php, wanted) in sites {
         site(draft, domain, php, wanted);
+    }
+    for (wildcard, php, wanted) in wildcards {
+        wildcard_site(draft, wildcard, php, wanted);
     }
     for parked in account.domains.iter().filter(|d| d.kind == DomainKind::Parked) {
         let shown = parked.target.as_ref().is_some_and(|t| draft.restores(t.as_str()));
@@ -159,24 +182,50 @@ fn site(draft: &mut Draft<'_>, domain: &Domain, php: String, php_source: Option<
     let mut aliases = domain.aliases.clone();
     for parked in account.domains.iter().filter(|d| d.target.as_ref() == Some(&name)) {
         if draft.restores(parked.name.as_str()) {
-            aliases.insert(parked.name.to_string());
+            aliases.insert(parked.name.clone());
             aliases.extend(parked.aliases.iter().cloned());
         }
     }
-    let foreign = |alias: &String| {
-        let bare = alias.strip_prefix("*.").unwrap_or(alias);
-        draft.skipped.iter().any(|s| bare == s.as_str() || bare.ends_with(&format!(".{s}")))
-            || bare == draft.input.facts.hostname
+    let foreign = |alias: &DomainName| {
+        draft.skipped.iter().any(|s| alias == s || alias.is_below(s))
+            || alias.as_str() == draft.input.facts.hostname
     };
     aliases.retain(|alias| !foreign(alias));
     let action = draft.action(draft.input.facts.vhosts.contains_key(&name));
     let summary = format!("Set up the site {name} at {docroot} with PHP {php}");
-    let resource = Resource::Website { domain: name.clone(), aliases, docroot, php, php_source };
+    let resource = Resource::Website {
+        domain: name.clone(),
+        wildcard: false,
+        aliases,
+        docroot,
+        php,
+        php_source,
+    };
     draft.add(format!("website:{name}"), FILES, action, (summary, resource));
 }
 
+fn wildcard_site(
+    draft: &mut Draft<'_>,
+    wildcard: &Wildcard,
+    php: String,
+    php_source: Option<String>,
+) {
+    let domain = wildcard.base.clone();
+    let fallback = RelPath::parse("public_html").ok();
+    let docroot = draft.home(wildcard.docroot.as_ref().or(fallback.as_ref()));
+    let Some(docroot) = docroot else { return };
+    let action = draft.action(draft.input.facts.wildcards.contains_key(&domain));
+    let summary =
+        format!("Set up a site for every other name below {domain} at {docroot} with PHP {php}");
+    let id = format!("website:*.{domain}");
+    let aliases = BTreeSet::new();
+    let resource =
+        Resource::Website { domain, wildcard: true, aliases, docroot, php, php_source };
+    draft.add(id, FILES, action, (summary, resource));
+}
+
 /// The installed version that comes closest to the one that a site asks for.
-fn php(draft: &mut Draft<'_>, domain: &Domain, wanted: Option<&str>) -> Option<String> {
+fn php(draft: &mut Draft<'_>, site: &str, wanted: Option<&str>) -> Option<String> {
     let installed: Vec<(u32, &String)> =
         draft.input.facts.php_versions.iter().filter_map(|v| Some((rank(v)?, v))).collect();
     let newest = installed.iter().max_by_key(|(rank, _)| *rank).map(|(_, v)| (*v).clone());
@@ -195,7 +244,7 @@ fn php(draft: &mut Draft<'_>, domain: &Domain, wanted: Option<&str>) -> Option<S
     if nearest != asked {
         let message =
             format!("The site used PHP {asked}, which is not installed; it gets PHP {nearest}.");
-        draft.warn("php_version_mapped", domain.name.as_str(), message);
+        draft.warn("php_version_mapped", site, message);
     }
     Some(nearest)
 }

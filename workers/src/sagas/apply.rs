@@ -154,7 +154,7 @@ fn served_names(operations: &[Operation]) -> BTreeSet<String> {
         match &operation.resource {
             Resource::Website { domain, aliases, .. } => {
                 names.insert(domain.to_string());
-                names.extend(aliases.iter().cloned());
+                names.extend(aliases.iter().map(ToString::to_string));
             }
             Resource::MailDomain { domain, .. } | Resource::Dkim { domain, .. } => {
                 names.insert(domain.to_string());

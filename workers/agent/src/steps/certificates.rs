@@ -31,15 +31,20 @@ pub fn install(work: &mut Work<'_>, domain: &DomainName, sha256: &str) -> Result
     work.put(&dir.join("key.pem"), key.as_bytes(), owner, Some(Service::Apache))?;
     work.put(&dir.join("fullchain.pem"), chain.as_bytes(), owner, Some(Service::Apache))?;
     mail_names(work, domain, certificate)?;
-    let Some(text) = web::tls_site(domain)? else {
+    let places = [
+        (layout::site(domain), layout::tls_site(domain)),
+        (layout::wildcard_site(domain), layout::tls_wildcard_site(domain)),
+    ];
+    let covers_all = certificate.names.contains(&format!("*.{domain}"));
+    let mut sites = 0_u32;
+    for (plain, tls) in places.into_iter().take(if covers_all { 2 } else { 1 }) {
+        let Some(text) = web::tls_site(&plain, domain)? else { continue };
+        work.put(&tls, text.as_bytes(), Owner::root(0o600), Some(Service::Apache))?;
+        sites += 1;
+    }
+    if sites == 0 {
         return Ok((Outcome::Adapted, format!("{domain} has no web site here; mail uses it.")));
-    };
-    work.put(
-        &layout::tls_site(domain),
-        text.as_bytes(),
-        Owner::root(0o600),
-        Some(Service::Apache),
-    )?;
+    }
     Ok(migrated())
 }
 

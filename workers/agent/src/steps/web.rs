@@ -40,21 +40,30 @@ fn known_version(version: &str) -> Result<&'static str> {
 
 /// Makes a virtual host.
 pub fn site(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
-    let Resource::Website { domain, aliases, docroot, php, .. } = resource else {
+    let Resource::Website { domain, wildcard, aliases, docroot, php, .. } = resource else {
         return Err(Error::internal("not a web site"));
     };
     let version = known_version(php)?;
     make_docroot(work, docroot)?;
     let mut names = String::new();
     for alias in aliases {
-        names.push_str(&format!("    ServerAlias {}\n", checked_alias(alias)?));
+        names.push_str(&format!("    ServerAlias {alias}\n"));
+    }
+    // A name that nobody can have: what counts is the pattern.
+    let mut name = domain.to_string();
+    let mut path = layout::site(domain);
+    if *wildcard {
+        names = format!("    ServerAlias *.{domain}\n");
+        name = format!("_wildcard_.{domain}");
+        path = layout::wildcard_site(domain);
     }
     let user = work.user();
     let socket = layout::pool_socket(user, version);
     let values = [
         ("ours", layout::OURS),
         ("port", "80"),
-        ("domain", domain.as_str()),
+        ("name", &name),
+        ("log", domain.as_str()),
         ("aliases", &names),
         ("docroot", quotable(docroot.as_str())?),
         ("user", user.as_str()),
@@ -68,14 +77,14 @@ pub fn site(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
             work.record(Effect::Make { path: log })?;
         }
     }
-    work.put(&layout::site(domain), text.as_bytes(), Owner::root(0o600), Some(Service::Apache))?;
+    work.put(&path, text.as_bytes(), Owner::root(0o600), Some(Service::Apache))?;
     Ok(migrated())
 }
 
-/// The same virtual host over TLS, with the certificate that was installed for it; none when the
-/// domain has no virtual host here.
-pub fn tls_site(domain: &DomainName) -> Result<Option<String>> {
-    let (root, rest) = Beneath::place(&layout::site(domain))?;
+/// The virtual host in this file over TLS, with the certificate that was installed for the domain;
+/// none when there is no such file.
+pub fn tls_site(plain: &Path, domain: &DomainName) -> Result<Option<String>> {
+    let (root, rest) = Beneath::place(plain)?;
     let Some(bytes) = root.read(rest, 1 << 20)? else { return Ok(None) };
     let text = String::from_utf8(bytes).map_err(Error::internal)?;
     let tls = layout::tls(domain.as_str());
@@ -105,11 +114,4 @@ fn make_docroot(work: &mut Work<'_>, docroot: &AbsPath) -> Result<()> {
 
 fn outside(docroot: &AbsPath) -> Error {
     Error::internal(format!("the document root {docroot} lies outside the home"))
-}
-
-fn checked_alias(alias: &str) -> Result<String> {
-    match alias.strip_prefix("*.") {
-        Some(rest) => Ok(format!("*.{}", DomainName::parse(rest)?)),
-        None => Ok(DomainName::parse(alias)?.to_string()),
-    }
 }

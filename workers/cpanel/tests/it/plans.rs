@@ -25,6 +25,7 @@ impl Setting {
         Self {
             user: account.user.clone(),
             facts: Facts {
+                wildcards: BTreeMap::new(),
                 user: None,
                 home_exists: false,
                 databases: BTreeSet::new(),
@@ -177,7 +178,7 @@ fn the_shop_on_an_empty_server() {
     };
     assert_eq!((docroot.as_str(), php.as_str()), ("/home/shopco/public_html", "8.2"));
     for alias in ["www.shopco.example", "mail.shopco.example", "shopco-alias.example"] {
-        assert!(aliases.contains(alias), "{aliases:?}");
+        assert!(aliases.iter().any(|a| a.as_str() == alias), "{aliases:?}");
     }
     let Resource::Mailbox { maildir, login_aliases, .. } =
         &operation(&plan, "mailbox:shopco@shopco.example").resource
@@ -290,7 +291,7 @@ fn domains_of_others() {
         panic!()
     };
     assert!(
-        !aliases.contains("shopco-alias.example") && !aliases.contains("www.shopco-alias.example")
+        aliases.iter().all(|a| !a.as_str().ends_with("shopco-alias.example"))
     );
 
     let mut setting = Setting::of(&account);
