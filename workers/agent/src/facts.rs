@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn names_and_owner_of_a_site() {
         let text = include_str!("../../../deploy/target/site.conf");
-        let text = text.replace("{{domain}}", "a.example").replace("{{user}}", "shop");
+        let text = text.replace("{{name}}", "a.example").replace("{{user}}", "shop");
         let text = text.replace("{{aliases}}", "    ServerAlias www.a.example\n");
         let (names, owner) = site(&text);
         assert_eq!(owner, "shop");

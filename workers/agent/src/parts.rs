@@ -56,7 +56,8 @@ pub fn of(dir: &Beneath, path: &Path) -> Result<Option<Vec<PathBuf>>> {
 /// The name before `.part`, and the number behind it.
 fn split(name: &str) -> Option<(&str, u64)> {
     let (stem, number) = name.rsplit_once(".part")?;
-    let digits = !stem.is_empty() && number.len() <= 9 && number.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        !stem.is_empty() && number.len() <= 9 && number.bytes().all(|b| b.is_ascii_digit());
     Some((stem, number.parse().ok().filter(|_| digits)?))
 }
 

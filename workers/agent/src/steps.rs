@@ -88,7 +88,9 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         Resource::MailDomain { .. } => mail::domain(work, &operation.resource),
         Resource::Mailbox { .. } => mail::mailbox(work, operation),
         Resource::Forwarder { .. } => mail::forwarder(work, &operation.resource),
-        Resource::Vacation { .. } => mail::vacation(work, &operation.resource),
+        Resource::Vacation { address, .. } | Resource::Filter { address, .. } => {
+            mail::script(work, address)
+        }
         Resource::Dkim { domain, selector, .. } => mail::dkim(work, domain, selector),
         Resource::Certificate { domain, sha256, .. } => certificates::install(work, domain, sha256),
         // Zones are the control plane's.

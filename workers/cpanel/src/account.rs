@@ -3,7 +3,7 @@
 //! It holds secrets (hashes and private keys) and therefore never leaves the target: the agent keeps
 //! it in a file that only root can read. What others may see is the [`crate::protocol::Summary`].
 
-use crate::plan::{Component, NotTransferred, Presence, RecordSet, Warning};
+use crate::plan::{Component, FilterRule, NotTransferred, Presence, RecordSet, Warning};
 use crate::secret::{Password, Secret};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,8 @@ pub struct Mail {
     pub forwarders: Vec<Forwarder>,
     pub pipes: Vec<Pipe>,
     pub autoresponders: Vec<Autoresponder>,
+    /// Rules of each mailbox that has any, those of its domain first.
+    pub filters: BTreeMap<MailAddress, Vec<FilterRule>>,
 }
 
 /// A domain that took mail.

@@ -89,16 +89,6 @@ impl Collector<'_> {
             }
             Part::SshKeys => self.members.ssh_keys = true,
             Part::Mail => self.visit_mail(path, entry)?,
-            Part::Read => {
-                let parts: Vec<_> = path.components().map(String::from_utf8_lossy).collect();
-                if let [_, domain, local, file] = parts.as_slice()
-                    && file == "filter"
-                    && entry.size > 0
-                    && self.members.filters.len() < TOPS_MAX
-                {
-                    self.members.filters.insert(format!("{local}@{domain}"));
-                }
-            }
             _ => {}
         }
         Ok(())
@@ -205,6 +195,8 @@ fn is_metadata(path: &str) -> bool {
         ]
         | ["domainkeys", "private", _]
         | ["homedir", "etc", _, "passwd" | "quota" | "shadow"]
+        | ["homedir", "etc", _, _, "filter" | "filter.yaml"]
+        | ["homedir", ".cpanel", "filter.yaml"]
         | ["homedir", ".autorespond", _] => true,
         ["mysql", file] => file.ends_with(".create"),
         ["homedir", "mail", .., "mailbox_format.cpanel"] => parts.len() <= 5,

@@ -3,9 +3,9 @@
 //! Memory does not grow with the archive: a body is read by the visitor or passed over.
 
 use crate::directory::read_directory;
-use crate::nested::{NESTED_HOME, read_nested_home};
 use crate::error::Error;
 use crate::member::MemberPath;
+use crate::nested::{NESTED_HOME, read_nested_home};
 use crate::protocol::Format;
 use crate::sparse::PaxSparse;
 use crate::stream::{Expanded, Limits, Packing, Progress};

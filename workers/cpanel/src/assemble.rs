@@ -21,10 +21,12 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
     let mut findings = Findings::default();
     let (user, record) = user(members, &mut findings)?;
     let source = source(members, &record, &user);
-    let domains::Sites { main: main_domain, domains, wildcards } = domains::parse(members, &record, &source, &mut findings)
-        .ok_or_else(|| Error::Metadata {
-            what: "main domain".to_owned(),
-            why: "neither userdata/main nor cp/USER names one".to_owned(),
+    let domains::Sites { main: main_domain, domains, wildcards } =
+        domains::parse(members, &record, &source, &mut findings).ok_or_else(|| {
+            Error::Metadata {
+                what: "main domain".to_owned(),
+                why: "neither userdata/main nor cp/USER names one".to_owned(),
+            }
         })?;
     let password = Password::parse(&members.text("shadow").unwrap_or_default());
     let context = mail::Context {
@@ -217,14 +219,6 @@ fn losses(
             "file:.ssh/authorized_keys",
             "SSH keys that open the account are not taken over.",
         );
-    }
-    for mailbox in &members.filters {
-        findings.lost(&format!("filter:{mailbox}"), "Mail filters are not taken over yet.");
-    }
-    for (domain, bytes) in members.below("vf") {
-        if bytes.windows(3).any(|w| w == b"if ") {
-            findings.lost(&format!("filter:{domain}"), "Mail filters are not taken over yet.");
-        }
     }
     for name in &record.domains {
         if !domains.iter().any(|d| d.name == *name || d.internal.as_ref() == Some(name)) {

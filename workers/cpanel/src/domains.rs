@@ -356,10 +356,7 @@ mod tests {
     #[test]
     fn hostile_roots_and_aliases_are_left_out() {
         let files = [
-            (
-                "userdata/main",
-                "--- \nmain_domain: x.example\nsub_domains: \n  - a.x.example\n",
-            ),
+            ("userdata/main", "--- \nmain_domain: x.example\nsub_domains: \n  - a.x.example\n"),
             (
                 "userdata/x.example",
                 "--- \ndocumentroot: /home/x/../../etc\nserveralias: bank.example a;b.x.example www.x.example\n",

@@ -4,11 +4,12 @@ use crate::account::{
     Autoresponder, CatchAll, Domain, DomainKind, Forwarder, Mail, MailDomain, MailFormat, Mailbox,
     Pipe, Routing,
 };
-use crate::aliases;
 use crate::findings::Findings;
 use crate::members::{Maildir, Members};
+use crate::plan::FilterRule;
 use crate::record::Record;
 use crate::secret::Password;
+use crate::{aliases, filters};
 use std::collections::{BTreeMap, BTreeSet};
 use values::{DomainName, MailAddress, RelPath, Username};
 
@@ -33,6 +34,7 @@ pub(crate) fn parse(context: &Context<'_>, findings: &mut Findings) -> Mail {
     }
     mail.mailboxes.sort_by(|a, b| a.address.cmp(&b.address));
     mail.mailboxes.dedup_by(|a, b| a.address == b.address);
+    filters(context, &mut mail, findings);
     keep_useful_domains(context, &mut mail);
     mail
 }
@@ -186,6 +188,51 @@ fn alias_files(
     mail.autoresponders.sort_by(|a, b| a.address.cmp(&b.address));
 }
 
+/// The account's rules, made for every mailbox of a domain, and each mailbox's own behind them.
+fn filters(context: &Context<'_>, mail: &mut Mail, findings: &mut Findings) {
+    let own = context.members.text("homedir/.cpanel/filter.yaml");
+    let mut of_domains: BTreeMap<String, Vec<FilterRule>> = BTreeMap::new();
+    for domain in context.domains {
+        let name = domain.name.as_str();
+        let text = context.members.text(&format!("vf/{name}"));
+        let yaml = own.as_deref().filter(|_| text.is_some());
+        let found = kept(filters::parse(yaml, text.as_deref()), name, findings);
+        of_domains.insert(name.to_owned(), found);
+    }
+    for mailbox in &mail.mailboxes {
+        let address = &mailbox.address;
+        let place = match mailbox.default {
+            true => "homedir/etc".to_owned(),
+            false => format!("homedir/etc/{}/{}", address.domain(), address.local()),
+        };
+        let text = |file: &str| context.members.text(&format!("{place}/{file}"));
+        let rules = filters::parse(text("filter.yaml").as_deref(), text("filter").as_deref());
+        let mut all = of_domains.get(address.domain()).cloned().unwrap_or_default();
+        all.extend(kept(rules, address.as_str(), findings));
+        if !all.is_empty() {
+            mail.filters.insert(address.clone(), all);
+        }
+    }
+}
+
+fn kept(
+    rules: Vec<Result<FilterRule, filters::Lost>>,
+    of: &str,
+    findings: &mut Findings,
+) -> Vec<FilterRule> {
+    let mut kept = Vec::new();
+    for rule in rules {
+        match rule {
+            Ok(rule) => kept.push(rule),
+            Err(lost) => {
+                let item = format!("filter:{of}:{}", lost.name);
+                findings.lost(&item, format!("This rule is not taken over: {}.", lost.why));
+            }
+        }
+    }
+    kept
+}
+
 /// `.autorespond/ADDRESS`: headers, a blank line, the text; `.json` beside it: when and how often.
 fn responder(members: &Members, address: &MailAddress) -> Option<Autoresponder> {
     let text = members.text(&format!("homedir/.autorespond/{address}"))?;
@@ -200,16 +247,16 @@ fn responder(members: &Members, address: &MailAddress) -> Option<Autoresponder> 
     let times: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
     let number = |key: &str| {
         let value = times.get(key)?;
-        value.as_i64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|n| *n > 0)
+        value.as_i64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|n| *n >= 0)
     };
     let interval = number("interval").and_then(|n| u32::try_from(n).ok()).unwrap_or(24);
     Some(Autoresponder {
         address: address.clone(),
         subject: subject.unwrap_or_default(),
         body: body.to_owned(),
-        interval_hours: interval.clamp(1, 24 * 365),
-        start_unix: number("start"),
-        stop_unix: number("stop"),
+        interval_hours: interval.min(24 * 365),
+        start_unix: number("start").filter(|n| *n > 0),
+        stop_unix: number("stop").filter(|n| *n > 0),
     })
 }
 

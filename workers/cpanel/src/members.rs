@@ -3,7 +3,7 @@
 use crate::account::Files;
 use crate::dump::Dump;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The metadata of an account, by path below its root, and what was counted beside it.
 #[derive(Debug, Default)]
@@ -21,8 +21,6 @@ pub struct Members {
     /// Whether the home is in the archive.
     pub(crate) home: bool,
     pub(crate) ssh_keys: bool,
-    /// Mailboxes with filters of their own.
-    pub(crate) filters: BTreeSet<String>,
 }
 
 /// What was counted in a directory of messages.

@@ -255,7 +255,13 @@ pub enum Resource {
     /// Rights of a user on one database: privileges from MariaDB's names in upper case.
     Grant { user: DatabaseUser, database: DatabaseName, privileges: BTreeSet<String> },
     /// A domain that takes mail. `catch_all` is an address, or none: unknown addresses are refused.
-    MailDomain { domain: DomainName, catch_all: Option<CatchAll>, active: bool },
+    /// What no address of the domain takes goes to the same name at `forwards_to`, if there is one.
+    MailDomain {
+        domain: DomainName,
+        catch_all: Option<CatchAll>,
+        forwards_to: Option<DomainName>,
+        active: bool,
+    },
     /// A mailbox; `maildir` lies below the home. `login_aliases` are further logins of the same box.
     Mailbox {
         address: MailAddress,
@@ -268,7 +274,9 @@ pub enum Resource {
     },
     /// Mail to the address goes to each destination, and also stays when `keep_copy`.
     Forwarder { address: MailAddress, destinations: BTreeSet<MailAddress>, keep_copy: bool },
-    /// An autoresponder of a mailbox as a Sieve vacation.
+    /// An autoresponder as a Sieve vacation (RFC 5230). The texts may hold cPanel's `%subject%`,
+    /// `%from%` and `%email%`. Interval 0: every message is answered. `keep`: the mailbox keeps what
+    /// it answers; else it is there for the answers only.
     Vacation {
         address: MailAddress,
         subject: String,
@@ -276,7 +284,10 @@ pub enum Resource {
         interval_hours: u32,
         start_unix: Option<i64>,
         stop_unix: Option<i64>,
+        keep: bool,
     },
+    /// The rules of a mailbox, those of its domain first, as Sieve (RFC 5228).
+    Filter { address: MailAddress, rules: Vec<FilterRule> },
     /// The imported DKIM key that Exim signs with.
     Dkim { domain: DomainName, selector: String, bits: u32 },
     /// A zone with all its record sets but SOA, as it will be served.
@@ -289,6 +300,65 @@ pub enum Resource {
         not_after_unix: i64,
         self_signed: bool,
     },
+}
+
+/// What a mail filter does with messages that pass one of its alternatives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterRule {
+    pub name: String,
+    /// Alternatives, each of tests that all must hold; none at all: every message.
+    pub tests: Vec<Vec<FilterTest>>,
+    /// In their order; at least one.
+    pub actions: Vec<FilterAction>,
+}
+
+/// One comparison. Case does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterTest {
+    pub part: FilterPart,
+    pub relation: FilterRelation,
+    pub value: String,
+    pub negated: bool,
+}
+
+/// What a filter looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterPart {
+    /// Any of these headers; lower-case names.
+    Headers(Vec<String>),
+    Body,
+}
+
+/// How a filter compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterRelation {
+    Is,
+    Contains,
+    Begins,
+    Ends,
+    /// An extended regular expression of POSIX.
+    Matches,
+    /// As whole numbers.
+    Above,
+    Below,
+}
+
+/// What a filter does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterAction {
+    /// Into a folder of the mailbox: `Lists.News`.
+    File(String),
+    /// Into the inbox.
+    Keep,
+    Redirect(MailAddress),
+    Discard,
+    /// Back to the sender, with this text.
+    Refuse(String),
+    /// No further rule is looked at.
+    Stop,
 }
 
 /// What a user of an account may be allowed on a database of the account, beside `ALL PRIVILEGES`.

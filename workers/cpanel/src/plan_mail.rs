@@ -14,9 +14,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
         return;
     }
     let domains = domains(draft);
-    let boxes = mailboxes(draft, &domains);
+    let mut boxes = mailboxes(draft, &domains);
+    vacations(draft, &domains, &mut boxes);
     forwarders(draft, &domains, &boxes);
-    vacations(draft, &boxes);
+    filters(draft, &boxes);
     dkim(draft, &domains);
 }
 
@@ -57,10 +58,6 @@ fn add_domain(draft: &mut Draft<'_>, name: &DomainName, domain: &MailDomain) {
             .find(|m| m.default)
             .map(|m| CatchAll::Address(m.address.clone())),
     };
-    if let Some(to) = &domain.forwards_to {
-        let reason = format!("All its mail went to the same names at {to}; set up forwarders.");
-        draft.lose(format!("domain_forward:{name}"), reason);
-    }
     let zone = account.zones.iter().find(|z| z.name == *name);
     let local = match domain.routing {
         Routing::Local => true,
@@ -89,7 +86,12 @@ fn add_domain(draft: &mut Draft<'_>, name: &DomainName, domain: &MailDomain) {
         }
         Some(CatchAll::Address(to)) => format!("Take mail for {name}, unknown addresses to {to}"),
     };
-    let resource = Resource::MailDomain { domain: name.clone(), catch_all, active };
+    let summary = match &domain.forwards_to {
+        Some(to) => format!("{summary}; other names go to the same ones at {to}"),
+        None => summary,
+    };
+    let forwards_to = domain.forwards_to.clone().filter(|to| to != name);
+    let resource = Resource::MailDomain { domain: name.clone(), catch_all, forwards_to, active };
     draft.add(format!("mail_domain:{name}"), MAIL, action, (summary, resource));
 }
 
@@ -188,22 +190,23 @@ fn forwarders(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &BTreeSe
     }
 }
 
-fn vacations(draft: &mut Draft<'_>, boxes: &BTreeSet<MailAddress>) {
+/// An address that only answers gets a mailbox that keeps nothing.
+fn vacations(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &mut BTreeSet<MailAddress>) {
     let now = draft.input.now.timestamp();
     for responder in &draft.input.account.mail.autoresponders {
         let address = &responder.address;
-        if !wants(draft, address) {
+        if !domains.contains(address.domain()) || !wants(draft, address) {
             continue;
         }
-        let item = format!("autoresponder:{address}");
         if responder.stop_unix.is_some_and(|stop| stop <= now) {
-            draft.lose(item, "Its time is over.");
+            draft.lose(format!("autoresponder:{address}"), "Its time is over.");
             continue;
         }
-        if !boxes.contains(address) {
-            draft.lose(item, "Only mailboxes answer here, and it has none.");
+        let keep = boxes.contains(address) || draft.input.facts.mailboxes.contains(address);
+        if !keep && !responding_mailbox(draft, address) {
             continue;
         }
+        boxes.insert(address.clone());
         let action = draft.action(draft.input.facts.mailboxes.contains(address));
         let resource = Resource::Vacation {
             address: address.clone(),
@@ -212,9 +215,41 @@ fn vacations(draft: &mut Draft<'_>, boxes: &BTreeSet<MailAddress>) {
             interval_hours: responder.interval_hours,
             start_unix: responder.start_unix,
             stop_unix: responder.stop_unix,
+            keep,
         };
         let summary = format!("Answer mail to {address} automatically");
         draft.add(format!("vacation:{address}"), MAIL, action, (summary, resource));
+    }
+}
+
+fn responding_mailbox(draft: &mut Draft<'_>, address: &MailAddress) -> bool {
+    let below = format!("mail/{}/{}", address.domain(), address.local());
+    let below = RelPath::parse(&below).ok();
+    let Some(maildir) = below.and_then(|b| draft.home(Some(&b))) else { return false };
+    let resource = Resource::Mailbox {
+        address: address.clone(),
+        maildir,
+        messages: 0,
+        bytes: 0,
+        quota_bytes: None,
+        credential: Credential::Locked,
+        login_aliases: BTreeSet::new(),
+    };
+    let summary = format!("Make a locked mailbox {address}, which answers and keeps nothing");
+    let action = draft.action(false);
+    draft.add(format!("mailbox:{address}"), MAIL, action, (summary, resource));
+    true
+}
+
+fn filters(draft: &mut Draft<'_>, boxes: &BTreeSet<MailAddress>) {
+    for (address, rules) in &draft.input.account.mail.filters {
+        if !boxes.contains(address) {
+            continue;
+        }
+        let action = draft.action(draft.input.facts.mailboxes.contains(address));
+        let summary = format!("Filter mail to {address} by {} rules", rules.len());
+        let resource = Resource::Filter { address: address.clone(), rules: rules.clone() };
+        draft.add(format!("filter:{address}"), MAIL, action, (summary, resource));
     }
 }
 

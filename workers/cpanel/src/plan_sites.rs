@@ -145,7 +145,8 @@ fn sites(draft: &mut Draft<'_>) {
         let name = format!("*.{}", wildcard.base);
         let owner = draft.input.facts.wildcards.get(&wildcard.base);
         if owner.is_some_and(|o| o != draft.input.target_user.as_str() || !draft.is_own()) {
-            draft.lose(format!("website:{name}"), "It is a site of another account on this server.");
+            draft
+                .lose(format!("website:{name}"), "It is a site of another account on this server.");
             continue;
         }
         let Some(php) = php(draft, &name, wanted.as_deref()) else { continue };
@@ -219,8 +220,7 @@ fn wildcard_site(
         format!("Set up a site for every other name below {domain} at {docroot} with PHP {php}");
     let id = format!("website:*.{domain}");
     let aliases = BTreeSet::new();
-    let resource =
-        Resource::Website { domain, wildcard: true, aliases, docroot, php, php_source };
+    let resource = Resource::Website { domain, wildcard: true, aliases, docroot, php, php_source };
     draft.add(id, FILES, action, (summary, resource));
 }
 

@@ -215,6 +215,7 @@ pub struct Summary {
     pub domains: Vec<DomainSummary>,
     pub mailboxes: Vec<MailboxSummary>,
     pub forwarders: Vec<ForwarderSummary>,
+    pub filters: Vec<FilterSummary>,
     pub databases: Vec<DatabaseSummary>,
     pub database_users: Vec<DatabaseUserSummary>,
     pub zones: Vec<ZoneSummary>,
@@ -267,6 +268,13 @@ pub struct ForwarderSummary {
     pub destinations: Vec<String>,
     /// `forward`, `autorespond`, `pipe`, `catch_all`.
     pub kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterSummary {
+    pub address: String,
+    /// Names of the rules, in their order.
+    pub rules: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,8 @@ impl PaxSparse {
         let Some(extensions) = entry.pax_extensions().map_err(Error::Io)? else { return Ok(None) };
         let (mut name, mut size, mut version) = (None, None, [None, None]);
         let mut seen = false;
-        let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|t| t.parse::<u64>().ok());
+        let number =
+            |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|t| t.parse::<u64>().ok());
         for extension in extensions {
             let extension = extension.map_err(Error::Io)?;
             let value = extension.value_bytes();
@@ -99,7 +100,10 @@ impl<R: Read> Expand<R> {
                 [b'\n'] if digits > 0 => return Ok(value),
                 [digit @ b'0'..=b'9'] => {
                     let digit = u64::from(digit - b'0');
-                    value = value.checked_mul(10).and_then(|v| v.checked_add(digit)).ok_or_else(broken)?;
+                    value = value
+                        .checked_mul(10)
+                        .and_then(|v| v.checked_add(digit))
+                        .ok_or_else(broken)?;
                 }
                 _ => return Err(broken()),
             }
@@ -133,7 +137,10 @@ impl<R: Read> Read for Expand<R> {
             let n = self.body.read(buffer.get_mut(..stored).unwrap_or_default())?;
             let n64 = u64::try_from(n).map_err(io::Error::other)?;
             if n == 0 && !buffer.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a sparse file is cut off"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a sparse file is cut off",
+                ));
             }
             *offset = offset.saturating_add(n64);
             *length = length.saturating_sub(n64);

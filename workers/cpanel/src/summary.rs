@@ -3,7 +3,7 @@
 use crate::account::{Account, CatchAll, DatabaseAuth};
 use crate::protocol::{
     CertificateSummary, DatabaseSummary, DatabaseUserSummary, DkimSummary, DomainSummary,
-    ForwarderSummary, FtpSummary, MailboxSummary, Summary, ZoneSummary,
+    FilterSummary, ForwarderSummary, FtpSummary, MailboxSummary, Summary, ZoneSummary,
 };
 use crate::secret::Password;
 
@@ -17,6 +17,15 @@ pub fn summarize(account: &Account) -> Summary {
         domains: domains(account),
         mailboxes: mailboxes(account),
         forwarders: forwarders(account),
+        filters: account
+            .mail
+            .filters
+            .iter()
+            .map(|(address, rules)| FilterSummary {
+                address: address.to_string(),
+                rules: rules.iter().map(|r| r.name.clone()).collect(),
+            })
+            .collect(),
         databases: databases(account),
         database_users: database_users(account),
         zones: account

@@ -24,7 +24,7 @@ fn for_dovecot() -> Result<Owner> {
 
 /// Makes a mail domain; a dormant one has everything but Exim's permission to take mail for it.
 pub fn domain(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
-    let Resource::MailDomain { domain, catch_all, active } = resource else {
+    let Resource::MailDomain { domain, catch_all, forwards_to, active } = resource else {
         return Err(Error::internal("not a mail domain"));
     };
     let name = domain.as_str();
@@ -40,6 +40,11 @@ pub fn domain(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
     if let Some(to) = to {
         let file = layout::mail(name).join("aliases");
         work.set_line(&file, "*", &format!("*: {to}"), for_exim()?)?;
+    }
+    if let Some(to) = forwards_to {
+        // A sign that no address can have as its local part.
+        let file = layout::mail(name).join("aliases");
+        work.set_line(&file, "@", &format!("@: {to}"), for_exim()?)?;
     }
     if !active {
         let text = "It takes no mail until the domain is verified.";
@@ -201,20 +206,30 @@ pub fn forwarder(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
     Ok(migrated())
 }
 
-/// Makes an automatic answer: a Sieve script of the mailbox, checked by the server's own compiler. A
-/// script that is active there already stays.
-pub fn vacation(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
-    let Resource::Vacation { address, .. } = resource else {
-        return Err(Error::internal("not an automatic answer"));
-    };
+/// Makes automatic answers and filters: one Sieve script of the mailbox, checked by the server's own
+/// compiler. A script that is active there already stays.
+pub fn script(work: &mut Work<'_>, address: &MailAddress) -> Result<Done> {
+    let operations = &work.begun.plan.operations;
+    let vacation = operations
+        .iter()
+        .map(|o| &o.resource)
+        .find(|r| matches!(r, Resource::Vacation { address: of, .. } if of == address));
+    let rules = operations.iter().find_map(|o| match &o.resource {
+        Resource::Filter { address: of, rules } if of == address => Some(rules.as_slice()),
+        _ => None,
+    });
+    let script = sieve::script(vacation, rules.unwrap_or_default())?;
     let maildir = maildir_of(work, address)?;
-    let script = sieve::vacation(resource)?;
     let owner = work.owner(0o600)?;
     let staging = Beneath::open(layout::staging(work.job.id))?;
     staging.make_dir("sieve", Owner::root(0o700))?;
     let file = Path::new("sieve").join(format!("{address}.sieve"));
     staging.write(&file, script.as_bytes(), Owner::root(0o600))?;
-    run(Program::Sievec).arg(layout::staging(work.job.id).join(&file)).ok()?;
+    let compiled = run(Program::Sievec).arg(layout::staging(work.job.id).join(&file)).output()?;
+    if !compiled.success() {
+        let text = format!("The server's Sieve does not take it: {}", compiled.complaint());
+        return Ok((Outcome::NotTransferred, cpanel::member::shown(text.as_bytes())));
+    }
     let active = maildir.join("sieve.active");
     let (root, rest) = Beneath::place(&active)?;
     let ours =
@@ -224,11 +239,11 @@ pub fn vacation(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
         return Ok((Outcome::NotTransferred, text.to_owned()));
     }
     work.make_dir(&maildir.join("sieve"), Owner { mode: 0o700, ..owner })?;
-    let path = maildir.join("sieve").join("autoresponder.sieve");
+    let path = maildir.join("sieve").join("imported.sieve");
     work.put(&path, script.as_bytes(), owner, None)?;
     work.record(crate::journal::Effect::Make { path: active })?;
     root.remove(&rest)?;
-    root.symlink(OsStr::new("sieve/autoresponder.sieve"), &rest, owner)?;
+    root.symlink(OsStr::new("sieve/imported.sieve"), &rest, owner)?;
     Ok(migrated())
 }
 

@@ -290,9 +290,7 @@ fn domains_of_others() {
     else {
         panic!()
     };
-    assert!(
-        aliases.iter().all(|a| !a.as_str().ends_with("shopco-alias.example"))
-    );
+    assert!(aliases.iter().all(|a| !a.as_str().ends_with("shopco-alias.example")));
 
     let mut setting = Setting::of(&account);
     setting.facts.hostname = "shopco.example".into();
