@@ -95,6 +95,10 @@ pub enum Audit {
         job: String,
         passed: bool,
     },
+    MigrationConfirmed {
+        job: String,
+        items: Vec<String>,
+    },
     MigrationRollbackStarted {
         job: String,
         forced: bool,

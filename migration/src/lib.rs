@@ -16,6 +16,7 @@ mod m20261122_101000_servers;
 mod m20261122_102000_jobs;
 mod m20261122_103000_hosting;
 mod m20261122_104000_migrations;
+mod m20261122_105000_confirmations;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_102000_jobs::Migration),
             Box::new(m20261122_103000_hosting::Migration),
             Box::new(m20261122_104000_migrations::Migration),
+            Box::new(m20261122_105000_confirmations::Migration),
         ]
     }
 }

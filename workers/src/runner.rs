@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::saga::{Cx, Direction, Progress, Saga, Undoing};
 use crate::sagas::{analyze, apply, enroll};
 use crate::world::World;
-use cpanel::plan::Options;
-use cpanel::protocol::{Call, Level};
+use cpanel::plan::{Operation, Options};
+use cpanel::protocol::{Call, Level, StepReport};
 use entities::audit::Audit;
 use entities::error::{Code, Error};
 use entities::ids::JobId;
@@ -104,6 +104,9 @@ async fn beat(cx: Cx, lost: CancellationToken) {
 }
 
 async fn run_phase(cx: &Cx) -> Result<()> {
+    if cx.claim.phase == "confirm" {
+        return confirm(cx).await;
+    }
     if cx.claim.attempts > CLAIMS_MAX && !cx.claim.unwinding {
         let error = Error::refused(
             Code::StepFailed,
@@ -261,6 +264,41 @@ async fn take_back(cx: &Cx) -> Result<()> {
         Err(error) => return Err(error),
     }
     saga.unwind().await
+}
+
+/// Switches on what somebody has confirmed. A failure changes nothing but the job's own state: the
+/// migration stays applied.
+async fn confirm(cx: &Cx) -> Result<()> {
+    let ending = match confirm_items(cx).await {
+        Ok(result) => Ending::Done { result },
+        Err(error) if error.code() == Code::StaleFence => return Err(error),
+        Err(error) => {
+            tracing::warn!(cause = %error.chain(), "confirm.failed");
+            cx.log(Level::Error, "confirm", &error.to_string()).await?;
+            Ending::Failed { code: error.code().as_str(), message: error.to_string() }
+        }
+    };
+    let tx = cx.world.db.system().await?;
+    jobs::finish(&tx, &cx.claim, &ending).await?;
+    tx.commit().await
+}
+
+async fn confirm_items(cx: &Cx) -> Result<Value> {
+    let tx = cx.world.db.system().await?;
+    let row = migrations::load_migration(&tx, cx.claim.job).await?;
+    drop(tx);
+    let items = serde_json::from_value(row.confirming.unwrap_or_else(|| json!([])))?;
+    let operations: Vec<Operation> =
+        serde_json::from_value(row.operations.unwrap_or_else(|| json!([])))?;
+    let call = Call::Confirm { items };
+    let report: StepReport = cx.ask_agent("confirm", call, Progress::Silent).await?;
+    let tx = cx.world.db.system().await?;
+    migrations::record_items(&tx, &cx.claim, &operations, &report.items).await?;
+    tx.commit().await?;
+    for item in &report.items {
+        cx.log(Level::Info, "confirm", &format!("{}: {}", item.id, item.detail)).await?;
+    }
+    Ok(json!({ "confirmed": report.items.len() }))
 }
 
 async fn roll_back(cx: &Cx) -> Result<()> {

@@ -115,6 +115,7 @@ pub async fn start_migration(tx: &TenantTx, new: NewMigration) -> Result<JobId> 
         operations: NotSet,
         expanded_bytes: NotSet,
         applied_at: NotSet,
+        confirming: NotSet,
     }
     .insert(tx.conn())
     .await?;
@@ -372,11 +373,62 @@ pub fn check_rollback(row: &migration::Model) -> Result<()> {
     }
 }
 
+/// What can be confirmed begins so.
+const CONFIRMABLE: &str = "cron:";
+
+/// Queues that disabled things are switched on: those named, or all that can be.
+pub async fn start_confirm(
+    tx: &TenantTx,
+    id: JobId,
+    items: Option<BTreeSet<String>>,
+) -> Result<()> {
+    let job = jobs::lock_job(tx, id).await?;
+    let (_, row) = find_migration(tx, id).await?;
+    check_idle(&job)?;
+    if !matches!(row.state, State::Completed | State::CompletedWithLosses) {
+        return Err(wrong_state(&row, "has nothing that awaits confirmation: apply it first"));
+    }
+    let resources = list_resources(tx, id).await?;
+    let waiting: BTreeSet<String> = resources
+        .into_iter()
+        .filter(|r| r.outcome == "disabled" && r.operation_id.starts_with(CONFIRMABLE))
+        .map(|r| r.operation_id)
+        .collect();
+    let wanted = items.unwrap_or_else(|| waiting.clone());
+    if let Some(unknown) = wanted.iter().find(|item| !waiting.contains(*item)) {
+        let rule = format!(
+            "names {unknown:?}, which does not await confirmation; see the disabled items of the job's report"
+        );
+        return Err(Error::field("items", rule));
+    }
+    if wanted.is_empty() {
+        return Err(wrong_state(&row, "has nothing that awaits confirmation"));
+    }
+    let list: Vec<String> = wanted.into_iter().collect();
+    let mut row: migration::ActiveModel = row.into();
+    row.confirming = Set(Some(serde_json::to_value(&list)?));
+    row.update(tx.conn()).await?;
+    jobs::requeue(tx, job, "confirm", Run::Last).await?;
+    tx.audit(Audit::MigrationConfirmed { job: id.to_string(), items: list }).await
+}
+
+/// Refuses while a worker has something to do for the job.
+fn check_idle(job: &job::Model) -> Result<()> {
+    if ["queued", "running", "unwinding"].contains(&job.state.as_str()) {
+        return Err(Error::refused(
+            Code::JobState,
+            "This job is still at work. Wait until it has ended, and call again.",
+        ));
+    }
+    Ok(())
+}
+
 /// Queues the rollback of an applied migration.
 pub async fn start_rollback(tx: &TenantTx, id: JobId, forced: bool) -> Result<()> {
     let job = jobs::lock_job(tx, id).await?;
     let (_, row) = find_migration(tx, id).await?;
     check_rollback(&row)?;
+    check_idle(&job)?;
     check_newest(tx, &job, &row).await?;
     let mut row: migration::ActiveModel = row.into();
     row.state = Set(State::RollingBack);

@@ -23,6 +23,7 @@ pub struct Model {
     pub operations: Option<Json>,
     pub expanded_bytes: Option<i64>,
     pub applied_at: Option<DateTimeUtc>,
+    pub confirming: Option<Json>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -65,15 +65,9 @@ impl Rewrites {
         Ok(all)
     }
 
-    /// Whether a file of this name is looked into at all.
-    pub fn concerns(&self, path: &Path) -> bool {
-        let nothing =
-            self.databases.is_empty() && self.users.is_empty() && self.passwords.is_empty();
-        !nothing && is_config(path)
-    }
-
-    /// The file with new names and passwords; none when it has none of the old ones.
-    pub fn apply(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// The file with new names and passwords, and the old name of the user that got a new password in
+    /// it; none when it has none of the old ones.
+    pub fn apply(&self, bytes: &[u8]) -> Option<(Vec<u8>, Option<&str>)> {
         let text = std::str::from_utf8(bytes).ok()?;
         let users = self.users.keys().chain(self.passwords.keys());
         let user = users.into_iter().find(|u| has_word(text, u));
@@ -83,7 +77,8 @@ impl Rewrites {
         let password = user.and_then(|u| self.passwords.get(u));
         let lines = text.split_inclusive('\n').map(|line| self.line(line, password));
         let new = lines.collect::<String>();
-        (new != text).then(|| new.into_bytes())
+        let with_password = user.filter(|_| password.is_some()).map(String::as_str);
+        (new != text).then(|| (new.into_bytes(), with_password))
     }
 
     /// A user may be called as its database is: what the line is about decides.
@@ -110,7 +105,7 @@ impl Rewrites {
 }
 
 /// By its name, a file in which applications keep how they reach their database.
-fn is_config(path: &Path) -> bool {
+pub fn is_config(path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_ascii_lowercase();
     if name.starts_with(".env") {
         return true;
@@ -182,13 +177,13 @@ mod tests {
     fn names_and_passwords_go_where_they_belong() {
         let old = "<?php\ndefine('DB_NAME', 'shop_wp');\ndefine( 'DB_USER', 'shop_wp' );\n\
                    define('DB_PASSWORD', 'o\"ld');\n$x = 'shop_wp_backup';\n";
-        let new = String::from_utf8(rewrites().apply(old.as_bytes()).unwrap()).unwrap();
+        let new = String::from_utf8(rewrites().apply(old.as_bytes()).unwrap().0).unwrap();
         assert!(new.contains("define('DB_NAME', 'shop_wp_2');"), "{new}");
         assert!(new.contains("define( 'DB_USER', 'shop_u' );"), "{new}");
         assert!(new.contains("define('DB_PASSWORD', 'n3w');"), "{new}");
         assert!(new.contains("'shop_wp_backup'"), "{new}");
         let env = "DB_DATABASE=shop_wp\nDB_USERNAME=shop_wp\nDB_PASSWORD=old\nAPP_KEY=x\n";
-        let new = String::from_utf8(rewrites().apply(env.as_bytes()).unwrap()).unwrap();
+        let new = String::from_utf8(rewrites().apply(env.as_bytes()).unwrap().0).unwrap();
         assert_eq!(new, "DB_DATABASE=shop_wp_2\nDB_USERNAME=shop_u\nDB_PASSWORD=n3w\nAPP_KEY=x\n");
     }
 

@@ -66,7 +66,7 @@ const PHP_SETTINGS: &[&str] = &[
 
 /// PHP's settings in the file (`php_value`, `php_flag`), which only PHP inside Apache reads: as lines
 /// of a `.user.ini`, and how many others are not taken over.
-pub fn php_settings(bytes: &[u8]) -> (Vec<(String, String)>, u64) {
+pub fn php_settings(bytes: &[u8], home: &str) -> (Vec<(String, String)>, u64) {
     let (mut kept, mut left_out) = (Vec::new(), 0_u64);
     for line in String::from_utf8_lossy(bytes).lines() {
         let mut words = line.split_whitespace();
@@ -77,8 +77,15 @@ pub fn php_settings(bytes: &[u8]) -> (Vec<(String, String)>, u64) {
         let name = words.next().unwrap_or_default().to_ascii_lowercase();
         let value = words.collect::<Vec<_>>().join(" ");
         let value = value.trim_matches('"');
+        // Firewalls and profilers of applications load themselves so.
+        let loads = ["auto_prepend_file", "auto_append_file"].contains(&name.as_str());
+        let value = if loads { value.trim_matches('\'') } else { value };
+        let in_home = loads && value.starts_with(&format!("{home}/")) && !value.contains("..");
         let plain = |c: char| c.is_ascii_alphanumeric() || "-+_./:~&|^() ".contains(c);
-        if PHP_SETTINGS.contains(&name.as_str()) && value.chars().all(plain) && !value.is_empty() {
+        if (PHP_SETTINGS.contains(&name.as_str()) || in_home)
+            && value.chars().all(plain)
+            && !value.is_empty()
+        {
             kept.push((name, value.to_owned()));
         } else {
             left_out = left_out.saturating_add(1);
@@ -106,41 +113,6 @@ pub fn with_settings(ini: &[u8], settings: &[(String, String)]) -> Vec<u8> {
     out
 }
 
-/// The file with the old home's paths turned into the new one's.
-pub fn with_home(bytes: &[u8], old: &[&str], new: &str) -> Vec<u8> {
-    let mut text = bytes.to_vec();
-    // Longer ones first: `/home/a` is also the beginning of `/home/a/b`.
-    let mut old: Vec<&&str> = old.iter().filter(|h| **h != new).collect();
-    old.sort_by_key(|h| std::cmp::Reverse(h.len()));
-    for home in old {
-        text = replaced(&text, home.as_bytes(), new.as_bytes());
-    }
-    text
-}
-
-/// Replaces whole paths: what follows must not go on with the last name.
-fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, tail)) = rest.split_first() {
-        let after = rest.strip_prefix(old);
-        let ends = |next: Option<&u8>| {
-            next.is_none_or(|b| !b.is_ascii_alphanumeric() && !b"-_.".contains(b))
-        };
-        match after {
-            Some(after) if !old.is_empty() && ends(after.first()) => {
-                out.extend_from_slice(new);
-                rest = after;
-            }
-            _ => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,18 +134,15 @@ mod tests {
     fn php_settings_move_if_they_are_harmless() {
         let text = b"php_value memory_limit 256M\n <IfModule x>\nphp_flag display_errors off\n\
                      php_value auto_prepend_file /home/x/evil.php\nphp_value date.timezone Europe/Berlin\n";
-        let (kept, left_out) = php_settings(text);
+        let (kept, left_out) = php_settings(text, "/home/y");
         assert_eq!((kept.len(), left_out), (3, 1));
+        let waf = b"php_value auto_prepend_file '/home/y/public_html/waf.php'\n";
+        let (loads, _) = php_settings(waf, "/home/y");
+        assert_eq!(loads[0].1, "/home/y/public_html/waf.php");
         let ini = String::from_utf8(with_settings(b"memory_limit=64M", &kept)).unwrap();
         assert_eq!(
             ini,
             "memory_limit=64M\ndisplay_errors = off\ndate.timezone = \"Europe/Berlin\"\n"
         );
-    }
-
-    #[test]
-    fn homes_are_whole_paths() {
-        let out = with_home(b"/home3/ab/x /home3/abc /home3/ab", &["/home3/ab"], "/home/new");
-        assert_eq!(out, b"/home/new/x /home3/abc /home/new");
     }
 }

@@ -28,6 +28,8 @@ pub enum Effect {
     User { user: Username },
     /// The password's hash of a system user that stands.
     Password { user: Username, old: String },
+    /// The user's crontab; `old` is the one before.
+    Crontab { user: Username, old: Option<String> },
     /// A database that does not exist, or whose content was dumped to `kept` first.
     Database { name: DatabaseName, kept: Option<PathBuf> },
     /// A database user at `localhost`; `old` are the statements that make the one before again.

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ pub enum Program {
     ApacheCtl,
     AptGet,
     ChPasswd,
+    Crontab,
     Doveadm,
     Doveconf,
     DpkgQuery,
@@ -44,6 +46,7 @@ impl Program {
             Self::ApacheCtl => "/usr/sbin/apache2ctl",
             Self::AptGet => "/usr/bin/apt-get",
             Self::ChPasswd => "/usr/sbin/chpasswd",
+            Self::Crontab => "/usr/bin/crontab",
             Self::Doveadm => "/usr/bin/doveadm",
             Self::Doveconf => "/usr/bin/doveconf",
             Self::DpkgQuery => "/usr/bin/dpkg-query",
@@ -71,6 +74,7 @@ pub struct Run<'a> {
     stdout: Option<File>,
     limit: Duration,
     ids: Option<(u32, u32)>,
+    home: PathBuf,
     secret: Option<(&'static str, Secret)>,
 }
 
@@ -102,6 +106,7 @@ pub fn run(program: Program) -> Run<'static> {
         stdout: None,
         limit: Duration::from_secs(60),
         ids: None,
+        home: PathBuf::from("/root"),
         secret: None,
     }
 }
@@ -150,6 +155,12 @@ impl<'a> Run<'a> {
     /// Runs it as this user and group, and no other group.
     pub const fn ids(mut self, uid: u32, gid: u32) -> Self {
         self.ids = Some((uid, gid));
+        self
+    }
+
+    /// The home directory that it is told; root's unless it is named.
+    pub fn home(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.home);
         self
     }
 
@@ -204,7 +215,7 @@ impl<'a> Run<'a> {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LANG", "C.UTF-8")
-            .env("HOME", "/root")
+            .env("HOME", &self.home)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .current_dir("/")
             .process_group(0)

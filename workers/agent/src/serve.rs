@@ -109,6 +109,7 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
         }
         Call::Apply { step } => value(crate::steps::apply(job, step)),
         Call::Undo { step, park } => value(crate::steps::undo(job, step, park)),
+        Call::Confirm { items } => value(crate::steps::confirm(job, &items)),
         Call::Changes => value(crate::changes::changes(job)),
         Call::Verify { ipv4 } => value(crate::verify::verify(job, ipv4)),
         Call::Cleanup => value(crate::steps::cleanup(job)),

@@ -19,6 +19,7 @@ use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+pub use cron::confirm;
 pub use databases::dump_to;
 
 /// What became of an operation, and what there is to say about it.
@@ -81,7 +82,7 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         Resource::Files { only, .. } => home::restore(work, operation.action, only),
         Resource::PhpPool { version, .. } => web::pool(work, version),
         Resource::Website { .. } => web::site(work, &operation.resource),
-        Resource::Cron { .. } => cron::keep(work),
+        Resource::CronJob { .. } => cron::keep(work, &operation.resource),
         Resource::Database { .. } => databases::database(work, operation),
         Resource::DatabaseUser { .. } => databases::user(work, operation),
         Resource::Grant { .. } => databases::grant(work, &operation.resource),
@@ -159,6 +160,7 @@ fn undo_one(job: &Job<'_>, begun: &Begun, entry: &Entry) -> Result<()> {
     match &entry.what {
         Effect::User { user } => user::remove(user),
         Effect::Password { user, old } => user::set_password(user, old),
+        Effect::Crontab { user, old } => cron::restore(user, old.as_deref()),
         what => databases::undo(what, &begun.source.target_user),
     }
 }

@@ -9,12 +9,14 @@ use crate::error::{Error, Result};
 use crate::htaccess;
 use crate::job::{Job, read_json, write_json};
 use crate::layout;
+use crate::quotes;
 use crate::source;
-use cpanel::account::Account;
+use cpanel::account::{Account, DatabaseAuth, MailFormat};
 use cpanel::archive::{self, Entry, Kind};
 use cpanel::home::{Part, part};
 use cpanel::member::MemberPath;
 use cpanel::plan::Resource;
+use cpanel::rehome::with_home;
 use cpanel::stream::Limits;
 use rustix::fs::{FileType, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,12 @@ pub struct Unpacked {
     pub other: u64,
     /// Configuration files of applications that got new names or passwords of databases.
     pub rewritten: u64,
+    /// Old name of a database user that got a new password → some of the files that have it now.
+    #[serde(default)]
+    pub passwords: BTreeMap<String, Vec<String>>,
+    /// Files in which the password of a database had its own quotes unescaped.
+    #[serde(default)]
+    pub mended: u64,
     /// `.htaccess` files in which cPanel's PHP handlers were switched off.
     pub htaccess: u64,
     /// Settings of PHP in `.htaccess` files that were moved to `.user.ini`, and that were not.
@@ -46,10 +54,15 @@ pub struct Unpacked {
     pub displaced: u64,
 }
 
+/// How many files of a kind are named in a report.
+const FILES_NAMED: usize = 10;
+
 /// Below the job's staging.
 pub const HOME: &str = "home";
 /// A directory a mailbox, by its address.
 pub const MAIL: &str = "mail";
+/// A directory a mailbox that has yet to become a maildir, by its address.
+pub const MDBOX: &str = "mdbox";
 /// A file a database, by its old name.
 pub const DUMPS: &str = "dumps";
 
@@ -66,7 +79,7 @@ pub fn forget(job: Uuid) -> Result<()> {
 /// Removes what was unpacked; the account's description stays, for another try.
 pub fn discard(job: Uuid) -> Result<()> {
     let (root, rest) = Beneath::place(&layout::staging(job))?;
-    for area in [HOME, MAIL, DUMPS, appconfig::PASSWORDS] {
+    for area in [HOME, MAIL, MDBOX, DUMPS, appconfig::PASSWORDS] {
         root.remove(rest.join(area))?;
     }
     Ok(())
@@ -79,7 +92,7 @@ pub fn ensure(work: &Work<'_>) -> Result<Unpacked> {
         return Ok(done);
     }
     let staging = Beneath::private_dir(&layout::staging(work.job.id))?;
-    for area in [HOME, MAIL, DUMPS] {
+    for area in [HOME, MAIL, MDBOX, DUMPS] {
         staging.remove(area)?;
         staging.make_dir(area, Owner::root(0o700))?;
     }
@@ -101,6 +114,7 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
         made: PathBuf::new(),
         settings: BTreeMap::new(),
         rewrites: Rewrites::of(work.job, &begun.plan)?,
+        hashes: native_hashes(work.account),
         done: Unpacked::default(),
     };
     let size = begun.archive.size_bytes;
@@ -126,24 +140,30 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
 }
 
 /// What the plan needs of the archive.
+#[derive(Default)]
 struct Wanted {
     /// None: no files. Empty: all of them.
     files: Option<BTreeSet<RelPath>>,
     /// Where a mailbox lies in the archive's home → its address.
     mailboxes: BTreeMap<Vec<u8>, String>,
+    /// Those of them in the form of mdbox.
+    mdboxes: BTreeSet<String>,
     /// Member → database.
     dumps: BTreeMap<Vec<u8>, String>,
 }
 
 impl Wanted {
     fn of(work: &Work<'_>) -> Result<Self> {
-        let mut wanted = Self { files: None, mailboxes: BTreeMap::new(), dumps: BTreeMap::new() };
+        let mut wanted = Self::default();
         let account = work.account;
         for operation in &work.begun.plan.operations {
             match &operation.resource {
                 Resource::Files { only, .. } => wanted.files = Some(only.clone()),
                 Resource::Mailbox { address, .. } => {
                     let known = account.mail.mailboxes.iter().find(|m| m.address == *address);
+                    if known.is_some_and(|m| m.format == MailFormat::Mdbox) {
+                        wanted.mdboxes.insert(address.to_string());
+                    }
                     let path = known.map(|m| m.path.as_str().as_bytes().to_vec());
                     wanted.mailboxes.extend(path.map(|p| (p, address.to_string())));
                 }
@@ -197,6 +217,8 @@ struct Unpacker<'u> {
     /// Directory → settings for its `.user.ini`, written when all files are there.
     settings: BTreeMap<PathBuf, Vec<(String, String)>>,
     rewrites: Rewrites,
+    /// Of the passwords of the account's database users.
+    hashes: BTreeSet<String>,
     done: Unpacked,
 }
 
@@ -235,7 +257,7 @@ impl Unpacker<'_> {
                 if is_config && entry.size <= htaccess::SIZE_MAX {
                     return self.web_config(&to, entry);
                 }
-                if entry.size <= appconfig::SIZE_MAX && self.rewrites.concerns(&to) {
+                if entry.size <= appconfig::SIZE_MAX && appconfig::is_config(&to) {
                     return self.app_config(&to, entry);
                 }
                 return self.regular(&to, entry);
@@ -275,6 +297,10 @@ impl Unpacker<'_> {
     /// What of a maildir is kept: messages, folders, and the files by which clients recognise them.
     fn mail(&mut self, path: &MemberPath, entry: Entry<'_>) -> Result<()> {
         let Some((address, inside)) = self.wanted.mailbox(path) else { return Ok(()) };
+        if self.wanted.mdboxes.contains(address) {
+            let to = Path::new(MDBOX).join(address).join(os(inside.as_bytes()));
+            return self.mdbox(&to, &inside, entry);
+        }
         let base = Path::new(MAIL).join(address);
         let parts: Vec<&[u8]> = inside.components().collect();
         let is_box = |p: &[u8]| [&b"cur"[..], b"new", b"tmp"].contains(&p);
@@ -300,6 +326,18 @@ impl Unpacker<'_> {
                 let from = found.map(|(a, i)| Path::new(MAIL).join(a).join(os(i.as_bytes())));
                 self.link(from, &to).map(drop)
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// All of an mdbox: which of its files are needed, only Dovecot knows.
+    fn mdbox(&mut self, to: &Path, inside: &MemberPath, entry: Entry<'_>) -> Result<()> {
+        let first = inside.components().next().unwrap_or_default();
+        let is_part = [&b"storage"[..], b"mailboxes", b"subscriptions"].contains(&first)
+            || first.starts_with(b"dovecot");
+        match &entry.kind {
+            Kind::Directory if is_part => self.directory(to, 0o700),
+            Kind::File if is_part => self.regular(to, entry),
             _ => Ok(()),
         }
     }
@@ -363,7 +401,7 @@ impl Unpacker<'_> {
         let mut bytes = Vec::new();
         entry.body.read_to_end(&mut bytes).map_err(Error::at(path))?;
         let homes: Vec<&str> = self.account.source.homes.iter().map(|h| h.as_str()).collect();
-        let moved = htaccess::with_home(&bytes, &homes, &self.home);
+        let moved = with_home(&bytes, &homes, &self.home);
         let (text, switched_off) = match path.file_name() {
             Some(name) if name == ".htaccess" => {
                 self.keep_settings(path, &moved);
@@ -378,7 +416,7 @@ impl Unpacker<'_> {
     }
 
     fn keep_settings(&mut self, path: &Path, text: &[u8]) {
-        let (settings, lost) = htaccess::php_settings(text);
+        let (settings, lost) = htaccess::php_settings(text, &self.home);
         self.done.php_settings_lost = self.done.php_settings_lost.saturating_add(lost);
         if let Some(dir) = path.parent().filter(|_| !settings.is_empty()) {
             self.settings.insert(dir.to_owned(), settings);
@@ -404,8 +442,20 @@ impl Unpacker<'_> {
     fn app_config(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
         let mut bytes = Vec::new();
         entry.body.read_to_end(&mut bytes).map_err(Error::at(path))?;
-        if let Some(new) = self.rewrites.apply(&bytes) {
+        if let Some(new) = quotes::mended(&bytes, &self.hashes) {
+            self.done.mended = self.done.mended.saturating_add(1);
+            bytes = new;
+        }
+        if let Some((new, user)) = self.rewrites.apply(&bytes) {
             self.done.rewritten = self.done.rewritten.saturating_add(1);
+            if let Some(user) = user {
+                let shown = path.strip_prefix(HOME).unwrap_or(path);
+                let shown = cpanel::member::shown(shown.as_os_str().as_bytes());
+                let files = self.done.passwords.entry(user.to_owned()).or_default();
+                if files.len() < FILES_NAMED {
+                    files.push(shown);
+                }
+            }
             bytes = new;
         }
         self.write(path, entry.mode, entry.mtime, &mut bytes.as_slice())
@@ -433,6 +483,16 @@ impl Unpacker<'_> {
         }
         Some(target.to_vec())
     }
+}
+
+fn native_hashes(account: &Account) -> BTreeSet<String> {
+    let users = account.database_users.iter();
+    users
+        .filter_map(|user| match &user.auth {
+            DatabaseAuth::Native(hash) => Some(hash.reveal().to_owned()),
+            DatabaseAuth::Unusable(_) => None,
+        })
+        .collect()
 }
 
 fn os(bytes: &[u8]) -> &OsStr {

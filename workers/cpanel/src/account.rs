@@ -38,7 +38,7 @@ pub struct Account {
     pub dkim: Vec<DkimKey>,
     /// Job lines of the crontab as they stand, without comments and settings.
     pub cron: Vec<String>,
-    /// Settings of the crontab (`MAILTO`, `SHELL`), in the order of their names.
+    /// Settings of the crontab that are taken over (`MAILTO`), in the order of their names.
     pub cron_settings: BTreeMap<String, String>,
     pub ftp: Vec<FtpLogin>,
     pub files: Files,
@@ -151,7 +151,7 @@ pub enum Routing {
 #[serde(rename_all = "snake_case")]
 pub enum MailFormat {
     Maildir,
-    /// Dovecot's mdbox, which is not taken over.
+    /// Dovecot's mdbox, which becomes maildir. How many messages it holds, only Dovecot can tell.
     Mdbox,
 }
 

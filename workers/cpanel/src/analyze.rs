@@ -103,7 +103,9 @@ impl Collector<'_> {
             ([directory @ .., "cur"], Kind::Directory) => (directory, false),
             ([directory @ .., "storage", _], Kind::File) => {
                 if let Some((key, "")) = box_and_folder(directory) {
-                    self.members.maildirs.entry(key).or_default().mdbox = true;
+                    let found = self.members.maildirs.entry(key).or_default();
+                    found.mdbox = true;
+                    found.bytes = found.bytes.saturating_add(entry.size);
                 }
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! `cron/USER`: job lines and settings.
 
 use crate::findings::Findings;
+use crate::rehome::with_home;
 use std::collections::BTreeMap;
 
 /// Job lines as they stand, and settings.
@@ -13,6 +14,9 @@ pub(crate) struct Crontab {
 /// Lines over this are no crontab's.
 const LINE_MAX: usize = 4096;
 
+/// Settings that are taken over: none of them changes what a job runs.
+const SETTINGS: &[&str] = &["MAILTO", "CRON_TZ", "TZ"];
+
 /// Reads a user's crontab. Lines that cron would not take are reported and left out.
 pub(crate) fn parse(text: &str, findings: &mut Findings) -> Crontab {
     let mut crontab = Crontab::default();
@@ -22,7 +26,12 @@ pub(crate) fn parse(text: &str, findings: &mut Findings) -> Crontab {
             continue;
         }
         if let Some((name, value)) = setting(line) {
-            crontab.settings.insert(name, value);
+            if SETTINGS.contains(&name.as_str()) {
+                crontab.settings.insert(name, value);
+            } else {
+                let message = "This setting of the crontab is left out: jobs run with /bin/sh and the server's own path.";
+                findings.warn("cron_setting_left_out", &name, message);
+            }
         } else if is_job(line) {
             crontab.lines.push(line.to_owned());
         } else {
@@ -34,6 +43,50 @@ pub(crate) fn parse(text: &str, findings: &mut Findings) -> Crontab {
         }
     }
     crontab
+}
+
+/// A job as it would run here: paths of the old home and PHP's programs by their new names. None when
+/// it needs a program of cPanel's.
+pub(crate) fn adapted(line: &str, homes: &[&str], home: &str, php: &str) -> Option<String> {
+    let moved = with_home(line.as_bytes(), homes, home);
+    let moved = String::from_utf8_lossy(&moved).into_owned();
+    let mut out = String::new();
+    for word in moved.split_inclusive(|c: char| c.is_whitespace() || "\"';|&()=".contains(c)) {
+        let bare = word.trim_end_matches(|c: char| c.is_whitespace() || "\"';|&()=".contains(c));
+        if is_php(bare) {
+            out.push_str(&format!("/usr/bin/php{php}"));
+            out.push_str(word.strip_prefix(bare).unwrap_or_default());
+        } else if bare.starts_with("/usr/local/cpanel/") {
+            return None;
+        } else {
+            out.push_str(word);
+        }
+    }
+    Some(out)
+}
+
+/// PHP as cPanel and CloudLinux call it.
+fn is_php(program: &str) -> bool {
+    let version = |text: &str, prefix: &str| {
+        text.strip_prefix(prefix)
+            .is_some_and(|v| v.len() <= 3 && v.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let Some((directory, name)) = program.rsplit_once('/') else { return false };
+    let known = ["php", "php-cli", "lsphp"].contains(&name)
+        || version(name, "ea-php")
+        || version(name, "alt-php")
+        || version(name, "php");
+    match directory {
+        "/usr/bin" | "/usr/local/bin" | "/usr/local/cpanel/3rdparty/bin" => known,
+        _ => {
+            let tree = directory
+                .strip_prefix("/opt/cpanel/")
+                .or_else(|| directory.strip_prefix("/opt/alt/"))
+                .or_else(|| directory.strip_prefix("/usr/local/"));
+            let tree = tree.and_then(|t| t.split('/').next()).unwrap_or_default();
+            known && (version(tree, "ea-php") || version(tree, "php"))
+        }
+    }
 }
 
 fn setting(line: &str) -> Option<(String, String)> {
@@ -80,6 +133,33 @@ mod tests {
             ["*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null", "@daily x"]
         );
         assert_eq!(crontab.settings["MAILTO"], "a@b.example");
-        assert_eq!(findings.warnings.len(), 2);
+        assert_eq!(findings.warnings.len(), 3);
+        assert!(!crontab.settings.contains_key("SHELL"));
+    }
+
+    #[test]
+    fn jobs_as_they_would_run_here() {
+        let adapt = |line: &str| adapted(line, &["/home3/shop", "/home/shop"], "/home/new", "8.2");
+        for (line, wanted) in [
+            (
+                "*/15 * * * * /usr/local/bin/php /home3/shop/public_html/cron.php >/dev/null 2>&1",
+                "*/15 * * * * /usr/bin/php8.2 /home/new/public_html/cron.php >/dev/null 2>&1",
+            ),
+            (
+                "@daily cd /home/shop;/usr/local/bin/ea-php81 -q x",
+                "@daily cd /home/new;/usr/bin/php8.2 -q x",
+            ),
+            ("@daily \"/opt/cpanel/ea-php74/root/usr/bin/php\" x", "@daily \"/usr/bin/php8.2\" x"),
+            ("@daily /opt/alt/php81/usr/bin/lsphp x", "@daily /usr/bin/php8.2 x"),
+            ("@daily /usr/local/cpanel/3rdparty/bin/php x", "@daily /usr/bin/php8.2 x"),
+            ("@daily wget -q https://x.example/php", "@daily wget -q https://x.example/php"),
+            (
+                "@daily /home/shopper/php /usr/bin/phpunit",
+                "@daily /home/shopper/php /usr/bin/phpunit",
+            ),
+        ] {
+            assert_eq!(adapt(line).as_deref(), Some(wanted));
+        }
+        assert_eq!(adapt("@daily /usr/local/cpanel/scripts/x"), None);
     }
 }

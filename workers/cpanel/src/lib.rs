@@ -41,6 +41,7 @@ mod plan_tls;
 pub mod planner;
 pub mod protocol;
 mod record;
+pub mod rehome;
 pub mod secret;
 mod sparse;
 pub mod sql;

@@ -78,13 +78,6 @@ fn mailboxes(
     for (key, dir) in left {
         without_login(context, mail, key, dir, findings);
     }
-    for mailbox in mail.mailboxes.iter().filter(|m| m.format == MailFormat::Mdbox) {
-        let item = format!("mailbox:{}:messages", mailbox.address);
-        findings.lost(
-            &item,
-            "Its messages are in Dovecot's mdbox form; convert it to maildir on the source.",
-        );
-    }
 }
 
 /// Messages of a box that no login belongs to are kept in a locked mailbox, never thrown away.
@@ -120,7 +113,9 @@ fn mailbox(
     dir: &Maildir,
 ) -> Option<Mailbox> {
     let marker = context.members.line(&format!("homedir/{path}/mailbox_format.cpanel"));
-    let mdbox = dir.mdbox || marker.as_deref() == Some("mdbox");
+    // The marker stands for the whole account, whose older mailboxes may still be maildirs.
+    let is_empty = dir.folders.values().all(|n| *n == 0);
+    let mdbox = dir.mdbox || is_empty && marker.as_deref() == Some("mdbox");
     Some(Mailbox {
         default: path == "mail",
         path: RelPath::parse(path).ok()?,

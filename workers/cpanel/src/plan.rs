@@ -240,8 +240,9 @@ pub enum Resource {
     },
     /// The account's PHP-FPM pool of a version.
     PhpPool { user: Username, version: String },
-    /// The crontab, written disabled: each line awaits confirmation.
-    Cron { lines: u64 },
+    /// A job of the crontab, disabled until somebody confirms it: the line as it would run here, and
+    /// as the archive has it. `settings` are the crontab's (`MAILTO`).
+    CronJob { user: Username, line: String, source: String, settings: BTreeMap<String, String> },
     /// A database with its tables.
     Database {
         name: DatabaseName,

@@ -137,7 +137,7 @@ fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<Mail
         let Some(maildir) = below.and_then(|b| draft.home(Some(&b))) else { continue };
         let (messages, bytes) = match mailbox.format {
             MailFormat::Maildir => (mailbox.messages(), mailbox.bytes),
-            MailFormat::Mdbox => (0, 0),
+            MailFormat::Mdbox => (0, mailbox.bytes),
         };
         let credential = match mailbox.password {
             Password::Hash(_) => Credential::Kept,
@@ -153,7 +153,12 @@ fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<Mail
             BTreeSet::new()
         };
         let action = draft.action(draft.input.facts.mailboxes.contains(address));
-        let summary = format!("Restore the mailbox {address} with {messages} messages");
+        let summary = match mailbox.format {
+            MailFormat::Maildir => {
+                format!("Restore the mailbox {address} with {messages} messages")
+            }
+            MailFormat::Mdbox => format!("Restore the mailbox {address}, converted from mdbox"),
+        };
         let resource = Resource::Mailbox {
             address: address.clone(),
             maildir,

@@ -3,6 +3,7 @@
 use crate::account::{Domain, DomainKind, Wildcard};
 use crate::plan::{Action, Component, Ownership, Resolution, Resource, StepName};
 use crate::planner::Draft;
+use crate::{crontab, member};
 use std::collections::BTreeSet;
 use values::{DomainName, RelPath};
 
@@ -265,18 +266,28 @@ fn version_of(id: &str) -> Option<String> {
 }
 
 fn cron(draft: &mut Draft<'_>) {
-    let lines = u64::try_from(draft.input.account.cron.len()).unwrap_or(u64::MAX);
-    if lines == 0 {
-        return;
+    let account = draft.input.account;
+    let homes: Vec<&str> = account.source.homes.iter().map(|h| h.as_str()).collect();
+    let user = draft.input.target_user.clone();
+    let php = draft.input.facts.php_versions.iter().max_by_key(|v| rank(v)).cloned();
+    let php = php.unwrap_or_default();
+    for (number, source) in (1_u32..).zip(&account.cron) {
+        let id = format!("cron:{user}:{number}");
+        let Some(line) = crontab::adapted(source, &homes, &user.home(), &php) else {
+            let reason = format!("It runs a program of cPanel's: {source}");
+            draft.lose(id, member::shown(reason.as_bytes()));
+            continue;
+        };
+        let summary = format!("Keep a cron job, disabled until it is confirmed: {line}");
+        let summary = member::shown(summary.as_bytes());
+        let resource = Resource::CronJob {
+            user: user.clone(),
+            line,
+            source: source.clone(),
+            settings: account.cron_settings.clone(),
+        };
+        draft.add(id, FILES, Action::Create, (summary, resource));
     }
-    let action = draft.action(draft.is_own());
-    let summary = format!("Write {lines} cron jobs, disabled until they are confirmed");
-    draft.add(
-        format!("cron:{}", draft.input.target_user),
-        FILES,
-        action,
-        (summary, Resource::Cron { lines }),
-    );
 }
 
 #[cfg(test)]

@@ -67,6 +67,9 @@ pub enum Call {
     /// when the step never ran. With `park`, what was added since is dumped first. Answers
     /// [`StepReport`].
     Undo { step: StepName, park: bool },
+    /// Switches on those of the job's disabled things that these operations name: cron jobs. May be
+    /// repeated. Answers [`StepReport`].
+    Confirm { items: BTreeSet<String> },
     /// What has changed since apply in the things that this job made. Answers [`Changes`].
     Changes,
     /// Real checks against the running services. Answers [`Verification`].
@@ -93,6 +96,7 @@ impl Call {
             Self::Begin { .. } => "begin",
             Self::Apply { .. } => "apply",
             Self::Undo { .. } => "undo",
+            Self::Confirm { .. } => "confirm",
             Self::Changes => "changes",
             Self::Verify { .. } => "verify",
             Self::Cleanup => "cleanup",

@@ -197,7 +197,10 @@ fn tls(server: &Server, certificate: &Value) {
 /// Imported, and not run.
 fn crontab(server: &Server, wanted: &Value, status: &Value) {
     let user = text(wanted, "username");
-    assert_eq!(outcome(status, &format!("cron:{user}")), "disabled");
+    for (number, line) in (1..).zip(list(wanted, "cron")) {
+        let id = format!("cron:{user}:{number}");
+        assert_eq!(outcome(status, &id), "disabled", "{line}");
+    }
     let active = server.sh(&format!("crontab -l -u {user} 2>/dev/null | grep -v '^#' || true"));
     assert_eq!(active.trim(), "", "a line of {user}'s crontab is active");
 }

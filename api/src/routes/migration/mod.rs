@@ -38,6 +38,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
         .service(status::view_status)
         .service(status::list_logs)
         .service(validate_complete)
+        .service(confirm_items)
         .service(rollback_migration)
         .service(selective_restore);
 }
@@ -436,6 +437,35 @@ async fn validate_complete(
         format: None,
         size_bytes: None,
     }))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    /// Ids of `disabled` items of the job's report, such as `cron:shopco:1`. None: all cron jobs.
+    #[validate(length(min = 1, max = 10_000))]
+    items: Option<BTreeSet<String>>,
+}
+
+/// Switches on what was restored disabled: the account's cron jobs, all or those that are named. A
+/// rollback takes them away again.
+#[utoipa::path(
+    tag = "migration",
+    params(("id" = Uuid, Path, description = "the job")),
+    request_body = Confirmation,
+    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/job/{id}/confirm")]
+async fn confirm_items(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    Json(body): Json<Confirmation>,
+) -> Result<Answer<Started>, ApiError> {
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    migrations::start_confirm(&tx, JobId(*id), body.items).await?;
+    tx.commit().await?;
+    Ok(accepted(Started { job_id: *id }))
 }
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]

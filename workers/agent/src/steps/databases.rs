@@ -227,9 +227,15 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
             };
             let via = format!("IDENTIFIED BY {}", text(password.reveal()));
             execute(&format!("CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};"))?;
-            let text = "MariaDB cannot verify its old password: it got a new one, which stands in the \
-                        configuration files that were rewritten.";
-            Ok((Outcome::Adapted, text.to_owned()))
+            let files = unpack::ensure(work)?.passwords.remove(source.as_str()).unwrap_or_default();
+            let text = "MariaDB cannot verify its old password: it got a new one";
+            let text = match files.is_empty() {
+                true => format!(
+                    "{text}, and no configuration file names it: set a password for it where it is used."
+                ),
+                false => format!("{text}, which stands in {} now.", files.join(", ")),
+            };
+            Ok((Outcome::Adapted, text))
         }
     }
 }

@@ -59,6 +59,7 @@ pub fn restore(work: &mut Work<'_>, action: Action, only: &BTreeSet<RelPath>) ->
     note(unpacked.htaccess, ".htaccess files had cPanel's PHP handlers switched off");
     note(unpacked.php_settings, "PHP settings moved from .htaccess to .user.ini");
     note(unpacked.php_settings_lost, "PHP settings in .htaccess files have no effect here");
+    note(unpacked.mended, "configuration files had the quotes of a database's password mended");
     note(unpacked.rewritten, "configuration files got new names or passwords of databases");
     if notes.is_empty() {
         return Ok(migrated());

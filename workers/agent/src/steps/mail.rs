@@ -5,7 +5,8 @@ use crate::beneath::{Beneath, Owner};
 use crate::effects::Work;
 use crate::error::{Error, Result};
 use crate::program::{Program, run};
-use crate::{layout, people, sieve, unpack};
+use crate::{layout, mdbox, people, sieve, unpack};
+use cpanel::account::MailFormat;
 use cpanel::plan::{Action, CatchAll, Operation, Resource};
 use cpanel::protocol::Outcome;
 use std::ffi::OsStr;
@@ -63,8 +64,10 @@ pub fn mailbox(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     };
     unpack::ensure(work)?;
     let maildir = Path::new(maildir.as_str());
-    let stayed_out = messages(work, address, maildir, operation.action)?;
     let known = work.account.mail.mailboxes.iter().find(|m| m.address == *address);
+    let is_mdbox = known.is_some_and(|m| m.format == MailFormat::Mdbox);
+    let broken = if is_mdbox { mdbox::convert(work, address)? } else { None };
+    let stayed_out = messages(work, address, maildir, operation.action)?;
     let hash = known.and_then(|m| m.password.hash());
     let person = work.person()?;
     let shown = maildir.to_string_lossy();
@@ -83,11 +86,16 @@ pub fn mailbox(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     for alias in login_aliases {
         login(work, alias, address, password)?;
     }
+    if let Some(why) = broken {
+        let text = format!("It is there, but its messages could not be converted: {why}");
+        return Ok((Outcome::Failed, text));
+    }
     Ok(match (hash, stayed_out) {
         (None, _) => (
             Outcome::Adapted,
             "It has no usable password in the archive: its login is locked.".into(),
         ),
+        (_, 0) if is_mdbox => (Outcome::Adapted, "Converted from mdbox to maildir.".into()),
         (_, 0) => migrated(),
         (_, n) => (Outcome::Adapted, format!("{n} messages were there already.")),
     })

@@ -108,6 +108,8 @@ pub fn remove(name: &Username) -> Result<()> {
         return Err(Error::internal(format!("{name} is not one of our accounts")));
     }
     end_processes(person.uid)?;
+    // A crontab would be that of the next user of this name.
+    run(Program::Crontab).args(["-r", "-u", name.as_str()]).output()?;
     run(Program::UserDel).args(["--force", name.as_str()]).ok()?;
     Ok(())
 }
