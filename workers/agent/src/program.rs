@@ -74,7 +74,7 @@ pub struct Run<'a> {
     stdout: Option<File>,
     limit: Duration,
     ids: Option<(u32, u32)>,
-    home: PathBuf,
+    person: (String, PathBuf),
     secret: Option<(&'static str, Secret)>,
 }
 
@@ -106,7 +106,7 @@ pub fn run(program: Program) -> Run<'static> {
         stdout: None,
         limit: Duration::from_secs(60),
         ids: None,
-        home: PathBuf::from("/root"),
+        person: ("root".to_owned(), PathBuf::from("/root")),
         secret: None,
     }
 }
@@ -158,9 +158,9 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// The home directory that it is told; root's unless it is named.
-    pub fn home(mut self, path: &Path) -> Self {
-        path.clone_into(&mut self.home);
+    /// Whom it takes itself for, and where that one is at home; root unless somebody is named.
+    pub fn person(mut self, name: &str, home: &Path) -> Self {
+        self.person = (name.to_owned(), home.to_owned());
         self
     }
 
@@ -215,7 +215,8 @@ impl<'a> Run<'a> {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LANG", "C.UTF-8")
-            .env("HOME", &self.home)
+            .env("USER", &self.person.0)
+            .env("HOME", &self.person.1)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .current_dir("/")
             .process_group(0)

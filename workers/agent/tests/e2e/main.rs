@@ -10,3 +10,4 @@ mod road;
 mod second;
 mod target;
 mod trust;
+mod variety;
