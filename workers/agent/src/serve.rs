@@ -89,7 +89,9 @@ fn answer(request: Request, events: &Events, stop: &Stop) -> Result<Value> {
         Call::Enroll(enroll) => value(crate::enroll::enroll(&enroll, events, stop)),
         Call::Inspect(source) => value(crate::inspect::inspect(&source)),
         Call::Upgrade { .. } => Err(Error::new("bad_request", "An upgrade begins a conversation.")),
-        call => answer_for(&claimed(job, events, stop)?, call),
+        call => claimed(job, events, stop)
+            .and_then(|job| answer_for(&job, call))
+            .map_err(crate::space::diagnosed),
     }
 }
 
