@@ -259,14 +259,14 @@ pub fn undo_files(what: &Effect, job: Uuid) -> Result<bool> {
         Effect::Make { path } => {
             before_undo(path, job)?;
             let (root, rest) = Beneath::place(path)?;
-            root.remove(rest)?;
+            root.clear(rest)?;
         }
         Effect::Replace { path, kept } => {
             before_undo(path, job)?;
             let (area, name) = kept_place(kept)?;
             if area.stat(&name)?.is_some() {
                 let (root, rest) = Beneath::place(path)?;
-                root.remove(&rest)?;
+                root.clear(&rest)?;
                 area.rename(&name, &root, &rest)?;
             }
         }
