@@ -52,6 +52,21 @@ impl Server {
         run(&mut command)
     }
 
+    /// Kills every SSH connection to it, where it ends.
+    pub fn cut_ssh(&self) {
+        self.inside("pkill -KILL -f '^sshd: root' || true");
+    }
+
+    /// Takes its power away at once, and boots it again from its disk.
+    pub fn cut_power(&self) {
+        run(program(bed::sandbox("target")).args(["reset", &self.name]));
+    }
+
+    /// What lies unpacked on it, but for what analyzed archives leave for another try.
+    pub fn staging(&self) -> String {
+        self.sh("find /home/.migrapanel -mindepth 1 ! -name kept")
+    }
+
     /// Puts a file among the backups; its path there.
     pub fn put(&self, file: &Path) -> String {
         let name = file.file_name().unwrap().to_str().unwrap();
