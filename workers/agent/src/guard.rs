@@ -152,6 +152,29 @@ pub fn lock_account(user: &Username, stop: &Stop) -> Result<AccountLock> {
     }
 }
 
+/// Held while a file of configuration changes: nobody checks the whole meanwhile.
+pub fn changing_configuration() -> Result<ConfigurationLock> {
+    lock_configuration(FlockOperation::LockShared)
+}
+
+/// Held while a service checks and reads its configuration: what it would see in the middle of
+/// another job's changes never was, and a service may end over it.
+pub fn reading_configuration() -> Result<ConfigurationLock> {
+    lock_configuration(FlockOperation::LockExclusive)
+}
+
+/// Held as long as it lives.
+pub struct ConfigurationLock {
+    _file: File,
+}
+
+fn lock_configuration(how: FlockOperation) -> Result<ConfigurationLock> {
+    let path = Path::new(layout::STATE).join("locks/.configuration");
+    let file = open_lock(&path)?;
+    flock(&file, how).map_err(Error::at(&path))?;
+    Ok(ConfigurationLock { _file: file })
+}
+
 /// Opens a file that only root opens, a new one if there is none, to be locked.
 pub fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new()
