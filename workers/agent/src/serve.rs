@@ -113,7 +113,10 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
         Call::Undo { step, park } => value(crate::steps::undo(job, step, park)),
         Call::Confirm { items } => value(crate::steps::confirm(job, &items)),
         Call::Changes => value(crate::changes::changes(job)),
-        Call::Verify { ipv4 } => value(crate::verify::verify(job, ipv4)),
+        Call::Verify { ipv4 } => {
+            crate::space::check()?;
+            value(crate::verify::verify(job, ipv4))
+        }
         Call::Cleanup => value(crate::steps::cleanup(job)),
         _ => Err(Error::new("bad_request", "This request needs no job.")),
     }
