@@ -2,12 +2,15 @@
 #![cfg(test)]
 
 mod archives;
+mod batch;
 mod bed;
 mod client;
 mod deaths;
 mod expect;
+mod full_disk;
 mod gates;
 mod moves;
+mod outages;
 mod program;
 mod refusals;
 mod roads;

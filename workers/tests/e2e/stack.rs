@@ -41,6 +41,12 @@ impl Stack {
         Self::prepare(name, settings).await.started().await
     }
 
+    /// The same, and the server has a disk that is easily filled.
+    pub async fn start_with_small_disk(name: &str) -> Self {
+        let boot = |name: &str| Server::start_with_disk(name, 768);
+        Self::prepare_on(name, &[], boot).await.started().await
+    }
+
     /// The same with roads to Postgres, RabbitMQ and Redis that can be cut.
     pub async fn start_on_roads(name: &str) -> (Self, [Road; 3]) {
         let mut stack = Self::prepare(name, &[]).await;
@@ -50,10 +56,18 @@ impl Stack {
     }
 
     async fn prepare(name: &str, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::prepare_on(name, settings, Server::start).await
+    }
+
+    async fn prepare_on(
+        name: &str,
+        settings: &[(&'static str, &'static str)],
+        boot: impl FnOnce(&str) -> Server + Send + 'static,
+    ) -> Self {
         let name = format!("e2e-{name}");
         let booting = std::thread::spawn({
             let name = name.clone();
-            move || Server::start(&name)
+            move || boot(&name)
         });
         let db = TestDb::create().await.unwrap();
         let amqp = run(program(sandbox("services")).args(["vhost", &name])).trim().to_owned();
