@@ -5,6 +5,7 @@
 
 use crate::beneath::{Beneath, Owner};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::layout;
 use crate::program::{Program, Run, run};
 use std::io::Read;
@@ -116,6 +117,7 @@ pub fn apply_changes(whose: Uuid) -> Result<()> {
         if dir.stat(service.unit())?.is_none() {
             continue;
         }
+        let _lock = guard::reading_configuration()?;
         check(service)?;
         // MariaDB reads its configuration when it starts only.
         let verb = if service == Service::MariaDb { "restart" } else { "reload-or-restart" };

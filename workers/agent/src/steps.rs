@@ -13,7 +13,7 @@ use crate::effects::{self, Work};
 use crate::error::{Error, Result};
 use crate::job::{Begun, Job};
 use crate::journal::{Effect, Entry, Journal};
-use crate::{changes, layout, parking, services, verify};
+use crate::{changes, layout, parking, services, space, verify};
 use cpanel::plan::{Operation, Resource, StepName};
 use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
 use std::net::Ipv4Addr;
@@ -54,6 +54,7 @@ fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport>
     let mut items = Vec::new();
     for (done, operation) in (0_u64..).zip(operations) {
         job.check()?;
+        space::check()?;
         job.events.progress(done, total, &operation.summary)?;
         work.begin(operation);
         let (outcome, detail) = one(&mut work, operation)?;
@@ -123,6 +124,7 @@ fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
 /// Takes a step back: what this job made goes, what it replaced returns. May be repeated, also when
 /// the step never ran. With `park`, what would be lost is dumped first.
 pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
+    space::release(job.id)?;
     let Some(begun) = job.begun_if()? else { return Ok(StepReport::default()) };
     let _lock = job.lock(&begun.source.target_user)?;
     let mut journal = Journal::open(job.id)?;
@@ -175,5 +177,6 @@ fn note_undone(report: &mut StepReport, entry: &Entry) {
 /// Removes what the job unpacked, with the account's secrets. The journal stays, and so does what was
 /// replaced.
 pub fn cleanup(job: &Job<'_>) -> Result<()> {
+    space::release(job.id)?;
     Beneath::open(layout::STAGING)?.remove(Path::new(&job.id.to_string()))
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::journal::Effect;
 use crate::mariadb::{self, at_localhost, execute, has_database, has_user, name, pattern, text};
 use crate::program::{Program, run};
-use crate::{appconfig, layout, unpack};
+use crate::{appconfig, layout, space, unpack};
 use cpanel::account::{DatabaseAuth, DumpState};
 use cpanel::plan::{Action, Operation, PRIVILEGES, Resource};
 use cpanel::protocol::Outcome;
@@ -141,7 +141,7 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
     let (user, password) = open_definer(work, database)?;
     let who = at_localhost(user.as_str());
     let job = work.job;
-    let check = || job.check();
+    let check = || job.check().and_then(|()| space::check());
     let mut filtered = Filtered::open(dumps.file(source.as_str())?, &user, &check)?;
     let loaded = mariadb::client(user.as_str())
         .arg(BEFORE_DUMP)
@@ -153,7 +153,7 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
         .limit(LOAD_LIMIT)
         .output();
     execute(&format!("ALTER USER {who} ACCOUNT LOCK;"))?;
-    work.job.check()?;
+    check()?;
     if let Some(why) = filtered.refusal() {
         return Err(dump_refused(source, why));
     }
