@@ -49,6 +49,8 @@ fn operations() -> Vec<(&'static str, &'static str, Option<&'static str>, Value)
         ("post", "/api/migration/preview", Some("ADMIN"), job.clone()),
         ("post", "/api/migration/apply", Some("ADMIN"), approved),
         ("get", "/api/migration/job/{id}/status", Some("MEMBER"), Value::Null),
+        ("get", "/api/migration/job/{id}/report", Some("MEMBER"), Value::Null),
+        ("post", "/api/migration/job/{id}/confirm", Some("ADMIN"), json!({})),
         ("get", "/api/migration/job/{id}/logs", Some("MEMBER"), Value::Null),
         ("get", "/api/migration/job/{id}/events", Some("MEMBER"), Value::Null),
         ("post", "/api/migration/validate-complete", Some("ADMIN"), job.clone()),

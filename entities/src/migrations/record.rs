@@ -9,7 +9,7 @@ use crate::ids::{JobId, RowId};
 use crate::jobs::{self, Claim};
 use crate::tables::{migration, migration_backup, migration_conflict, migration_resource};
 use chrono::Utc;
-use cpanel::plan::{Conflict, Operation};
+use cpanel::plan::{Component, Conflict, Operation};
 use cpanel::protocol::{Analysis, ItemReport, Preview};
 use sea_orm::{
     ActiveModelTrait,
@@ -179,14 +179,14 @@ pub async fn record_items(
         let text = |value: Option<Value>| {
             value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
         };
-        let component = operation.map(|o| serde_json::to_value(o.component)).transpose()?;
+        let component = operation.map_or_else(|| component_of(&item.id), |o| o.component);
         let action = operation.map(|o| serde_json::to_value(o.action)).transpose()?;
         let row = migration_resource::ActiveModel {
             id: Set(RowId::new()),
             tenant_id: Set(claim.tenant),
             job_id: Set(claim.job),
             operation_id: Set(item.id.clone()),
-            component: Set(text(component)),
+            component: Set(text(Some(serde_json::to_value(component)?))),
             action: Set(text(action)),
             summary: Set(operation.map(|o| o.summary.clone()).unwrap_or_default()),
             outcome: Set(text(Some(serde_json::to_value(item.outcome)?))),
@@ -209,6 +209,30 @@ pub async fn record_items(
             .await?;
     }
     Ok(())
+}
+
+/// The part of the account that something belongs to which no operation stands for: by what kind of
+/// thing it is.
+fn component_of(item: &str) -> Component {
+    match item.split(':').next().unwrap_or_default() {
+        "database" | "database_host" | "database_user" | "grant" | "postgresql" => {
+            Component::Databases
+        }
+        "autoresponder"
+        | "calendars"
+        | "catch_all"
+        | "dkim"
+        | "filter"
+        | "forward"
+        | "mail_domain"
+        | "mailbox"
+        | "mailing_lists"
+        | "mailing_list_archives"
+        | "pipe" => Component::Email,
+        "dnssec_keys" | "dynamic_dns" | "record" | "zone" => Component::Dns,
+        "certificate" => Component::Ssl,
+        _ => Component::Files,
+    }
 }
 
 /// How many things were left behind.

@@ -12,6 +12,7 @@ use cpanel::protocol::{Analysis, ArchiveIdentity, JobRef, Source};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -36,6 +37,8 @@ pub struct Begun {
     pub archive: ArchiveIdentity,
     pub options: Options,
     pub digest: String,
+    /// Where visitors reach the server.
+    pub ipv4: Ipv4Addr,
     pub plan: Plan,
 }
 

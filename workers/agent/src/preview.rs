@@ -51,6 +51,7 @@ pub fn begin(
         archive: analyzed.analysis.archive,
         options: options.clone(),
         digest: preview.digest.clone(),
+        ipv4: control.ipv4,
         plan: preview.plan.clone(),
     };
     space::reserve(job.id)?;

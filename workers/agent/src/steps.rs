@@ -17,7 +17,6 @@ use crate::journal::{Effect, Entry, Journal};
 use crate::{changes, layout, parking, services, space, verify};
 use cpanel::plan::{Operation, Resource, StepName};
 use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
-use std::net::Ipv4Addr;
 use std::path::Path;
 use values::DatabaseName;
 
@@ -120,7 +119,7 @@ fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
     // Each looks at everything once: side by side they take half the time.
     let (checks, sums) = std::thread::scope(|scope| {
         let sums = scope.spawn(|| changes::table_sums(&databases));
-        let checks = verify::checks(job, begun, Ipv4Addr::LOCALHOST);
+        let checks = verify::checks(job, begun, begun.ipv4);
         let broken = || Err(Error::internal("counting the databases' rows broke off"));
         (checks, sums.join().unwrap_or_else(|_| broken()))
     });

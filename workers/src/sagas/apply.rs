@@ -337,33 +337,31 @@ impl Step for PostValidation {
     async fn run(&self, cx: &Cx) -> Result<Vec<String>> {
         begin(cx, self.name(), place(StepName::PostValidation).1).await?;
         let operations = operations(cx).await?;
-        let checks = verify(cx, &operations).await?;
+        let call = Call::Apply { step: StepName::PostValidation };
+        let report: StepReport = cx.ask_agent(self.name(), call, Progress::Silent).await?;
         let mut warned = Vec::new();
-        let mut failed = Vec::new();
-        for check in checks {
-            let level = match check.status {
-                CheckStatus::Pass => Level::Info,
-                CheckStatus::Warn => Level::Warn,
-                CheckStatus::Fail => Level::Error,
-            };
-            cx.log(level, self.name(), &format!("{}: {}", check.name, check.message)).await?;
-            match check.status {
-                CheckStatus::Pass => {}
-                CheckStatus::Warn => warned.push(check.name),
-                CheckStatus::Fail => failed.push(check.name),
+        for item in &report.items {
+            let level = if item.outcome == Outcome::Migrated { Level::Info } else { Level::Warn };
+            cx.log(level, self.name(), &format!("{}: {}", item.id, item.detail)).await?;
+            if level == Level::Warn {
+                warned.push(item.id.clone());
             }
         }
+        let checks = check_zones(cx, &operations).await;
+        let failed: Vec<&Check> = checks.iter().filter(|c| c.status == CheckStatus::Fail).collect();
+        for check in &checks {
+            let level = if check.status == CheckStatus::Fail { Level::Error } else { Level::Info };
+            cx.log(level, self.name(), &format!("{}: {}", check.name, check.message)).await?;
+        }
         if failed.is_empty() {
-            // The server looks, too, and remembers how things are: what a rollback compares with.
-            let call = Call::Apply { step: StepName::PostValidation };
-            let _remembered: StepReport = cx.ask_agent(self.name(), call, Progress::Silent).await?;
             return Ok(warned);
         }
+        let names: Vec<&str> = failed.iter().map(|c| c.name.as_str()).collect();
         Err(Error::refused(
             Code::PostValidationFailed,
             format!(
                 "These checks failed after the restore: {}. The job's log has the details.",
-                failed.join(", ")
+                names.join(", ")
             ),
         ))
     }
@@ -379,12 +377,18 @@ pub async fn verify(cx: &Cx, operations: &[Operation]) -> Result<Vec<Check>> {
     let verification: Verification =
         cx.ask_agent("post_validation", call, Progress::Silent).await?;
     let mut checks = verification.checks;
+    checks.extend(check_zones(cx, operations).await);
+    Ok(checks)
+}
+
+async fn check_zones(cx: &Cx, operations: &[Operation]) -> Vec<Check> {
+    let mut checks = Vec::new();
     for (_, name, records, active) in PublishZones::zones(operations) {
         if active {
             checks.push(check_zone(cx, name, records).await);
         }
     }
-    Ok(checks)
+    checks
 }
 
 /// Asks the DNS server for the zone's apex addresses, or its SOA when there are none.

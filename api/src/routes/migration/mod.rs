@@ -36,6 +36,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
         .service(preview_migration)
         .service(apply_migration)
         .service(status::view_status)
+        .service(status::view_report)
         .service(status::list_logs)
         .service(validate_complete)
         .service(confirm_items)

@@ -13,6 +13,7 @@ use entities::tenancy::Permission;
 use entities::{jobs, migrations};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -80,6 +81,19 @@ impl From<job_step::Model> for StepView {
     }
 }
 
+impl From<migration_resource::Model> for ResourceView {
+    fn from(row: migration_resource::Model) -> Self {
+        Self {
+            id: row.operation_id,
+            component: row.component,
+            action: row.action,
+            summary: row.summary,
+            outcome: row.outcome,
+            detail: row.detail,
+        }
+    }
+}
+
 /// Reads where a migration stands.
 pub(in crate::routes) async fn read_status(
     state: &State,
@@ -121,17 +135,7 @@ fn status_view(
         source_path: row.source_path,
         target_user: row.target_user,
         plan_digest: row.plan_digest,
-        resources: resources
-            .into_iter()
-            .map(|r| ResourceView {
-                id: r.operation_id,
-                component: r.component,
-                action: r.action,
-                summary: r.summary,
-                outcome: r.outcome,
-                detail: r.detail,
-            })
-            .collect(),
+        resources: resources.into_iter().map(Into::into).collect(),
         created_at: job.created_at,
         started_at: job.started_at,
         completed_at: job.completed_at,
@@ -151,6 +155,58 @@ pub(super) async fn view_status(
     id: web::Path<Uuid>,
 ) -> Result<Answer<StatusView>, ApiError> {
     Ok(ok(read_status(&state, &caller, JobId(*id)).await?))
+}
+
+/// What became of everything, part by part.
+#[derive(Debug, Serialize, ToSchema)]
+struct ReportView {
+    job_id: Uuid,
+    /// As in the job's status: `completed` only if nothing was left behind.
+    status: String,
+    /// How many items came to each outcome.
+    totals: BTreeMap<String, u64>,
+    /// `files`, `databases`, `email`, `dns`, `ssl`.
+    components: BTreeMap<String, ComponentReport>,
+}
+
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct ComponentReport {
+    totals: BTreeMap<String, u64>,
+    items: Vec<ResourceView>,
+}
+
+/// The fidelity report of an applied migration: each item with what became of it. `migrated` as it
+/// was, `adapted` with the change that `detail` names, `disabled` until it is confirmed,
+/// `not_transferred` and `failed` with the reason.
+#[utoipa::path(
+    tag = "migration",
+    params(("id" = Uuid, Path, description = "the job")),
+    responses((status = 200, body = Success<ReportView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/migration/job/{id}/report")]
+pub(super) async fn view_report(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<ReportView>, ApiError> {
+    let tx = state.db.read(&caller.0, Permission::MigrationsRead).await?;
+    let (_, row) = migrations::find_migration(&tx, JobId(*id)).await?;
+    let resources = migrations::list_resources(&tx, row.id).await?;
+    let mut report = ReportView {
+        job_id: row.id.0,
+        status: row.state.as_str().to_owned(),
+        totals: BTreeMap::new(),
+        components: BTreeMap::new(),
+    };
+    for item in resources.into_iter().map(ResourceView::from) {
+        let part = report.components.entry(item.component.clone()).or_default();
+        for totals in [&mut report.totals, &mut part.totals] {
+            let count = totals.entry(item.outcome.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        part.items.push(item);
+    }
+    Ok(ok(report))
 }
 
 /// A line of a job's log.
