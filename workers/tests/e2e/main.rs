@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod archives;
+mod attacks;
 mod bed;
 mod client;
 mod deaths;

@@ -34,7 +34,7 @@ pub fn definer(user: &Username) -> Result<DatabaseUser> {
 
 /// Makes a database and loads its dump.
 pub fn database(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
-    let Resource::Database { name: new, source, charset, collation, .. } = &operation.resource
+    let Resource::Database { name: new, source, charset, collation, bytes } = &operation.resource
     else {
         return Err(Error::internal("not a database"));
     };
@@ -59,8 +59,12 @@ pub fn database(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     let state = known.map_or(DumpState::Placeholder, |d| d.dump);
     end_loading(work.user())?;
     make_empty(new, charset.as_deref(), collation.as_deref())?;
-    load(work, new, source)?;
+    load(work, (new, *bytes), source)?;
+    let events = switch_off_events(new, work.user())?;
     Ok(match state {
+        DumpState::Full if events > 0 => {
+            (Outcome::Adapted, format!("{events} events are there, but switched off."))
+        }
         DumpState::Full => migrated(),
         DumpState::WithoutData => {
             (Outcome::Adapted, "The archive has its tables without rows.".into())
@@ -130,8 +134,30 @@ fn mariadb_charset(charset: &str) -> &str {
     if charset.eq_ignore_ascii_case("utf8mb3") { "utf8" } else { charset }
 }
 
+/// How long a dump may take: a quarter of an hour, and a second for each 256 KiB. Its statements could
+/// compute for ever, and could lift any limit that MariaDB sets for a session.
+fn load_limit(bytes: u64) -> Duration {
+    LOAD_LIMIT.min(Duration::from_secs(15 * 60 + bytes / (256 << 10)))
+}
+
+/// Events come switched off: each would go on running as nobody's login.
+fn switch_off_events(database: &DatabaseName, account: &Username) -> Result<usize> {
+    let sql = "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA = ";
+    let rows = mariadb::query(&format!("{sql}{};", text(database.as_str())))?;
+    let who = at_localhost(definer(account)?.as_str());
+    for event in rows.iter().flatten() {
+        let (database, event) = (name(database.as_str()), name(event));
+        execute(&format!("ALTER DEFINER = {who} EVENT {database}.{event} DISABLE;"))?;
+    }
+    Ok(rows.len())
+}
+
 /// Loads the dump as the account's definer, whose rights end at this database.
-fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> Result<()> {
+fn load(
+    work: &mut Work<'_>,
+    (database, bytes): (&DatabaseName, u64),
+    source: &DatabaseName,
+) -> Result<()> {
     unpack::ensure(work)?;
     let dumps = Beneath::open(layout::staging(work.job.id))?.dir(unpack::DUMPS)?;
     if dumps.stat(source.as_str())?.is_none() {
@@ -150,9 +176,11 @@ fn load(work: &mut Work<'_>, database: &DatabaseName, source: &DatabaseName) -> 
         .ids(person.uid, person.gid)
         .secret("MYSQL_PWD", password)
         .stdin_from(&mut filtered)
-        .limit(LOAD_LIMIT)
+        .stopped_by(job.stop)
+        .limit(load_limit(bytes))
         .output();
-    execute(&format!("ALTER USER {who} ACCOUNT LOCK;"))?;
+    // A statement goes on without its client; nothing of the dump may outlive the call.
+    execute(&format!("ALTER USER {who} ACCOUNT LOCK;\nKILL HARD USER {who};"))?;
     work.job.check()?;
     if let Some(why) = filtered.refusal() {
         return Err(dump_refused(source, why));

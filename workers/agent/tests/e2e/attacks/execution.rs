@@ -178,7 +178,7 @@ pub const ROWS: &[Row] = &[
         name: "tables that reach other servers and files",
         attacks: &[Planted(
             |a| {
-                a.put("mysql/enemy_eng.sql", "CREATE TABLE c (a int) ENGINE=CSV;\nCREATE TABLE f (a int) ENGINE=FEDERATED CONNECTION='mysql://root@127.0.0.1/mysql/user';\nCREATE TABLE x (a int) ENGINE=CONNECT TABLE_TYPE=DOS FILE_NAME='/etc/passwd';\n-- Dump completed\n")
+                a.put("mysql/enemy_eng.sql", "CREATE TABLE c (a int NOT NULL) ENGINE=CSV;\nCREATE TABLE f (a int) ENGINE=FEDERATED;\nCREATE TABLE x (a int) ENGINE=CONNECT;\n-- Dump completed\n")
             },
             &[
                 Seen(
