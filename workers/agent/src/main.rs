@@ -38,6 +38,7 @@ mod sieve;
 mod source;
 mod stamp;
 mod steps;
+mod uidlist;
 mod unpack;
 mod upgrade;
 mod verify;

@@ -2,11 +2,13 @@
 
 use super::enemy::{HASH, Member, PASSWORD};
 use super::table::{
-    Attack::{Conflict, DoesNotApply, Elsewhere, OverTheRoad, Planted},
+    Attack::{Alone, Conflict, DoesNotApply, Elsewhere, OverTheRoad, Planted},
     Proof::{Holds, Lost, Seen, Warned},
     Row,
 };
+use crate::target::Job;
 use cpanel::plan::Ownership;
+use cpanel::protocol::Call;
 use std::time::{Duration, Instant};
 
 pub const ROWS: &[Row] = &[
@@ -154,9 +156,15 @@ pub const ROWS: &[Row] = &[
         number: 40,
         name: "an account called as the system's users are",
         attacks: &[
-            Conflict("root", "user:root", |_| {}),
-            Conflict("mysql", "user:mysql", |_| {}),
-            Conflict("sshd", "user:sshd", |_| {}),
+            Alone("refused: reserved_user_name", |stage| {
+                let path = stage.planted("reserved.tar", |_| {});
+                for name in ["root", "mysql", "sshd", "nobody"] {
+                    let job = Job::new(stage.target, &path, name);
+                    let code = stage.target.refusal(Some(job.id), Call::Analyze(job.source()));
+                    let _: serde_json::Value = job.ask(Call::Cleanup);
+                    assert_eq!(code, "reserved_user_name", "{name}");
+                }
+            }),
             Conflict("enemy", "domain:web1.panel.example", |a| {
                 a.put("shadow", format!("{HASH}\nroot:{HASH}:1::::::\n"));
                 a.parked("web1.panel.example");

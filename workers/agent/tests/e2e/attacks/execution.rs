@@ -62,12 +62,12 @@ pub const ROWS: &[Row] = &[
         attacks: &[
             Dump("ERROR 4166", || dump("LOAD DATA LOCAL INFILE '/etc/shadow' INTO TABLE t;")),
             Dump("ERROR 1045", || dump("LOAD DATA INFILE '/etc/passwd' INTO TABLE t;")),
-            Dump("ERROR 1045", || dump("SELECT 'x' INTO OUTFILE '/tmp/attack80';")),
+            Dump("ERROR 1227", || dump("SELECT 'x' INTO OUTFILE '/tmp/attack80';")),
             Planted(
                 |_| {},
                 &[
                     Sql("LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE own;", "ERROR 4166"),
-                    Sql("SELECT 1 INTO DUMPFILE '/tmp/attack80';", "ERROR 1045"),
+                    Sql("SELECT 1 INTO DUMPFILE '/tmp/attack80';", "Access denied"),
                     Sql("SELECT LOAD_FILE('/etc/passwd') IS NULL;", "1"),
                 ],
             ),

@@ -209,21 +209,40 @@ pub const ROWS: &[Row] = &[
                     "mail/enemy.example/list68/cur/1767225601.M1.src,S=9:2,S",
                     "Subject: a\n\nx\n",
                 );
-                a.file("mail/enemy.example/list68/dovecot-uidlist", "3 V1767225600 N9 G00000000000000000000000000000000\n7 :1767225601.M1.src,S=9\n8 :gone.src\n");
-            },
-            &[Holds("the message opens under its number", |r| {
-                let said = crate::clients::imap(
-                    r.stage.target,
-                    "list68@enemy.example",
-                    super::enemy::PASSWORD,
-                    &["EXAMINE INBOX", "UID SEARCH ALL"],
-                )
-                .unwrap();
-                assert!(
-                    said[0].contains("* 1 EXISTS") && said[1].contains("* SEARCH 7"),
-                    "{said:?}"
+                a.file("mail/enemy.example/list68/dovecot-uidlist", "3 V1767225600 N9 Gd41d8cd98f00b204e9800998ecf8427e\n7 :1767225601.M1.src,S=9\n8 :gone.src\n");
+                // An empty identifier, at which each of Dovecot's processes dies.
+                a.mailbox("dies68", super::enemy::HASH);
+                a.file(
+                    "mail/enemy.example/dies68/cur/1767225601.M1.src,S=9:2,S",
+                    "Subject: a\n\nx\n",
                 );
-            })],
+                a.file("mail/enemy.example/dies68/dovecot-uidlist", "3 V1767225600 N9 G00000000000000000000000000000000\n7 :1767225601.M1.src,S=9\n");
+            },
+            &[
+                Holds("a damaged list is left out", |r| {
+                    let login = "dies68@enemy.example";
+                    let seen = crate::clients::messages(
+                        r.stage.target,
+                        login,
+                        super::enemy::PASSWORD,
+                        "INBOX",
+                    );
+                    assert_eq!(seen, Ok(1));
+                }),
+                Holds("the message opens under its number", |r| {
+                    let said = crate::clients::imap(
+                        r.stage.target,
+                        "list68@enemy.example",
+                        super::enemy::PASSWORD,
+                        &["EXAMINE INBOX", "UID SEARCH ALL"],
+                    )
+                    .unwrap();
+                    assert!(
+                        said[0].contains("* 1 EXISTS") && said[1].contains("* SEARCH 7"),
+                        "{said:?}"
+                    );
+                }),
+            ],
         )],
     },
     Row {

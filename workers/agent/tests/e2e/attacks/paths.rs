@@ -336,7 +336,7 @@ pub const ROWS: &[Row] = &[
             Refused("truncated", |a| {
                 sparse(a, &[(u64::MAX - 511, 512), (u64::MAX, 512)], u64::MAX)
             }),
-            Refused("archive_too_large", |a| sparse(a, &[(0, 512)], 1 << 60)),
+            Refused("archive_too_large", |a| sparse(a, &[(0, 512), (1 << 60, 0)], 1 << 60)),
         ],
     },
     Row {
