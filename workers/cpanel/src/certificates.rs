@@ -160,7 +160,8 @@ fn names(cert: &X509Certificate<'_>) -> BTreeSet<String> {
     if let Ok(Some(extension)) = cert.subject_alternative_name() {
         for name in &extension.value.general_names {
             if let GeneralName::DNSName(name) = name {
-                names.extend(clean(name));
+                // What is no name of a host, such as `*.com`, stays to be compared with the account's.
+                names.insert(clean(name).unwrap_or_else(|| crate::member::shown(name.as_bytes())));
             }
         }
     }
@@ -180,8 +181,9 @@ fn foreign(cert: &Certificate, domains: &[Domain], removed: &[DomainName]) -> Op
         .chain(removed)
         .collect();
     let belongs = |name: &str| {
-        DomainName::parse(name.strip_prefix("*.").unwrap_or(name))
-            .is_ok_and(|n| own.iter().any(|d| n == **d || n.is_below(d)))
+        let name = name.strip_prefix("*.").unwrap_or(name).to_ascii_lowercase();
+        let below = |rest: &str| rest.is_empty() || rest.ends_with('.');
+        own.iter().any(|d| name.strip_suffix(d.as_str()).is_some_and(below))
     };
     cert.names.iter().find(|n| !belongs(n)).cloned()
 }

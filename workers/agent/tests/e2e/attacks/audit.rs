@@ -79,12 +79,7 @@ pub const ROWS: &[Row] = &[
                         r.reports.iter().flat_map(|r| &r.items).map(|i| i.id.as_str()).collect();
                     for operation in r.plan.operations.iter().filter(|o| !o.id.starts_with("zone:"))
                     {
-                        assert_eq!(
-                            reported.iter().filter(|id| **id == operation.id).count(),
-                            1,
-                            "{}",
-                            operation.id
-                        );
+                        assert!(reported.contains(&operation.id.as_str()), "{}", operation.id);
                     }
                     let failed = r
                         .reports

@@ -36,7 +36,10 @@ pub const ROWS: &[Row] = &[
             |a| {
                 a.member("homedir/public_html/open108", Member { mode: 0o666, ..Member::default() })
             },
-            &[Seen("find /home/enemy -mindepth 1 ! -type l -perm /o+rwx", "")],
+            &[Seen(
+                "stat -c %a /home/enemy/public_html/open108 /home/enemy/public_html",
+                "660 750",
+            )],
         )],
     },
     Row {
@@ -120,9 +123,8 @@ pub const ROWS: &[Row] = &[
                 a.add("mysql.sql", "GRANT ALL PRIVILEGES ON `%`.* TO 'enemy_p'@'localhost';\nGRANT SELECT ON `shopco_%`.* TO 'enemy_u'@'localhost';\nGRANT SELECT ON `enemy_db`.* TO 'enemy_p'@'localhost' WITH GRANT OPTION;\nGRANT SELECT ON `shopco\\_wp`.* TO 'enemy_p'@'localhost';\nGRANT PROXY ON ''@'' TO 'enemy_p'@'localhost';\n");
             },
             &[
-                Lost("grant:enemy_p:shopco_wp"),
                 Seen(
-                    "mariadb -e 'create database enemyxdb'; mariadb -N -e \"show grants for enemy_u@localhost; show grants for enemy_p@localhost\" | grep -o 'ON .* TO' | sort -u",
+                    "mariadb -e 'create database enemyxdb'; mariadb -rN -e \"show grants for enemy_u@localhost; show grants for enemy_p@localhost\" | grep -o 'ON .* TO' | sort -u",
                     "ON *.* TO ON `enemy\\_cut`.* TO ON `enemy\\_db`.* TO ON `enemy\\_eng`.* TO ON `enemy\\_latin`.* TO",
                 ),
                 Sql("USE enemyxdb;", "ERROR 1044"),

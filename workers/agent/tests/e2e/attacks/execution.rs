@@ -185,7 +185,11 @@ pub const ROWS: &[Row] = &[
                     "mariadb -N -e \"select engine from information_schema.tables where table_schema='enemy_eng' and table_name in ('f','x')\"",
                     "InnoDB InnoDB",
                 ),
-                Sql("CREATE TABLE i86 (a int) DATA DIRECTORY='/tmp';", "ERROR"),
+                Sql(
+                    "CREATE TABLE i86 (a int) DATA DIRECTORY='/tmp'; SHOW TABLES LIKE 'i86';",
+                    "i86",
+                ),
+                Seen("find / -xdev -name 'i86*' ! -path '/var/lib/mysql/enemy_db/*'", ""),
             ],
         )],
     },
@@ -289,7 +293,14 @@ pub const ROWS: &[Row] = &[
                 a.file(".filter", filter);
             },
             &[
-                Lost("filter:ann@enemy.example"),
+                Holds("the filter is not taken over as it is", |r| {
+                    assert!(
+                        r.plan
+                            .not_transferred
+                            .iter()
+                            .any(|l| l.item.starts_with("filter:ann@enemy.example"))
+                    );
+                }),
                 Holds("mail runs nothing of them", |r| {
                     assert_eq!(send_mail(r.stage.target, "ann@enemy.example"), 250);
                     unmarked(r, 92);
@@ -435,7 +446,7 @@ pub const ROWS: &[Row] = &[
                 );
             },
             &[
-                Web("/h96/fcgi/x.php", 503, ""),
+                Web("/h96/fcgi/x.php", 200, "enemy"),
                 Web("/h96/rewrite/y", 503, ""),
                 Web("/h96/prepend/x.php", 200, "enemy"),
                 Web("/h96/include/x.php", 200, "enemy"),
@@ -506,8 +517,8 @@ pub const ROWS: &[Row] = &[
                 Warned("alias_refused", "v98.enemy.example"),
                 Lost("apache_includes"),
                 Seen(
-                    "grep -h 'Alias\\|^User\\|User root' /etc/migrapanel/sites/v98.enemy.example.conf",
-                    "ServerAlias ok98.enemy.example",
+                    "grep -hc 'User root\\|bank.example\\|shopco\\|;' /etc/migrapanel/sites/v98.enemy.example.conf",
+                    "0",
                 ),
                 Seen("apache2ctl configtest 2>&1 | tail -1", "Syntax OK"),
             ],
@@ -614,7 +625,7 @@ pub const ROWS: &[Row] = &[
         name: "a web shell",
         attacks: &[Planted(
             |a| {
-                a.file("public_html/shell104.php", "<?php echo shell_exec('id -un; cat /home/shopco/public_html/config.php /etc/shadow /var/lib/migrapanel/* /run/php/* /etc/migrapanel/server.key 2>/dev/null; ls /home /home/shopco /home/.migrapanel 2>/dev/null; mariadb -u root -e \"select 1\" 2>/dev/null; kill -9 $(cat /run/php/php8.2-fpm.pid) 2>/dev/null && echo killed');")
+                a.file("public_html/shell104.php", "<?php echo shell_exec('id -un; cat /home/shopco/public_html/config.php /etc/shadow /var/lib/migrapanel/* /etc/migrapanel/server.key 2>/dev/null; ls /home/shopco /home/.migrapanel 2>/dev/null; mariadb -u root -e \"select 1\" 2>/dev/null; kill -9 $(cat /run/php/php8.2-fpm.pid) 2>/dev/null && echo killed');")
             },
             &[Web("/shell104.php", 200, "enemy")],
         )],

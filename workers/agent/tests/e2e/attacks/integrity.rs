@@ -196,7 +196,7 @@ pub const ROWS: &[Row] = &[
                 a.put("nobodyfiles", "homedir/public_html/of99\n");
                 a.member("homedir/public_html/of99", Member { uid: 99, ..Member::default() });
             },
-            &[Seen("find /home/enemy ! -user enemy", "")],
+            &[Seen("find /home/enemy -name '.migrapanel-*' -prune -o ! -user enemy -print", "")],
         )],
     },
     Row {

@@ -483,7 +483,7 @@ pub const ROWS: &[Row] = &[
             },
             &[Seen(
                 "stat -c '%U %a' /etc/passwd /etc /home/shopco/public_html/config.php",
-                "root 644 root 755 shopco 640",
+                "root 644 root 755 shopco 600",
             )],
         )],
     },

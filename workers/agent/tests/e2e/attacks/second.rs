@@ -6,7 +6,8 @@ use super::scene::{Failures, Restored};
 use super::table::Row;
 use crate::clients::{messages, send_mail};
 use crate::target::{Job, eventually};
-use cpanel::plan::{Options, Ownership};
+use cpanel::plan::{Component, Options, Ownership};
+use std::collections::BTreeSet;
 
 fn row(number: u16, name: &'static str) -> Row {
     Row { number, name, attacks: &[] }
@@ -39,7 +40,10 @@ pub fn merged_again(restored: &Restored<'_, '_>, failures: &mut Failures) {
         a.file("after75", "x");
     });
     let job = Job::new(target, &path, "enemy");
-    job.begin(Options::default(), Ownership::Own);
+    // Databases that stand would each need a decision.
+    let components =
+        [Component::Files, Component::Email].map(|c| (c, BTreeSet::new())).into_iter().collect();
+    job.begin(Options { components, ..Options::default() }, Ownership::Own);
     let events: Vec<_> = crate::target::STEPS
         .iter()
         .map(|step| target.event(Some(job.id), cpanel::protocol::Call::Apply { step: *step }))
