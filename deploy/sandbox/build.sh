@@ -1,6 +1,8 @@
 # Sourced by deploy/up, deploy/demo and deploy/test: building the product's binaries.
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$SANDBOX_CACHE/target}
+# `release` for measurements.
+PROFILE=${MIGRAPANEL_PROFILE:-debug}
 BIN=$LOCAL/bin
 BINARIES=(migrapanel-api migrapanel-relay migrapanel-migrator migrapanel-agent)
 
@@ -18,11 +20,13 @@ build_binaries() {
     (
         flock 9
         cd "$CHECKOUT"
-        cargo build --locked --workspace --bins || fail "The build failed; the compiler's words stand above."
+        local flags=()
+        [ "$PROFILE" = debug ] || flags=("--$PROFILE")
+        cargo build --locked --workspace --bins "${flags[@]}" || fail "The build failed; the compiler's words stand above."
         local name
         for name in "${BINARIES[@]}"; do
-            cmp -s "$CARGO_TARGET_DIR/debug/$name" "$BIN/$name" && continue
-            cp "$CARGO_TARGET_DIR/debug/$name" "$BIN/$name.new"
+            cmp -s "$CARGO_TARGET_DIR/$PROFILE/$name" "$BIN/$name" && continue
+            cp "$CARGO_TARGET_DIR/$PROFILE/$name" "$BIN/$name.new"
             mv "$BIN/$name.new" "$BIN/$name"
         done
     ) 9>"$CARGO_TARGET_DIR/migrapanel.lock"

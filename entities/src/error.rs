@@ -1,6 +1,6 @@
 //! What can go wrong, without HTTP: a stable [`Code`], a sentence for the caller, a cause for the log.
 
-use sea_orm::{DbErr, EnumIter, Iterable, RuntimeErr, SqlErr};
+use sea_orm::{DbErr, EnumIter, Iterable, RuntimeErr, SqlErr, SqlxError};
 use serde::{Deserialize, Serialize};
 
 /// The stable code of an error: part of the contract, never renamed. The worker passes on what the
@@ -182,13 +182,39 @@ impl From<DbErr> for Error {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
             return Self::refused(Code::Conflict, "This exists already. Choose another name.");
         }
+        if is_away(&error) {
+            return Self::Unavailable(Box::new(error));
+        }
         match error {
             DbErr::RecordNotFound(_) | DbErr::RecordNotUpdated => Self::NotFound("row"),
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(RuntimeErr::SqlxError(_)) => {
-                Self::Unavailable(Box::new(error))
-            }
             other => Self::Internal(Box::new(other)),
         }
+    }
+}
+
+/// Whether the database was away, or cut this connection off: the same may work in a moment.
+fn is_away(error: &DbErr) -> bool {
+    let cause = match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => return true,
+        DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
+            cause
+        }
+        _ => return false,
+    };
+    match cause.as_ref() {
+        SqlxError::Io(_)
+        | SqlxError::Tls(_)
+        | SqlxError::Protocol(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed => true,
+        // Postgres, appendix A: connections, resources, an operator's hand, and two transactions
+        // that stood in each other's way.
+        SqlxError::Database(refusal) => refusal.code().is_some_and(|code| {
+            ["08", "53", "57P"].iter().any(|class| code.starts_with(class))
+                || ["40001", "40P01"].contains(&code.as_ref())
+        }),
+        _ => false,
     }
 }
 

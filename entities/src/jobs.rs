@@ -244,16 +244,20 @@ pub async fn heartbeat(tx: &SystemTx, claim: &Claim, lease_secs: u64) -> Result<
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale()) }
 }
 
-/// Gives the claim up, so that another worker can take the job over at once.
+/// Gives the claim up and announces the job, so that another worker takes it over at once.
 pub async fn release(tx: &SystemTx, claim: &Claim) -> Result<()> {
-    tx.conn()
+    let released = tx
+        .conn()
         .execute_raw(statement(
             "UPDATE job SET lease_until = now() - make_interval(secs => 1)
              WHERE id = $1 AND fence = $2 AND state IN ('running', 'unwinding')",
             [claim.job.0.into(), claim.fence.into()],
         ))
         .await?;
-    Ok(())
+    if released.rows_affected() == 0 {
+        return Ok(());
+    }
+    tx.publish(claim.tenant, Message::JobReady { job: claim.job }).await
 }
 
 fn stale() -> Error {
@@ -298,6 +302,7 @@ pub async fn begin_unwinding(
 ) -> Result<()> {
     let mut row: job::ActiveModel = hold(tx, claim).await?.into();
     row.state = Set("unwinding".to_owned());
+    row.attempts = Set(1);
     row.error_code = Set(Some(code.to_owned()));
     row.error_message = Set(Some(message.to_owned()));
     row.update(tx.conn()).await?;
@@ -350,14 +355,18 @@ async fn waiting(tx: &SystemTx, limit: u64) -> Result<Vec<(JobId, TenantId)>> {
         .await?)
 }
 
-/// Announces again what waits and what a lost worker left behind. Called every few seconds.
+/// Announces again what waits and, before that, what a lost worker left behind, unless an
+/// announcement still waits for the broker. Called every few seconds.
 pub async fn sweep(tx: &SystemTx) -> Result<u64> {
     let rows = tx
         .conn()
         .query_all_raw(statement(
-            "SELECT id, tenant_id FROM job WHERE (state = 'queued' AND queued_at < now() - make_interval(secs => $1))
-                OR (state IN ('running', 'unwinding') AND lease_until < now())
-             ORDER BY queued_at LIMIT 20",
+            "SELECT id, tenant_id FROM job
+             WHERE ((state = 'queued' AND queued_at < now() - make_interval(secs => $1))
+                OR (state IN ('running', 'unwinding') AND lease_until < now()))
+               AND NOT EXISTS (SELECT FROM outbox o
+                    WHERE o.sent_at IS NULL AND o.payload ->> 'job' = job.id::text)
+             ORDER BY state = 'queued', queued_at LIMIT 20",
             [3f64.into()],
         ))
         .await?;
@@ -433,14 +442,20 @@ pub enum StepState {
     UndoFailed(String),
 }
 
-/// Records what a step, or its undo, came to.
+/// Records what a step, or its undo, came to. One that came to its end shows that the job gets on,
+/// however often its workers were lost.
 pub async fn record_step(
     tx: &SystemTx,
     claim: &Claim,
     name: &str,
     state: &StepState,
 ) -> Result<()> {
-    hold(tx, claim).await?;
+    let job = hold(tx, claim).await?;
+    if job.attempts > 1 && matches!(state, StepState::Done(_) | StepState::Undone) {
+        let mut job: job::ActiveModel = job.into();
+        job.attempts = Set(1);
+        job.update(tx.conn()).await?;
+    }
     let row = job_step::Entity::find()
         .filter(job_step::Column::JobId.eq(claim.job))
         .filter(job_step::Column::Run.eq(claim.run))

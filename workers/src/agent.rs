@@ -5,10 +5,11 @@ use crate::ssh::{Program, RemoteCommand, Session};
 use cpanel::protocol::{Call, Event, Hello, JobRef, LINE_BYTES_MAX, Level, PROTOCOL, Request};
 use entities::error::{Code, Error};
 use entities::telemetry;
-use russh::{Channel, ChannelMsg, client};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::Instrument;
@@ -91,24 +92,45 @@ pub async fn ensure_current(session: &Session, binary: &AgentBinary) -> Result<H
 /// Opens a channel and reads the agent's first line.
 pub async fn greet(session: &Session) -> Result<(Lines, Hello)> {
     let channel = session.start(&RemoteCommand::new(Program::Agent).literal("serve")).await?;
-    let mut lines = Lines { channel, buffer: Vec::new() };
+    let (heard, said) = channel.split();
+    let mut lines = Lines { heard, said: Arc::new(said), buffer: Vec::new(), status: None };
     let line = tokio::time::timeout(GREETING, lines.next())
         .await
         .map_err(|elapsed| unreachable_server("agent", &elapsed))??;
-    let line = line.ok_or_else(|| {
-        Error::refused(
-            Code::AgentFailed,
-            "The server's agent does not answer. Enrol the server again.",
-        )
-    })?;
+    let line = match line {
+        Some(line) => line,
+        // What has a status ended by itself: there is no agent, or none that runs.
+        None if lines.status.is_some() => {
+            return Err(Error::refused(
+                Code::AgentFailed,
+                "The server's agent does not answer. Enrol the server again.",
+            ));
+        }
+        None => return Err(unreachable_server(session.name(), &"its agent was cut off")),
+    };
     let hello = serde_json::from_slice(&line).map_err(Error::internal)?;
     Ok((lines, hello))
 }
 
-/// A conversation with the agent.
+/// A conversation with the agent. Dropping it hangs up, and the agent stops at its next safe point.
 pub struct Lines {
-    channel: Channel<client::Msg>,
+    heard: ChannelReadHalf,
+    said: Arc<ChannelWriteHalf<client::Msg>>,
     buffer: Vec<u8>,
+    /// The agent's exit status, once it was told.
+    status: Option<u32>,
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let said = Arc::clone(&self.said);
+        // A channel that nobody closes stays open as long as the connection.
+        tokio::spawn(async move {
+            if let Err(error) = said.close().await {
+                tracing::trace!(error = %error, "agent.was_gone");
+            }
+        });
+    }
 }
 
 impl Lines {
@@ -123,9 +145,9 @@ impl Lines {
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
         let lost = |error: russh::Error| unreachable_server("agent", &error);
-        self.channel.data(line.as_slice()).await.map_err(lost)?;
+        self.said.data(line.as_slice()).await.map_err(lost)?;
         if !raw.is_empty() {
-            self.channel.data(raw).await.map_err(lost)?;
+            self.said.data(raw).await.map_err(lost)?;
         }
         loop {
             let line = tokio::time::timeout(SILENCE, self.next())
@@ -146,7 +168,7 @@ impl Lines {
         }
     }
 
-    /// The next line; none when the agent has closed its side.
+    /// The next line; none when the agent has ended, or the connection.
     async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
@@ -157,12 +179,14 @@ impl Lines {
             if self.buffer.len() > LINE_BYTES_MAX {
                 return Err(Error::internal("the agent wrote a line beyond all bounds"));
             }
-            match self.channel.wait().await {
+            match self.heard.wait().await {
                 Some(ChannelMsg::Data { data }) => self.buffer.extend_from_slice(&data),
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
                     tracing::warn!(said = %String::from_utf8_lossy(&data), "agent.stderr");
                 }
-                Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Ok(None),
+                // Behind the end of the output comes the status.
+                Some(ChannelMsg::ExitStatus { exit_status }) => self.status = Some(exit_status),
+                Some(ChannelMsg::Close) | None => return Ok(None),
                 Some(_) => {}
             }
         }

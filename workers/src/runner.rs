@@ -1,7 +1,7 @@
 //! Running a claimed job: heartbeat, time limit, and what happens when it fails.
 
 use crate::error::Result;
-use crate::saga::{Cx, Direction, Progress, Saga, Undoing};
+use crate::saga::{Attempts, Cx, Direction, Progress, Saga, Undoing};
 use crate::sagas::{analyze, apply, enroll};
 use crate::world::World;
 use cpanel::plan::{Operation, Options};
@@ -12,6 +12,7 @@ use entities::ids::JobId;
 use entities::jobs::{self, Claimant, Ending};
 use entities::migrations::{self, State};
 use entities::{servers, telemetry};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,10 @@ use tracing::Instrument;
 
 /// How many bytes of an archive's content give an apply one second more.
 const BYTES_PER_SECOND: i64 = 10 << 20;
-/// How often a job may be taken up again before it is given up.
+/// How often a job may be taken up at the same place before it is given up.
 const CLAIMS_MAX: i32 = 20;
+/// How long what is done beside the steps waits for the server.
+const ASIDE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Claims the job when it can be claimed now, and runs it to its end, or until the process is asked
 /// to end. Whether it was claimed.
@@ -104,18 +107,8 @@ async fn beat(cx: Cx, lost: CancellationToken) {
 }
 
 async fn run_phase(cx: &Cx) -> Result<()> {
-    if cx.claim.phase == "confirm" {
-        return confirm(cx).await;
-    }
-    if cx.claim.attempts > CLAIMS_MAX && !cx.claim.unwinding {
-        let error = Error::refused(
-            Code::StepFailed,
-            "This job was taken up too often without coming to an end. See its log.",
-        );
-        return match cx.claim.kind.as_str() {
-            "enroll" => end_enrolment(cx, Err(error)).await,
-            _ => fail(cx, error).await,
-        };
+    if cx.claim.attempts > CLAIMS_MAX {
+        return give_up(cx).await;
     }
     match (cx.claim.kind.as_str(), cx.claim.phase.as_str()) {
         ("enroll", _) => {
@@ -123,9 +116,31 @@ async fn run_phase(cx: &Cx) -> Result<()> {
             end_enrolment(cx, outcome).await
         }
         ("migration", "rollback") => roll_back(cx).await,
+        ("migration", "confirm") => {
+            let outcome = confirm_items(cx).await;
+            end_confirmation(cx, outcome).await
+        }
         ("migration", _) if cx.claim.unwinding => unwind_failed(cx).await,
         ("migration", _) => forward(cx).await,
         (kind, phase) => Err(Error::internal(format!("nobody knows how to run {kind}/{phase}"))),
+    }
+}
+
+/// Ends a job whose workers were lost again and again at the same place.
+async fn give_up(cx: &Cx) -> Result<()> {
+    let error = Error::refused(
+        Code::StepFailed,
+        "This job was taken up too often without getting any further. See its log.",
+    );
+    let taking_back = cx.claim.unwinding || cx.claim.phase == "rollback";
+    match cx.claim.kind.as_str() {
+        "enroll" => end_enrolment(cx, Err(error)).await,
+        _ if cx.claim.phase == "confirm" => end_confirmation(cx, Err(error)).await,
+        _ if taking_back => {
+            let message = cx.claim.error.as_ref().map_or("", |(_, message)| message);
+            end_undo_failed(cx, &error, message).await
+        }
+        _ => fail(cx, error).await,
     }
 }
 
@@ -171,7 +186,7 @@ async fn forward(cx: &Cx) -> Result<()> {
     let outcome = tokio::time::timeout(limit_left, saga_function(cx, &mut saga)).await;
     match outcome {
         Ok(Ok(result)) => complete(cx, result).await,
-        Ok(Err(error)) if error.code() == Code::StaleFence => Err(error),
+        Ok(Err(error)) if is_no_verdict(&error) => Err(error),
         Ok(Err(error)) => fail(cx, error).await,
         Err(_elapsed) => {
             let message = format!(
@@ -182,6 +197,12 @@ async fn forward(cx: &Cx) -> Result<()> {
     }
 }
 
+/// Whether an error says nothing about the job: another worker has it, or a service of ours is away.
+/// The job is let go as it stands; whoever claims it next goes on.
+fn is_no_verdict(error: &Error) -> bool {
+    matches!(error.code(), Code::StaleFence | Code::Unavailable)
+}
+
 async fn complete(cx: &Cx, result: Value) -> Result<()> {
     if cx.claim.phase == "analyze" {
         let tx = cx.world.db.system().await?;
@@ -189,7 +210,7 @@ async fn complete(cx: &Cx, result: Value) -> Result<()> {
         jobs::finish(&tx, &cx.claim, &Ending::Done { result }).await?;
         return tx.commit().await;
     }
-    let cleaned: Result<Value> = cx.ask_agent("cleanup", Call::Cleanup, Progress::Silent).await;
+    let cleaned: Result<Value> = ask_patiently(cx, "cleanup", Call::Cleanup).await;
     if let Err(error) = cleaned {
         // The account stands and was checked: what is left in staging is not worth an undo.
         cx.log(Level::Warn, "cleanup", &format!("The staging was left behind: {error}")).await?;
@@ -200,6 +221,17 @@ async fn complete(cx: &Cx, result: Value) -> Result<()> {
     migrations::settle(&tx, &cx.claim, apply::ending_state(losses), Some(entry)).await?;
     jobs::finish(&tx, &cx.claim, &Ending::Done { result }).await?;
     tx.commit().await
+}
+
+/// Asks the agent again while the server is away for a moment.
+async fn ask_patiently<T: DeserializeOwned>(cx: &Cx, step: &str, call: Call) -> Result<T> {
+    let mut attempts = Attempts::within(ASIDE_PATIENCE);
+    loop {
+        match cx.ask_agent(step, call.clone(), Progress::Silent).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => attempts.after(cx, step, error).await?,
+        }
+    }
 }
 
 /// Records why the run failed and takes back what it did.
@@ -220,35 +252,37 @@ async fn unwind_failed(cx: &Cx) -> Result<()> {
     let code = row.error_code.unwrap_or_else(|| Code::StepFailed.as_str());
     let message = row.error_message.unwrap_or_default();
     let undone = match take_back(cx).await {
-        Err(error) if cx.claim.phase == "analyze" && error.code() != Code::StaleFence => {
+        Err(error) if cx.claim.phase == "analyze" && !is_no_verdict(&error) => {
             // An analysis changes nothing but its private staging, which is no state of a server.
             cx.log(Level::Warn, "cleanup", &format!("The staging was left behind: {error}")).await
         }
         other => other,
     };
+    match undone {
+        Ok(()) => {}
+        Err(error) if is_no_verdict(&error) => return Err(error),
+        Err(error) => return end_undo_failed(cx, &error, &message).await,
+    }
     let tx = cx.world.db.system().await?;
-    let (state, ending) = match undone {
-        Ok(()) => {
-            let entry =
-                Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
-            ((State::Failed, entry), Ending::Failed { code, message })
-        }
-        Err(error) if error.code() == Code::StaleFence => return Err(error),
-        Err(error) => undo_failed(cx, &error, &message),
-    };
-    migrations::settle(&tx, &cx.claim, state.0, Some(state.1)).await?;
-    jobs::finish(&tx, &cx.claim, &ending).await?;
+    let entry = Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
+    migrations::settle(&tx, &cx.claim, State::Failed, Some(entry)).await?;
+    jobs::finish(&tx, &cx.claim, &Ending::Failed { code, message }).await?;
     tx.commit().await
 }
 
-fn undo_failed(cx: &Cx, error: &Error, message: &str) -> ((State, Audit), Ending) {
+/// What stands is for an operator.
+async fn end_undo_failed(cx: &Cx, error: &Error, message: &str) -> Result<()> {
     tracing::error!(cause = %error.chain(), "job.undo_failed");
     let code = error.code().as_str();
     let entry = Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
     let message = format!(
         "{message} Taking it back failed, too: {error} Mend the cause and call rollback for this job."
     );
-    ((State::UndoFailed, entry), Ending::Failed { code, message: message.trim().to_owned() })
+    let ending = Ending::Failed { code, message: message.trim().to_owned() };
+    let tx = cx.world.db.system().await?;
+    migrations::settle(&tx, &cx.claim, State::UndoFailed, Some(entry)).await?;
+    jobs::finish(&tx, &cx.claim, &ending).await?;
+    tx.commit().await
 }
 
 /// Replays the stored steps to rebuild the undo stack, and pops it.
@@ -266,12 +300,11 @@ async fn take_back(cx: &Cx) -> Result<()> {
     saga.unwind().await
 }
 
-/// Switches on what somebody has confirmed. A failure changes nothing but the job's own state: the
-/// migration stays applied.
-async fn confirm(cx: &Cx) -> Result<()> {
-    let ending = match confirm_items(cx).await {
+/// A confirmation that failed changes nothing but the job's own state: the migration stays applied.
+async fn end_confirmation(cx: &Cx, outcome: Result<Value>) -> Result<()> {
+    let ending = match outcome {
         Ok(result) => Ending::Done { result },
-        Err(error) if error.code() == Code::StaleFence => return Err(error),
+        Err(error) if is_no_verdict(&error) => return Err(error),
         Err(error) => {
             tracing::warn!(cause = %error.chain(), "confirm.failed");
             cx.log(Level::Error, "confirm", &error.to_string()).await?;
@@ -283,6 +316,7 @@ async fn confirm(cx: &Cx) -> Result<()> {
     tx.commit().await
 }
 
+/// Switches on what somebody has confirmed.
 async fn confirm_items(cx: &Cx) -> Result<Value> {
     let tx = cx.world.db.system().await?;
     let row = migrations::load_migration(&tx, cx.claim.job).await?;
@@ -290,8 +324,7 @@ async fn confirm_items(cx: &Cx) -> Result<Value> {
     let items = serde_json::from_value(row.confirming.unwrap_or_else(|| json!([])))?;
     let operations: Vec<Operation> =
         serde_json::from_value(row.operations.unwrap_or_else(|| json!([])))?;
-    let call = Call::Confirm { items };
-    let report: StepReport = cx.ask_agent("confirm", call, Progress::Silent).await?;
+    let report: StepReport = ask_patiently(cx, "confirm", Call::Confirm { items }).await?;
     let tx = cx.world.db.system().await?;
     migrations::record_items(&tx, &cx.claim, &operations, &report.items).await?;
     tx.commit().await?;
@@ -302,21 +335,14 @@ async fn confirm_items(cx: &Cx) -> Result<Value> {
 }
 
 async fn roll_back(cx: &Cx) -> Result<()> {
-    let undone = take_back(cx).await;
+    match take_back(cx).await {
+        Ok(()) => {}
+        Err(error) if is_no_verdict(&error) => return Err(error),
+        Err(error) => return end_undo_failed(cx, &error, "").await,
+    }
     let tx = cx.world.db.system().await?;
-    let (state, entry, ending) = match undone {
-        Ok(()) => (
-            State::RolledBack,
-            Audit::MigrationRolledBack { job: cx.claim.job.to_string() },
-            Ending::Done { result: jobs::nothing() },
-        ),
-        Err(error) if error.code() == Code::StaleFence => return Err(error),
-        Err(error) => {
-            let ((state, entry), ending) = undo_failed(cx, &error, "");
-            (state, entry, ending)
-        }
-    };
-    migrations::settle(&tx, &cx.claim, state, Some(entry)).await?;
-    jobs::finish(&tx, &cx.claim, &ending).await?;
+    let entry = Audit::MigrationRolledBack { job: cx.claim.job.to_string() };
+    migrations::settle(&tx, &cx.claim, State::RolledBack, Some(entry)).await?;
+    jobs::finish(&tx, &cx.claim, &Ending::Done { result: jobs::nothing() }).await?;
     tx.commit().await
 }

@@ -27,8 +27,13 @@ use tokio::sync::mpsc;
 /// How often progress is written down.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// How often a step is tried when the server or a service of ours is away for a moment.
-const ATTEMPTS: u32 = 4;
+/// How long a step is tried again when its server or a service of ours is away and nothing stands
+/// yet: somebody waits for the answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The same when something stands already, and for taking it back: the time of a reboot.
+const PATIENCE_ONCE_BEGUN: Duration = Duration::from_secs(600);
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// One do/undo pair with a typed, stored output. Its fields are its input.
 pub trait Step: Serialize + Send + Sync + 'static {
@@ -85,7 +90,7 @@ pub enum Direction {
     Back,
 }
 
-type Undo = Box<dyn FnOnce(Cx) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+type Undo = Box<dyn Fn(Cx) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// A run of a saga's function.
 pub struct Saga {
@@ -146,18 +151,12 @@ impl Saga {
     }
 
     async fn attempt<S: Step>(&self, step: &S) -> Result<S::Output> {
-        let mut pause = Duration::from_secs(1);
-        let mut attempt = 1;
+        let patience = if self.undos.is_empty() { PATIENCE } else { PATIENCE_ONCE_BEGUN };
+        let mut attempts = Attempts::within(patience);
         loop {
             match step.run(&self.cx).await {
-                Err(error) if is_passing(&error) && attempt < ATTEMPTS => {
-                    let message = format!("{error} Trying again in {} s.", pause.as_secs());
-                    self.cx.log(Level::Warn, step.name(), &message).await?;
-                    tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(3);
-                    attempt += 1;
-                }
-                outcome => return outcome,
+                Ok(output) => return Ok(output),
+                Err(error) => attempts.after(&self.cx, step.name(), error).await?,
             }
         }
     }
@@ -181,7 +180,9 @@ impl Saga {
 
     fn push_undo<S: Step>(&mut self, step: S, output: Option<Value>) {
         let name = step.name();
+        let step = Arc::new(step);
         let undo: Undo = Box::new(move |cx| {
+            let (step, output) = (Arc::clone(&step), output.clone());
             Box::pin(async move {
                 let output = output.map(serde_json::from_value).transpose()?;
                 step.undo(&cx, output).await
@@ -190,13 +191,14 @@ impl Saga {
         self.undos.push((name, undo));
     }
 
-    /// Takes back what was done, newest first. The first undo that fails ends it: the job is then
-    /// for an operator.
+    /// Takes back what was done, newest first. An undo is tried again while the server or a service
+    /// of ours is away; the first that fails for another reason ends it: the job is then for an
+    /// operator.
     pub async fn unwind(self) -> Result<()> {
         let Self { cx, undos, .. } = self;
         for (name, undo) in undos.into_iter().rev() {
             cx.log(Level::Info, name, "Taking this step back.").await?;
-            let outcome = undo(cx.clone()).await;
+            let outcome = persist(&cx, name, &undo).await;
             let state = match &outcome {
                 Ok(()) => StepState::Undone,
                 Err(error) => StepState::UndoFailed(error.to_string()),
@@ -210,9 +212,43 @@ impl Saga {
     }
 }
 
+async fn persist(cx: &Cx, name: &str, undo: &Undo) -> Result<()> {
+    let mut attempts = Attempts::within(PATIENCE_ONCE_BEGUN);
+    while let Err(error) = undo(cx.clone()).await {
+        attempts.after(cx, name, error).await?;
+    }
+    Ok(())
+}
+
 /// Whether the same call may work in a moment.
 fn is_passing(error: &Error) -> bool {
-    matches!(error.code(), Code::ServerUnreachable | Code::Unavailable)
+    matches!(error.code(), Code::ServerUnreachable | Code::Unavailable | Code::DnsFailed)
+}
+
+/// Attempts at one thing, with growing pauses between them.
+pub struct Attempts {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Attempts {
+    /// Attempts for so long.
+    #[must_use]
+    pub fn within(patience: Duration) -> Self {
+        Self { until: Instant::now() + patience, pause: Duration::from_secs(1) }
+    }
+
+    /// Waits until the next attempt; gives the error back when another is of no use, or too late.
+    pub async fn after(&mut self, cx: &Cx, step: &str, error: Error) -> Result<()> {
+        if !is_passing(&error) || Instant::now() + self.pause > self.until {
+            return Err(error);
+        }
+        let message = format!("{error} Trying again in {} s.", self.pause.as_secs());
+        cx.log(Level::Warn, step, &message).await?;
+        tokio::time::sleep(self.pause).await;
+        self.pause = self.pause.saturating_mul(2).min(PAUSE_MAX);
+        Ok(())
+    }
 }
 
 impl Cx {

@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(15);
+/// How often a silent connection is asked for a sign of life. Without three in a row it is given up:
+/// a network that has gone without a word is noticed within half a minute.
+const KEEPALIVE: Duration = Duration::from_secs(7);
 
 /// The programs that may be started on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +157,8 @@ impl Session {
         let seen = Arc::new(Mutex::new(None));
         let pin = HostKeyPin { expected: endpoint.fingerprint.clone(), seen: Arc::clone(&seen) };
         let config = Arc::new(client::Config {
-            keepalive_interval: Some(Duration::from_secs(15)),
-            keepalive_max: 4,
+            keepalive_interval: Some(KEEPALIVE),
+            keepalive_max: 3,
             nodelay: true,
             ..client::Config::default()
         });

@@ -175,7 +175,11 @@ pub fn check_previewable(row: &migration::Model) -> Result<()> {
     match row.state {
         State::Analyzed => Ok(()),
         State::Failed if row.plan.is_some() => Ok(()),
-        State::Applying | State::Completed | State::CompletedWithLosses => Err(already_applied()),
+        State::Applying => Err(Error::refused(
+            Code::AlreadyApplied,
+            "This migration is being applied at the moment: follow its status.",
+        )),
+        State::Completed | State::CompletedWithLosses => Err(already_applied()),
         _ => Err(wrong_state(row, "cannot be previewed: analyze the archive again")),
     }
 }

@@ -55,20 +55,29 @@ fn host_labels(text: &str, what: &'static str) -> Result<String, Invalid> {
     if text.len() > 1000 {
         return Err(Invalid { what, rule: "is longer than 253 characters" });
     }
-    let Ok(name) = idna::domain_to_ascii_strict(text) else {
+    // No host name has an underscore (RFC 1123, 2.1), but cPanel let customers make such subdomains,
+    // and browsers and Apache take them.
+    let underscored = text.is_ascii() && text.contains('_');
+    let checked = if underscored { text.replace('_', "a") } else { text.to_owned() };
+    let Ok(name) = idna::domain_to_ascii_strict(&checked) else {
         return Err(Invalid { what, rule: "has a label that no host name may have" });
     };
+    let name = if underscored { text.to_ascii_lowercase() } else { name };
     if name.len() > 253 {
         return Err(Invalid { what, rule: "is longer than 253 characters" });
     }
-    for label in name.split('.') {
+    let labels = name.split('.').count();
+    for (at, label) in name.split('.').enumerate() {
         if label.is_empty() || label.len() > 63 {
             return Err(Invalid { what, rule: "has a label that is empty or over 63 characters" });
         }
         if label.starts_with('-') || label.ends_with('-') {
             return Err(Invalid { what, rule: "has a label that begins or ends with a hyphen" });
         }
-        if !label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        // A subdomain may have one in the middle; a leading one marks records that are no hosts.
+        let underscores = at + 2 < labels && !label.starts_with('_');
+        let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !label.bytes().all(|b| known(b) || underscores && b == b'_') {
             return Err(Invalid { what, rule: "may hold letters, digits, hyphens and dots only" });
         }
     }
@@ -294,7 +303,17 @@ mod tests {
         ] {
             assert_eq!(DomainName::parse(text).unwrap().as_str(), name);
         }
-        for text in ["", "com", "a..b", "-a.example", "a_b.example", "192.0.2.1", "a b.example"] {
+        assert!(DomainName::parse("dev_x.Shop.example").is_ok());
+        for text in [
+            "_dmarc.shop.example",
+            "",
+            "com",
+            "a..b",
+            "-a.example",
+            "a_b.example",
+            "192.0.2.1",
+            "a b.example",
+        ] {
             assert!(DomainName::parse(text).is_err(), "{text}");
         }
         for text in ["x.example\n", "x.example\0", "x/../y.example", "*.example"] {

@@ -188,7 +188,10 @@ impl Beneath {
         let temporary = new_name(name);
         here.remove(&temporary)?;
         let mut file = here.create(&temporary, owner)?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::at(self.name(path)))?;
+        if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+            here.remove(&temporary)?;
+            return Err(Error::at(self.name(path))(error));
+        }
         rustix::fs::renameat(&here.fd, &temporary, &here.fd, name)
             .map_err(Error::at(self.name(path)))?;
         here.sync()
@@ -248,6 +251,18 @@ impl Beneath {
         let (new_parent, new) = to.parent(path)?;
         rustix::fs::renameat_with(&old_parent, old, &new_parent, new, RenameFlags::NOREPLACE)
             .map_err(Error::at(to.name(path)))
+    }
+
+    /// The same as [`Self::remove`], with what a write that was cut off has left beside it.
+    pub fn clear(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.remove(path)?;
+        let Some(name) = path.file_name() else { return Ok(()) };
+        let temporary = path.with_file_name(new_name(name));
+        if self.stat(path.parent().unwrap_or(Path::new("")))?.is_none() {
+            return Ok(());
+        }
+        self.remove(temporary)
     }
 
     /// Removes a file, a link or a whole tree; nothing there is well, too.
@@ -381,6 +396,13 @@ mod tests {
         top.remove("d").unwrap();
         top.remove("d").unwrap();
         assert!(top.stat("d").unwrap().is_none());
+        for name in ["e", "e/f", "e/.f.migrapanel-new", "e/.g.migrapanel-new"] {
+            top.make_dir(name, mine(0o700)).unwrap();
+        }
+        top.clear("e/f").unwrap();
+        top.clear("e/g").unwrap();
+        top.clear("none/at/all").unwrap();
+        assert_eq!(top.dir("e").unwrap().list().unwrap(), []);
         assert!(Path::new("/etc/passwd").exists());
     }
 }

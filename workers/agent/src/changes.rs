@@ -21,8 +21,7 @@ use values::{DatabaseName, MailAddress};
 pub struct Baseline {
     /// Nanoseconds since 1970.
     pub at: i128,
-    /// Table, rows and checksum, by database.
-    tables: BTreeMap<DatabaseName, Vec<(String, u64, String)>>,
+    tables: Sums,
     /// Symbolic link → target, both in hexadecimal: neither need be text. A link that was moved away
     /// and back has a new time and is the same.
     #[serde(default)]
@@ -41,15 +40,16 @@ pub fn baseline(job: Uuid) -> Result<Option<Baseline>> {
     read_json(&path(job))
 }
 
+/// Table, rows and checksum, by database.
+pub type Sums = BTreeMap<DatabaseName, Vec<(String, u64, String)>>;
+
+/// What is in the tables of databases: each is read once from end to end.
+pub fn table_sums(databases: &[DatabaseName]) -> Result<Sums> {
+    databases.iter().map(|name| Ok((name.clone(), mariadb::table_sums(name)?))).collect()
+}
+
 /// Remembers how things are, at the end of apply.
-pub fn remember(job: &Job<'_>, begun: &Begun) -> Result<()> {
-    let mut tables = BTreeMap::new();
-    for operation in &begun.plan.operations {
-        if let Resource::Database { name, .. } = &operation.resource {
-            job.check()?;
-            tables.insert(name.clone(), mariadb::table_sums(name)?);
-        }
-    }
+pub fn remember(job: &Job<'_>, begun: &Begun, tables: Sums) -> Result<()> {
     let home = PathBuf::from(begun.source.target_user.home());
     let mut links = BTreeMap::new();
     for place in placed(&Journal::open(job.id)?) {

@@ -3,6 +3,7 @@
 
 use crate::beneath::{Beneath, Owner};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::job::{Begun, Job};
 use crate::journal::{Effect, Journal};
 use crate::layout;
@@ -119,6 +120,7 @@ impl<'a> Work<'a> {
             }
             None => self.record(Effect::Make { path: path.to_owned() })?,
         }
+        let _lock = guard::changing_configuration()?;
         root.write(&rest, bytes, owner)
     }
 
@@ -258,15 +260,17 @@ pub fn undo_files(what: &Effect, job: Uuid) -> Result<bool> {
     match what {
         Effect::Make { path } => {
             before_undo(path, job)?;
+            let _lock = guard::changing_configuration()?;
             let (root, rest) = Beneath::place(path)?;
-            root.remove(rest)?;
+            root.clear(rest)?;
         }
         Effect::Replace { path, kept } => {
             before_undo(path, job)?;
             let (area, name) = kept_place(kept)?;
+            let _lock = guard::changing_configuration()?;
             if area.stat(&name)?.is_some() {
                 let (root, rest) = Beneath::place(path)?;
-                root.remove(&rest)?;
+                root.clear(&rest)?;
                 area.rename(&name, &root, &rest)?;
             }
         }
@@ -279,9 +283,10 @@ pub fn undo_files(what: &Effect, job: Uuid) -> Result<bool> {
 }
 
 /// Notes the service that reads a file, by where it lies. Before something of a home goes, services
-/// have let go of it: their processes must not write into a tree that is being removed.
+/// have let go of it: their processes must not write into a tree that is being removed. Before a
+/// certificate goes, none names it any longer: one that still reads its old configuration would end.
 fn before_undo(path: &Path, job: Uuid) -> Result<()> {
-    if path.starts_with(layout::HOMES) {
+    if path.starts_with(layout::HOMES) || path.starts_with(layout::TLS) {
         return services::apply_changes(job);
     }
     let readers: &[(&str, Service)] = &[

@@ -90,6 +90,11 @@ fn packages(changes: &mut Changes<'_>) -> Result<()> {
         return Ok(());
     }
     changes.doing(&format!("Installing {}.", missing.join(" ")))?;
+    // An installation that was cut off, ours or another, is brought to its end first.
+    run(Program::Dpkg)
+        .args(["--configure", "-a", "--force-confold"])
+        .limit(Duration::from_secs(1200))
+        .ok()?;
     let apt = |arguments: &[&str]| {
         run(Program::AptGet).args(arguments).limit(Duration::from_secs(1200)).ok().map(drop)
     };

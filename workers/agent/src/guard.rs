@@ -12,11 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 use values::Username;
 
-/// How long a call waits for the one before it, which stops at its next safe point.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
+/// How long a call waits for the one before it, which stops at its next safe point. A program that
+/// it has started may take its time until there.
+const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 /// Tells running work that it must stop: the connection went, or a newer claim came. Checked at
 /// points where what was done and what the journal says agree.
@@ -40,10 +40,21 @@ impl Stop {
     }
 }
 
-/// The right to act for a job, as long as no newer claim is seen.
+/// The right to act for a job, as long as no newer claim is seen. Of the calls of one claim that act
+/// on the account, the newest has the turn: the worker asks one at a time, so that an older one has
+/// lost its caller, even where its connection does not know that yet.
 pub struct Claim {
     file: File,
     fence: i64,
+    /// None: this call only looks.
+    turn: Option<i64>,
+}
+
+/// What a job's file says: the highest fence and the number of turns that were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    fence: i64,
+    turn: i64,
 }
 
 /// Takes note of the job's fence. Fails with `stale_fence` when a higher one was seen.
@@ -53,26 +64,40 @@ pub fn claim(job: JobRef) -> Result<Claim> {
     let path = dir.join("fence");
     let mut file = open_lock(&path)?;
     flock(&file, FlockOperation::LockExclusive).map_err(Error::at(&path))?;
-    let seen = read_fence(&mut file, job.id)?;
-    if seen.is_some_and(|seen| seen > job.fence) {
+    let seen = read_seen(&mut file)?;
+    if seen.is_some_and(|seen| seen.fence > job.fence) {
         return Err(stale());
     }
-    if seen != Some(job.fence) {
-        file.rewind().map_err(Error::at(&path))?;
-        file.write_all(format!("{:020}\n", job.fence).as_bytes()).map_err(Error::at(&path))?;
-        file.sync_all().map_err(Error::at(&path))?;
+    if seen.map(|seen| seen.fence) != Some(job.fence) {
+        let turn = seen.map_or(0, |seen| seen.turn);
+        write_seen(&mut file, Seen { fence: job.fence, turn }).map_err(Error::at(&path))?;
     }
     flock(&file, FlockOperation::Unlock).map_err(Error::at(&path))?;
-    Ok(Claim { file, fence: job.fence })
+    Ok(Claim { file, fence: job.fence, turn: None })
 }
 
 impl Claim {
-    /// Fails when a newer claim has been seen since.
+    /// Fails when a newer claim has been seen since, or another call of this one has the turn.
     pub fn check(&mut self) -> Result<()> {
-        match read_fence(&mut self.file, Uuid::nil())? {
-            Some(seen) if seen > self.fence => Err(stale()),
+        match read_seen(&mut self.file)? {
+            Some(seen) if seen.fence > self.fence => Err(stale()),
+            Some(seen) if self.turn.is_some_and(|mine| seen.turn > mine) => Err(Error::stopped()),
             _ => Ok(()),
         }
+    }
+
+    /// Takes the turn: an older call of this claim stops at its next safe point.
+    pub fn take_turn(&mut self) -> Result<()> {
+        flock(&self.file, FlockOperation::LockExclusive)?;
+        let seen = read_seen(&mut self.file)?;
+        if seen.is_some_and(|seen| seen.fence > self.fence) {
+            return Err(stale());
+        }
+        let turn = seen.map_or(0, |seen| seen.turn).saturating_add(1);
+        write_seen(&mut self.file, Seen { fence: self.fence, turn })?;
+        self.turn = Some(turn);
+        flock(&self.file, FlockOperation::Unlock)?;
+        Ok(())
     }
 }
 
@@ -80,16 +105,25 @@ fn stale() -> Error {
     Error::new("stale_fence", "Another worker has taken this job over; this one must let it go.")
 }
 
-fn read_fence(file: &mut File, id: Uuid) -> Result<Option<i64>> {
+fn read_seen(file: &mut File) -> Result<Option<Seen>> {
     let mut text = String::new();
     file.rewind()?;
     Read::take(&*file, 64).read_to_string(&mut text)?;
-    let text = text.trim();
+    let mut numbers = text.split_whitespace().map(str::parse);
     // Empty: new, or the first writer died before it wrote.
-    if text.is_empty() {
-        return Ok(None);
+    let Some(fence) = numbers.next() else { return Ok(None) };
+    let turn = numbers.next().unwrap_or(Ok(0));
+    match (fence, turn) {
+        (Ok(fence), Ok(turn)) => Ok(Some(Seen { fence, turn })),
+        _ => Err(Error::internal("a fence that is no number")),
     }
-    text.parse().map(Some).map_err(|e| Error::internal(format!("fence of {id}: {e}")))
+}
+
+/// Over what stands there and of the same length, so that a full disk is no hindrance.
+fn write_seen(file: &mut File, seen: Seen) -> std::io::Result<()> {
+    file.rewind()?;
+    file.write_all(format!("{:020} {:020}\n", seen.fence, seen.turn).as_bytes())?;
+    file.sync_all()
 }
 
 /// Held as long as it lives; the system lets it go when the process dies.
@@ -123,6 +157,29 @@ pub fn lock_account(user: &Username, stop: &Stop) -> Result<AccountLock> {
     }
 }
 
+/// Held while a file of configuration changes: nobody checks the whole meanwhile.
+pub fn changing_configuration() -> Result<ConfigurationLock> {
+    lock_configuration(FlockOperation::LockShared)
+}
+
+/// Held while a service checks and reads its configuration: what it would see in the middle of
+/// another job's changes never was, and a service may end over it.
+pub fn reading_configuration() -> Result<ConfigurationLock> {
+    lock_configuration(FlockOperation::LockExclusive)
+}
+
+/// Held as long as it lives.
+pub struct ConfigurationLock {
+    _file: File,
+}
+
+fn lock_configuration(how: FlockOperation) -> Result<ConfigurationLock> {
+    let path = Path::new(layout::STATE).join("locks/.configuration");
+    let file = open_lock(&path)?;
+    flock(&file, how).map_err(Error::at(&path))?;
+    Ok(ConfigurationLock { _file: file })
+}
+
 /// Opens a file that only root opens, a new one if there is none, to be locked.
 pub fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new()
@@ -133,4 +190,44 @@ pub fn open_lock(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(Error::at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim_in(path: &Path, fence: i64) -> Claim {
+        let mut file = open_lock(path).unwrap();
+        let turn = read_seen(&mut file).unwrap().map_or(0, |seen| seen.turn);
+        write_seen(&mut file, Seen { fence, turn }).unwrap();
+        Claim { file, fence, turn: None }
+    }
+
+    #[test]
+    fn the_newest_call_of_the_newest_claim_has_the_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fence");
+        let (mut older, mut newer, mut looker) =
+            (claim_in(&path, 1), claim_in(&path, 1), claim_in(&path, 1));
+        older.take_turn().unwrap();
+        older.check().unwrap();
+        newer.take_turn().unwrap();
+        assert_eq!(older.check().unwrap_err().code(), "stopped");
+        newer.check().unwrap();
+        looker.check().unwrap();
+        let mut next = claim_in(&path, 2);
+        assert_eq!(newer.check().unwrap_err().code(), "stale_fence");
+        assert_eq!(newer.take_turn().unwrap_err().code(), "stale_fence");
+        next.take_turn().unwrap();
+        next.check().unwrap();
+    }
+
+    #[test]
+    fn a_file_with_a_fence_alone_is_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fence");
+        std::fs::write(&path, format!("{:020}\n", 7)).unwrap();
+        let mut file = open_lock(&path).unwrap();
+        assert_eq!(read_seen(&mut file).unwrap(), Some(Seen { fence: 7, turn: 0 }));
+    }
 }

@@ -66,8 +66,10 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Waits until nothing else acts on the account, and keeps others away.
+    /// Waits until nothing else acts on the account, and keeps others away. An older call of this
+    /// claim is asked to stop.
     pub fn lock(&self, user: &Username) -> Result<AccountLock> {
+        self.claim.borrow_mut().take_turn()?;
         let lock = guard::lock_account(user, self.stop)?;
         // Whoever held it may have been the newer claim.
         self.claim.borrow_mut().check()?;

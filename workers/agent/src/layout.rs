@@ -10,6 +10,8 @@ pub const HOMES: &str = "/home";
 pub const STAGING: &str = "/home/.migrapanel";
 /// Configuration that we write.
 pub const ETC: &str = "/etc/migrapanel";
+/// Certificates and their keys, a directory a domain.
+pub const TLS: &str = "/etc/migrapanel/tls";
 /// The agent's memory. Root only.
 pub const STATE: &str = "/var/lib/migrapanel";
 /// Where the agent lies.
@@ -147,7 +149,7 @@ pub fn dkim_selector(domain: &str) -> PathBuf {
 
 /// A domain's certificate with its chain (`fullchain.pem`) and key (`key.pem`).
 pub fn tls(domain: &str) -> PathBuf {
-    PathBuf::from(format!("{ETC}/tls/{domain}"))
+    PathBuf::from(format!("{TLS}/{domain}"))
 }
 
 /// Dovecot's choice of certificate for a name.

@@ -35,7 +35,7 @@ pub fn set(file: &Path, key: &str, line: Option<&str>, owner: Owner) -> Result<(
     let mut all: Vec<&str> = text.lines().filter(|l| !has_key(l, key)).collect();
     all.extend(line);
     if all.is_empty() {
-        return root.remove(&rest);
+        return root.clear(&rest);
     }
     let owner = match root.stat(&rest)? {
         Some(s) => Owner { uid: s.st_uid, gid: s.st_gid, mode: s.st_mode & 0o777 },

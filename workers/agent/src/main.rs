@@ -36,6 +36,7 @@ mod serve;
 mod services;
 mod sieve;
 mod source;
+mod space;
 mod stamp;
 mod steps;
 mod uidlist;

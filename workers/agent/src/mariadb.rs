@@ -16,6 +16,12 @@ pub fn query(statements: &str) -> Result<Vec<Vec<String>>> {
     Ok(rows(&output.text()))
 }
 
+/// Runs statements that may each fail by themselves; gives the rows of the others.
+pub fn query_each(statements: &str) -> Result<Vec<Vec<String>>> {
+    let output = client("root").arg("--force").stdin(statements.as_bytes()).output()?;
+    Ok(rows(&output.text()))
+}
+
 /// Runs statements of which no rows are expected.
 pub fn execute(statements: &str) -> Result<()> {
     query(statements).map(drop)

@@ -48,7 +48,7 @@ pub fn convert(work: &mut Work<'_>, address: &MailAddress) -> Result<Option<Stri
         .args(["-o", &format!("mail_location={}", shown("mdbox", "source"))])
         .args(["backup", &shown("maildir", "maildir")])
         .ids(owner.uid, owner.gid)
-        .home(&place)
+        .person(work.user().as_str(), &place)
         .limit(LIMIT)
         .output()?;
     if !converted.success() || here.stat(name.join("maildir"))?.is_none() {

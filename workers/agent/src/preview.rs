@@ -5,6 +5,7 @@ use crate::facts;
 use crate::job::{Analyzed, Begun, Job, write_json};
 use crate::journal::Journal;
 use crate::layout;
+use crate::space;
 use cpanel::plan::{Conflict, ControlFacts, Facts, Options, Plan};
 use cpanel::planner::{Input, plan};
 use cpanel::protocol::Preview;
@@ -52,6 +53,7 @@ pub fn begin(
         digest: preview.digest.clone(),
         plan: preview.plan.clone(),
     };
+    space::reserve(job.id)?;
     write_json(&layout::plan(job.id), &begun)?;
     Ok(preview)
 }
@@ -79,14 +81,16 @@ fn compute(
     Ok((analyzed, Preview { plan, digest, expanded_bytes }))
 }
 
-/// Staging holds all once, and what is unpacked from it, such as databases, once more.
+/// Staging holds all once, and what is unpacked from it, such as databases, once more. Beside that
+/// there is what must stay free, and what undoing may need.
 fn check_space(analyzed: &Analyzed, facts: &Facts, plan: &mut Plan) {
-    let needed = analyzed.analysis.archive.expanded_bytes.saturating_mul(2);
+    let content = analyzed.analysis.archive.expanded_bytes.saturating_mul(2);
+    let needed = content.saturating_add(space::FLOOR + space::RESERVE);
     if facts.free_bytes >= needed {
         return;
     }
     let message = format!(
-        "{} MiB are free for homes and {} MiB are needed, twice what the archive unpacks to: free some space.",
+        "{} MiB are free for homes and {} MiB are needed, twice what the archive unpacks to and what must stay free: free some space.",
         facts.free_bytes >> 20,
         needed >> 20
     );

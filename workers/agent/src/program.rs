@@ -25,9 +25,11 @@ pub enum Program {
     Crontab,
     Doveadm,
     Doveconf,
+    Dpkg,
     DpkgQuery,
     Exim,
     GroupAdd,
+    GroupDel,
     Mariadb,
     MariadbDump,
     OpenSsl,
@@ -50,9 +52,11 @@ impl Program {
             Self::Crontab => "/usr/bin/crontab",
             Self::Doveadm => "/usr/bin/doveadm",
             Self::Doveconf => "/usr/bin/doveconf",
+            Self::Dpkg => "/usr/bin/dpkg",
             Self::DpkgQuery => "/usr/bin/dpkg-query",
             Self::Exim => "/usr/sbin/exim4",
             Self::GroupAdd => "/usr/sbin/groupadd",
+            Self::GroupDel => "/usr/sbin/groupdel",
             Self::Mariadb => "/usr/bin/mariadb",
             Self::MariadbDump => "/usr/bin/mariadb-dump",
             Self::OpenSsl => "/usr/bin/openssl",
@@ -76,7 +80,7 @@ pub struct Run<'a> {
     limit: Duration,
     stop: Stop,
     ids: Option<(u32, u32)>,
-    home: PathBuf,
+    person: (String, PathBuf),
     secret: Option<(&'static str, Secret)>,
 }
 
@@ -112,7 +116,7 @@ pub fn run(program: Program) -> Run<'static> {
         limit: Duration::from_secs(60),
         stop: Stop::default(),
         ids: None,
-        home: PathBuf::from("/root"),
+        person: ("root".to_owned(), PathBuf::from("/root")),
         secret: None,
     }
 }
@@ -170,9 +174,9 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// The home directory that it is told; root's unless it is named.
-    pub fn home(mut self, path: &Path) -> Self {
-        path.clone_into(&mut self.home);
+    /// Whom it takes itself for, and where that one is at home; root unless somebody is named.
+    pub fn person(mut self, name: &str, home: &Path) -> Self {
+        self.person = (name.to_owned(), home.to_owned());
         self
     }
 
@@ -227,7 +231,8 @@ impl<'a> Run<'a> {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LANG", "C.UTF-8")
-            .env("HOME", &self.home)
+            .env("USER", &self.person.0)
+            .env("HOME", &self.person.1)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .current_dir("/")
             .process_group(0)

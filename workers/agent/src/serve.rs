@@ -89,7 +89,9 @@ fn answer(request: Request, events: &Events, stop: &Stop) -> Result<Value> {
         Call::Enroll(enroll) => value(crate::enroll::enroll(&enroll, events, stop)),
         Call::Inspect(source) => value(crate::inspect::inspect(&source)),
         Call::Upgrade { .. } => Err(Error::new("bad_request", "An upgrade begins a conversation.")),
-        call => answer_for(&claimed(job, events, stop)?, call),
+        call => claimed(job, events, stop)
+            .and_then(|job| answer_for(&job, call))
+            .map_err(crate::space::diagnosed),
     }
 }
 
@@ -111,7 +113,10 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
         Call::Undo { step, park } => value(crate::steps::undo(job, step, park)),
         Call::Confirm { items } => value(crate::steps::confirm(job, &items)),
         Call::Changes => value(crate::changes::changes(job)),
-        Call::Verify { ipv4 } => value(crate::verify::verify(job, ipv4)),
+        Call::Verify { ipv4 } => {
+            crate::space::check()?;
+            value(crate::verify::verify(job, ipv4))
+        }
         Call::Cleanup => value(crate::steps::cleanup(job)),
         _ => Err(Error::new("bad_request", "This request needs no job.")),
     }

@@ -5,6 +5,7 @@
 
 use crate::beneath::{Beneath, Owner};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::layout;
 use crate::program::{Program, Run, run};
 use std::io::Read;
@@ -78,6 +79,17 @@ pub fn check(service: Service) -> Result<()> {
     Err(Error::new("configuration_refused", text).because(output.complaint()))
 }
 
+/// The same for several, side by side: each program takes its time to read its configuration.
+fn check_all(services: &[Service]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let checks: Vec<_> =
+            services.iter().map(|service| scope.spawn(|| check(*service))).collect();
+        checks.into_iter().try_for_each(|check| {
+            check.join().unwrap_or_else(|_| Err(Error::internal("a check of a service broke off")))
+        })
+    })
+}
+
 /// The SSH server starts itself anew when it reads its configuration, and refuses connections
 /// meanwhile: the worker's next one must not be among them.
 fn wait_for_ssh() -> Result<()> {
@@ -112,18 +124,25 @@ pub fn apply_changes(whose: Uuid) -> Result<()> {
         return Ok(());
     }
     let dir = Beneath::open(&path)?;
+    let mut noted = Vec::new();
     for service in Service::ALL {
-        if dir.stat(service.unit())?.is_none() {
-            continue;
+        if dir.stat(service.unit())?.is_some() {
+            noted.push(service);
         }
-        check(service)?;
-        // MariaDB reads its configuration when it starts only.
-        let verb = if service == Service::MariaDb { "restart" } else { "reload-or-restart" };
-        run(Program::Systemctl).args([verb, service.unit()]).ok()?;
-        if service == Service::Ssh {
-            wait_for_ssh()?;
+    }
+    let _lock = guard::reading_configuration()?;
+    check_all(&noted)?;
+    // MariaDB reads its configuration when it starts only.
+    let (restarted, reloaded): (Vec<Service>, Vec<Service>) =
+        noted.iter().partition(|s| **s == Service::MariaDb);
+    for (verb, services) in [("restart", restarted), ("reload-or-restart", reloaded)] {
+        if !services.is_empty() {
+            let units = services.iter().map(|s| s.unit());
+            run(Program::Systemctl).arg(verb).args(units).ok()?;
         }
-        dir.remove(service.unit())?;
+    }
+    if noted.contains(&Service::Ssh) {
+        wait_for_ssh()?;
     }
     let (root, rest) = Beneath::place(&path)?;
     root.remove(rest)

@@ -7,10 +7,10 @@ use cpanel::protocol::Source;
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
-/// Tells one state of a file from another without reading it.
+/// Tells one state of a file from another without reading it. The device is no part of it: a server
+/// may number its disks anew whenever it boots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    device: u64,
     inode: u64,
     size: i64,
     /// Seconds and nanoseconds; the second cannot be set by anybody.
@@ -46,7 +46,6 @@ impl Stamp {
             return Err(Error::new("archive_unsafe", text));
         }
         Ok(Self {
-            device: stat.st_dev,
             inode: stat.st_ino,
             size: stat.st_size,
             modified: (stat.st_mtime, stat.st_mtime_nsec),

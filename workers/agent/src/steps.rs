@@ -4,6 +4,7 @@ mod certificates;
 mod cron;
 mod databases;
 mod home;
+mod load;
 mod mail;
 mod user;
 mod web;
@@ -13,11 +14,12 @@ use crate::effects::{self, Work};
 use crate::error::{Error, Result};
 use crate::job::{Begun, Job};
 use crate::journal::{Effect, Entry, Journal};
-use crate::{changes, layout, parking, services, verify};
+use crate::{changes, layout, parking, services, space, verify};
 use cpanel::plan::{Operation, Resource, StepName};
 use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use values::DatabaseName;
 
 pub use cron::confirm;
 pub use databases::dump_to;
@@ -52,14 +54,20 @@ fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport>
     let mut work = Work::new(job, begun, &account, step)?;
     let total = u64::try_from(operations.len()).unwrap_or(u64::MAX);
     let mut items = Vec::new();
-    for (done, operation) in (0_u64..).zip(operations) {
+    if step == StepName::Databases {
+        job.events.progress(0, total, "Loading databases")?;
+        items = databases::load_all(&mut work, &operations)?;
+        operations.retain(|o| !matches!(o.resource, Resource::Database { .. }));
+    }
+    let before = u64::try_from(items.len()).unwrap_or(0);
+    for (done, operation) in (before..).zip(operations) {
         job.check()?;
+        space::check()?;
         job.events.progress(done, total, &operation.summary)?;
         work.begin(operation);
         let (outcome, detail) = one(&mut work, operation)?;
         items.push(ItemReport { id: operation.id.clone(), outcome, detail });
     }
-    services::apply_changes(job.id)?;
     job.events.progress(total, total, "done")?;
     Ok(StepReport { items })
 }
@@ -83,7 +91,8 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         Resource::PhpPool { version, .. } => web::pool(work, version),
         Resource::Website { .. } => web::site(work, &operation.resource),
         Resource::CronJob { .. } => cron::keep(work, &operation.resource),
-        Resource::Database { .. } => databases::database(work, operation),
+        // All at once, before the others of their step.
+        Resource::Database { .. } => Ok(migrated()),
         Resource::DatabaseUser { .. } => databases::user(work, operation),
         Resource::Grant { .. } => databases::grant(work, &operation.resource),
         Resource::MailDomain { .. } => mail::domain(work, &operation.resource),
@@ -99,9 +108,23 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     }
 }
 
-/// The last step looks at what runs now, and remembers it for a later rollback.
+/// The last step lets the services read what the others wrote, once, looks at what runs now, and
+/// remembers it for a later rollback.
 fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
-    let checks = verify::checks(job, begun, Ipv4Addr::LOCALHOST)?;
+    services::apply_changes(job.id)?;
+    let databases = begun.plan.operations.iter().filter_map(|o| match &o.resource {
+        Resource::Database { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    let databases: Vec<DatabaseName> = databases.collect();
+    // Each looks at everything once: side by side they take half the time.
+    let (checks, sums) = std::thread::scope(|scope| {
+        let sums = scope.spawn(|| changes::table_sums(&databases));
+        let checks = verify::checks(job, begun, Ipv4Addr::LOCALHOST);
+        let broken = || Err(Error::internal("counting the databases' rows broke off"));
+        (checks, sums.join().unwrap_or_else(|_| broken()))
+    });
+    let (checks, sums) = (checks?, sums?);
     let failed: Vec<&str> = checks
         .iter()
         .filter(|c| c.status == CheckStatus::Fail)
@@ -111,7 +134,7 @@ fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
         let text = format!("The migrated account does not work: {}", failed.join(" "));
         return Err(Error::new("post_validation_failed", text));
     }
-    changes::remember(job, begun)?;
+    changes::remember(job, begun, sums)?;
     let items = checks.into_iter().map(|c| ItemReport {
         id: c.name,
         outcome: if c.status == CheckStatus::Pass { Outcome::Migrated } else { Outcome::Adapted },
@@ -123,6 +146,7 @@ fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
 /// Takes a step back: what this job made goes, what it replaced returns. May be repeated, also when
 /// the step never ran. With `park`, what would be lost is dumped first.
 pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
+    space::release(job.id)?;
     let Some(begun) = job.begun_if()? else { return Ok(StepReport::default()) };
     let _lock = job.lock(&begun.source.target_user)?;
     let mut journal = Journal::open(job.id)?;
@@ -133,7 +157,7 @@ pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
     let mut report = StepReport::default();
     for entry in &entries {
         job.check()?;
-        undo_one(job, &begun, entry)?;
+        undo_one(job, entry)?;
         note_undone(&mut report, entry);
     }
     services::apply_changes(job.id)?;
@@ -153,7 +177,7 @@ pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
     Ok(report)
 }
 
-fn undo_one(job: &Job<'_>, begun: &Begun, entry: &Entry) -> Result<()> {
+fn undo_one(job: &Job<'_>, entry: &Entry) -> Result<()> {
     if effects::undo_files(&entry.what, job.id)? {
         return Ok(());
     }
@@ -161,7 +185,7 @@ fn undo_one(job: &Job<'_>, begun: &Begun, entry: &Entry) -> Result<()> {
         Effect::User { user } => user::remove(user),
         Effect::Password { user, old } => user::set_password(user, old),
         Effect::Crontab { user, old } => cron::restore(user, old.as_deref()),
-        what => databases::undo(what, &begun.source.target_user),
+        what => databases::undo(what),
     }
 }
 
@@ -175,5 +199,6 @@ fn note_undone(report: &mut StepReport, entry: &Entry) {
 /// Removes what the job unpacked, with the account's secrets. The journal stays, and so does what was
 /// replaced.
 pub fn cleanup(job: &Job<'_>) -> Result<()> {
+    space::release(job.id)?;
     Beneath::open(layout::STAGING)?.remove(Path::new(&job.id.to_string()))
 }

@@ -11,6 +11,7 @@ use crate::job::{Job, read_json, write_json};
 use crate::layout;
 use crate::quotes;
 use crate::source;
+use crate::space;
 use crate::uidlist;
 use cpanel::account::{Account, DatabaseAuth, MailFormat};
 use cpanel::archive::{self, Entry, Kind};
@@ -66,6 +67,8 @@ pub const MAIL: &str = "mail";
 pub const MDBOX: &str = "mdbox";
 /// A file a database, by its old name.
 pub const DUMPS: &str = "dumps";
+/// A script an automatic answer, to be checked.
+pub const SIEVE: &str = "sieve";
 
 fn marker(job: Uuid) -> PathBuf {
     layout::staging(job).join("unpacked.json")
@@ -80,7 +83,7 @@ pub fn forget(job: Uuid) -> Result<()> {
 /// Removes what was unpacked; the account's description stays, for another try.
 pub fn discard(job: Uuid) -> Result<()> {
     let (root, rest) = Beneath::place(&layout::staging(job))?;
-    for area in [HOME, MAIL, MDBOX, DUMPS, appconfig::PASSWORDS] {
+    for area in [HOME, MAIL, MDBOX, DUMPS, SIEVE, appconfig::PASSWORDS] {
         root.remove(rest.join(area))?;
     }
     Ok(())
@@ -120,17 +123,18 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
     };
     let size = begun.archive.size_bytes;
     let mut progress = |read: u64| {
-        let told = work
-            .job
-            .check()
-            .and_then(|()| work.job.events.progress(read, size.max(read), "Unpacking the archive"));
+        let told =
+            work.job.check().and_then(|()| space::check()).and_then(|()| {
+                work.job.events.progress(read, size.max(read), "Unpacking the archive")
+            });
         told.map_err(io::Error::other)
     };
     let limits = Limits::default();
     let source = source::open(&begun.source)?;
     let read = archive::read(source, &limits, &mut progress, |entry| unpacker.member(entry));
-    // A stop inside the reader comes back as a failed read.
+    // A stop inside the reader comes back as a failed read, and so does a full disk.
     work.job.check()?;
+    space::check()?;
     let totals = read?;
     if totals.sha256 != begun.archive.sha256 {
         let text = "The archive is not the one that was analyzed: analyze it again.";

@@ -26,10 +26,15 @@ pub(crate) fn parse(text: &str, findings: &mut Findings) -> Crontab {
             continue;
         }
         if let Some((name, value)) = setting(line) {
+            let shell = ["/bin/sh", "/bin/bash", "/usr/local/cpanel/bin/jailshell"];
             if SETTINGS.contains(&name.as_str()) {
                 crontab.settings.insert(name, value);
+            } else if name == "SHELL" && shell.contains(&value.as_str()) {
+                let value = if value == "/bin/sh" { value } else { "/bin/bash".to_owned() };
+                crontab.settings.insert(name, value);
             } else {
-                let message = "This setting of the crontab is left out: jobs run with /bin/sh and the server's own path.";
+                let message =
+                    "This setting of the crontab is left out: jobs run with the server's own.";
                 findings.warn("cron_setting_left_out", &name, message);
             }
         } else if is_job(line) {
@@ -133,8 +138,13 @@ mod tests {
             ["*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null", "@daily x"]
         );
         assert_eq!(crontab.settings["MAILTO"], "a@b.example");
-        assert_eq!(findings.warnings.len(), 3);
-        assert!(!crontab.settings.contains_key("SHELL"));
+        assert_eq!(findings.warnings.len(), 2);
+        assert_eq!(crontab.settings["SHELL"], "/bin/sh");
+        let mut findings = Findings::default();
+        let hostile =
+            "SHELL=/home/x/evil\nLD_PRELOAD=/home/x/y.so\nSHELL=/usr/local/cpanel/bin/jailshell\n";
+        assert_eq!(parse(hostile, &mut findings).settings["SHELL"], "/bin/bash");
+        assert_eq!(findings.warnings.len(), 2);
     }
 
     #[test]

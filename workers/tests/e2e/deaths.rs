@@ -1,17 +1,17 @@
 //! Workers die, the relay and the broker are away, places are few: no job is lost or done twice.
 
-use crate::archives::{self, ARIEL, PLAIN, SHOPCO};
+use crate::archives::{self, ARIEL, PLAIN};
 use crate::bed::sandbox;
-use crate::expect::assert_moved;
-use crate::program::{program, run, wait_for};
+use crate::expect::{assert_moved, assert_no_zones};
+use crate::gates;
+use crate::program::{program, run};
 use crate::snapshot::Snapshot;
 use crate::stack::{APPLIED, Stack};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// The steps of an apply, in their order.
-const STEPS: [&str; 10] = [
+pub const STEPS: [&str; 10] = [
     "check_plan",
     "take_names",
     "create_user",
@@ -24,56 +24,116 @@ const STEPS: [&str; 10] = [
     "post_validation",
 ];
 
+/// Each step's action and each undo is carried out twice: the worker dies when it has begun and
+/// when it is done, before that is known.
 #[tokio::test]
-async fn a_worker_that_is_killed_at_each_step_is_replaced() {
-    let mut stack = Stack::start("deaths", &[("MIGRAPANEL__LEASE_SECS", "3")]).await;
-    let path = stack.server.put(&archives::file(SHOPCO));
-    let before = Snapshot::of(&stack.server);
-    let zones = archives::hold_zones(SHOPCO);
-    let job = stack.analyze(&path, "shopco").await;
-    let token = stack.preview(&job).await;
-    stack.start_apply(&job, &token).await;
-    let mut kills = 0;
-    for step in 0..STEPS.len() {
-        let status = reaches(&stack, &job, step).await;
-        if status["status"] == "applying" {
-            stack.replace_migrator();
-            kills += 1;
-        }
-    }
-    assert!(kills >= 7, "only {kills} kills fell into the apply");
-    let status = stack.wait(&job, APPLIED).await;
-    assert_moved(&stack.server, &archives::expected(SHOPCO), &status).await;
+async fn workers_die_at_each_boundary_and_others_go_on() {
+    let mut stack = Stack::start("deaths", &[]).await;
+    let (archive, wanted) = archives::like_shopco("dieone");
+    let path = stack.server.put_bytes(&archive, "cpmove-dieone.tar.gz");
+    gates::install(&stack);
+    let (before, slate) = (Snapshot::of(&stack.server), stack.slate());
 
-    stack.client.post("/api/migration/rollback", json!({"job_id": job})).await.data(202);
-    for undone in [1, 3, 5, 7] {
-        wait_for("the rollback's next step", Duration::from_secs(60), async || {
-            let status = stack.status(&job).await;
-            (status["status"] == "rolled_back" || undone_steps(&status) >= undone).then_some(())
-        })
-        .await;
-        stack.replace_migrator();
-    }
-    stack.wait(&job, &["rolled_back"]).await;
+    let job = stack.analyze(&path, "dieone").await;
+    stack.apply(&job).await;
+    let undisturbed = Snapshot::of(&stack.server);
+    stack.roll_back(&job, false).await;
     before.assert_same(&Snapshot::of(&stack.server));
-    drop(zones);
+    assert_eq!(slate, stack.slate());
+
+    for blow in [Blow::Worker, Blow::AllElse] {
+        let boundaries = forward(&["read_archive", "find_conflicts"]);
+        gates::close(&stack, &boundaries);
+        let job = stack.start_analysis(&path, "dieone").await;
+        through(&mut stack, &boundaries, blow).await;
+        stack.wait(&job, &["analyzed"]).await;
+
+        let token = stack.preview(&job).await;
+        let boundaries = forward(&STEPS);
+        gates::close(&stack, &boundaries);
+        stack.start_apply(&job, &token).await;
+        through(&mut stack, &boundaries, blow).await;
+        let status = stack.wait(&job, APPLIED).await;
+        assert_moved(&stack.server, &wanted, &status).await;
+        undisturbed.assert_like(&Snapshot::of(&stack.server));
+
+        let boundaries: Vec<String> = STEPS
+            .iter()
+            .rev()
+            .flat_map(|step| [format!("{step}:undoing"), format!("{step}:undone")])
+            .collect();
+        gates::close(&stack, &boundaries);
+        stack.client.post("/api/migration/rollback", json!({"job_id": job})).await.data(202);
+        through(&mut stack, &boundaries, blow).await;
+        stack.wait(&job, &["rolled_back"]).await;
+        before.assert_same(&Snapshot::of(&stack.server));
+        assert_eq!(slate, stack.slate());
+    }
+    assert_no_zones(&wanted);
+    assert_eq!(stack.server.staging(), "", "the staging is not empty");
+    stack.assert_idle().await;
     stack.end().await;
 }
 
-/// Waits until the job is at this step or beyond.
-async fn reaches(stack: &Stack, job: &str, step: usize) -> Value {
-    wait_for(STEPS[step], Duration::from_secs(60), async || {
-        let status = stack.status(job).await;
-        let current = status["current_step"].as_str().unwrap_or_default();
-        let at = STEPS.iter().position(|name| *name == current);
-        let there = at.is_some_and(|at| at >= step) || status["status"] != "applying";
-        there.then_some(status)
-    })
-    .await
+/// Just before and just after each of these steps.
+fn forward(steps: &[&str]) -> Vec<String> {
+    steps.iter().flat_map(|step| [format!("{step}:started"), format!("{step}:done")]).collect()
 }
 
-fn undone_steps(status: &Value) -> usize {
-    status["steps"].as_array().unwrap().iter().filter(|step| step["state"] == "undone").count()
+#[derive(Clone, Copy)]
+enum Blow {
+    Worker,
+    /// The relay, the API and the SSH connection.
+    AllElse,
+}
+
+/// Follows the job from boundary to boundary and strikes at each.
+async fn through(stack: &mut Stack, boundaries: &[String], blow: Blow) {
+    for boundary in boundaries {
+        gates::reached(stack, boundary).await;
+        match blow {
+            Blow::Worker => {
+                stack.replace_migrator();
+                gates::open_for_others(stack, boundary);
+                stack.end_leases();
+            }
+            Blow::AllElse => {
+                stack.replace_relay();
+                stack.replace_api().await;
+                stack.server.cut_ssh();
+                gates::open(stack, boundary);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_step_fails_in_turn_and_nothing_is_left_of_it() {
+    let stack = Stack::start("turns", &[]).await;
+    let (archive, wanted) = archives::like_shopco("turned");
+    let path = stack.server.put_bytes(&archive, "cpmove-turned.tar.gz");
+    gates::install(&stack);
+    let (before, slate) = (Snapshot::of(&stack.server), stack.slate());
+    let job = stack.analyze(&path, "turned").await;
+    for step in STEPS {
+        let report = format!("{step}:done");
+        gates::refuse(&stack, &report);
+        let token = stack.preview(&job).await;
+        stack.start_apply(&job, &token).await;
+        let status = stack.wait(&job, &["failed"]).await;
+        gates::open(&stack, &report);
+        let last = status["steps"].as_array().unwrap().last().unwrap();
+        assert_eq!((&last["name"], &last["state"]), (&json!(step), &json!("undone")), "{status:#}");
+        before.assert_same(&Snapshot::of(&stack.server));
+        assert_eq!(slate, stack.slate(), "{step}");
+    }
+    let status = stack.apply(&job).await;
+    assert_moved(&stack.server, &wanted, &status).await;
+    stack.roll_back(&job, false).await;
+    before.assert_same(&Snapshot::of(&stack.server));
+    assert_no_zones(&wanted);
+    stack.assert_idle().await;
+    stack.end().await;
 }
 
 #[tokio::test]

@@ -3,14 +3,20 @@
 
 mod archives;
 mod attacks;
+mod batch;
 mod bed;
 mod client;
 mod deaths;
 mod expect;
+mod full_disk;
+mod gates;
 mod moves;
+mod outages;
 mod program;
 mod refusals;
+mod roads;
 mod server;
 mod snapshot;
 mod stack;
+mod takeover;
 mod undone;

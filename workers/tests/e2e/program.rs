@@ -63,6 +63,17 @@ impl Process {
         self.end();
     }
 
+    /// Sends it a signal by name; nothing waits for what it does.
+    pub fn signal(&self, name: &str) {
+        run(program("kill").arg(format!("-{name}")).arg(self.0.id().to_string()));
+    }
+
+    /// Waits until it has ended by itself; ends the test when it does not in time.
+    pub async fn ended(mut self, limit: Duration) {
+        let child = &mut self.0;
+        wait_for("the end of a process", limit, async || child.try_wait().unwrap().map(drop)).await;
+    }
+
     fn end(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();

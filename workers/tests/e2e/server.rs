@@ -3,7 +3,7 @@
 use crate::bed;
 use crate::program::{program, run, run_with, said};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 #[derive(Debug)]
 pub struct Server {
@@ -19,8 +19,18 @@ pub const BACKUPS: &str = "/var/backups/migrations";
 impl Server {
     /// Boots one under this name; what a killed run left of it goes first.
     pub fn start(name: &str) -> Self {
+        Self::boot(name, program(bed::sandbox("target")).args(["start", name]))
+    }
+
+    /// The same with a disk of so many MiB for all that it writes.
+    pub fn start_with_disk(name: &str, mib: u32) -> Self {
+        let mut start = program(bed::sandbox("target"));
+        Self::boot(name, start.args(["start", name]).env("TARGET_DISK_MIB", mib.to_string()))
+    }
+
+    fn boot(name: &str, start: &mut Command) -> Self {
         run(program(bed::sandbox("target")).args(["stop", name]));
-        run(program(bed::sandbox("target")).args(["start", name]));
+        run(start);
         let env = bed::local().join("targets").join(name).join("env");
         let script = r#". "$0"; printf '%s\n' "$TARGET_HOST" "$TARGET_HOST_KEY_FINGERPRINT" "$TARGET_ADMIN_SSH""#;
         let text = run(program("sh").arg("-c").arg(script).arg(env));
@@ -50,6 +60,21 @@ impl Server {
         let mut command = program(bed::sandbox("target"));
         command.args(["exec", &self.name, "bash", "-c", script]);
         run(&mut command)
+    }
+
+    /// Kills every SSH connection to it, where it ends.
+    pub fn cut_ssh(&self) {
+        self.inside("pkill -KILL -f '^sshd: root' || true");
+    }
+
+    /// Takes its power away at once, and boots it again from its disk.
+    pub fn cut_power(&self) {
+        run(program(bed::sandbox("target")).args(["reset", &self.name]));
+    }
+
+    /// What lies unpacked on it, but for what analyzed archives leave for another try.
+    pub fn staging(&self) -> String {
+        self.sh("find /home/.migrapanel -mindepth 1 ! -name kept")
     }
 
     /// Puts a file among the backups; its path there.

@@ -32,6 +32,22 @@ impl Snapshot {
         Self(lines)
     }
 
+    /// Ends the test when the server differs in more than what two applies may come to differently:
+    /// the password of the locked user that dumps are loaded by, times, and Dovecot's own notes.
+    #[track_caller]
+    pub fn assert_like(&self, now: &Self) {
+        let counts = |line: &&String| {
+            let chosen = line.starts_with("mariadb ") && line.contains(".definer\t{");
+            !chosen && !line.contains("/dovecot.") && !line.contains("/dovecot-uid")
+        };
+        let timeless = |line: &String| match line.split_once("\"password_last_changed\":") {
+            Some((before, _)) => before.to_owned(),
+            None => line.clone(),
+        };
+        let like = |all: &Self| Self(all.0.iter().filter(counts).map(timeless).collect());
+        like(self).assert_same(&like(now));
+    }
+
     /// Ends the test when the server is not as it was.
     #[track_caller]
     pub fn assert_same(&self, now: &Self) {

@@ -2,11 +2,13 @@
 
 use crate::bed::{binary, given, sandbox};
 use crate::client::Client;
-use crate::program::{Process, program, run, run_with, wait_for};
+use crate::program::{Process, program, run, run_with, said, wait_for};
+use crate::roads::Road;
 use crate::server::{BACKUPS, Server};
 use entities::testing::TestDb;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -23,51 +25,88 @@ pub struct Stack {
     pub server: Server,
     pub server_id: String,
     db: Option<TestDb>,
-    amqp: String,
     settings: Vec<(&'static str, &'static str)>,
     pub relay: Option<Process>,
     pub migrator: Option<Process>,
     api: Option<Process>,
+    port: u16,
+    /// What the processes know of Postgres, RabbitMQ and Redis.
+    urls: [String; 3],
     dir: Option<TempDir>,
 }
 
 impl Stack {
     /// Everything runs, and the server is enrolled.
     pub async fn start(name: &str, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::prepare(name, settings).await.started().await
+    }
+
+    /// The same, and the server has a disk that is easily filled.
+    pub async fn start_with_small_disk(name: &str) -> Self {
+        let boot = |name: &str| Server::start_with_disk(name, 768);
+        Self::prepare_on(name, &[], boot).await.started().await
+    }
+
+    /// The same with roads to Postgres, RabbitMQ and Redis that can be cut.
+    pub async fn start_on_roads(name: &str) -> (Self, [Road; 3]) {
+        let mut stack = Self::prepare(name, &[]).await;
+        let (urls, roads): (Vec<_>, Vec<_>) = stack.urls.iter().map(|url| Road::to(url)).unzip();
+        stack.urls = urls.try_into().unwrap();
+        (stack.started().await, roads.try_into().unwrap())
+    }
+
+    async fn prepare(name: &str, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::prepare_on(name, settings, Server::start).await
+    }
+
+    async fn prepare_on(
+        name: &str,
+        settings: &[(&'static str, &'static str)],
+        boot: impl FnOnce(&str) -> Server + Send + 'static,
+    ) -> Self {
         let name = format!("e2e-{name}");
         let booting = std::thread::spawn({
             let name = name.clone();
-            move || Server::start(&name)
+            move || boot(&name)
         });
         let db = TestDb::create().await.unwrap();
         let amqp = run(program(sandbox("services")).args(["vhost", &name])).trim().to_owned();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut stack = Self {
+        let postgres = db.url.expose_secret().to_owned();
+        Self {
             client: Client::new(&format!("http://127.0.0.1:{port}")),
             server: booting.join().unwrap(),
             name,
             server_id: String::new(),
             db: Some(db),
-            amqp,
             settings: settings.to_vec(),
             relay: None,
             migrator: None,
             api: None,
+            port,
+            urls: [postgres, amqp, given("TEST_REDIS_URL")],
             dir: Some(tempfile::Builder::new().prefix("migrapanel-e2e-").tempdir().unwrap()),
-        };
-        stack.start_api(port).await;
-        stack.start_relay();
-        stack.start_migrator();
-        stack.enroll().await;
-        stack
+        }
+    }
+
+    async fn started(mut self) -> Self {
+        let mut bootstrap = self.process("api");
+        bootstrap.env("MIGRAPANEL__OWNER_EMAIL", OWNER).env("MIGRAPANEL__OWNER_PASSWORD", PASSWORD);
+        run(bootstrap.arg("bootstrap"));
+        self.start_api().await;
+        self.client.log_in(OWNER, PASSWORD).await;
+        self.start_relay();
+        self.start_migrator();
+        self.enroll().await;
+        self
     }
 
     fn process(&self, name: &str) -> Command {
         let mut command = program(binary(name));
         command
-            .env("DATABASE_URL", self.db.as_ref().unwrap().url.expose_secret())
-            .env("AMQP_URL", &self.amqp)
-            .env("REDIS_URL", given("TEST_REDIS_URL"))
+            .env("DATABASE_URL", &self.urls[0])
+            .env("AMQP_URL", &self.urls[1])
+            .env("REDIS_URL", &self.urls[2])
             .env("MIGRAPANEL__JWT_KEYS", "e2e:0123456789abcdef0123456789abcdef")
             .env("MIGRAPANEL__SEALING_KEYS", "e2e:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
             .env("MIGRAPANEL__AGENT", binary("agent"))
@@ -82,19 +121,27 @@ impl Stack {
         self.dir.as_ref().unwrap().path().join(format!("{name}.log"))
     }
 
-    async fn start_api(&mut self, port: u16) {
-        let mut bootstrap = self.process("api");
-        bootstrap.env("MIGRAPANEL__OWNER_EMAIL", OWNER).env("MIGRAPANEL__OWNER_PASSWORD", PASSWORD);
-        run(bootstrap.arg("bootstrap"));
+    async fn start_api(&mut self) {
         let mut api = self.process("api");
-        api.env("MIGRAPANEL__LISTEN", format!("127.0.0.1:{port}")).arg("serve");
+        api.env("MIGRAPANEL__LISTEN", format!("127.0.0.1:{}", self.port)).arg("serve");
         self.api = Some(Process::start(&mut api, &self.log("api")));
         let client = &self.client;
         wait_for("the API's readiness", Duration::from_secs(30), async || {
             client.is_ready().await.then_some(())
         })
         .await;
-        self.client.log_in(OWNER, PASSWORD).await;
+    }
+
+    /// `kill -9` of the API, and another one.
+    pub async fn replace_api(&mut self) {
+        self.api.take().unwrap().kill();
+        self.start_api().await;
+    }
+
+    /// `kill -9` of the relay, and another one.
+    pub fn replace_relay(&mut self) {
+        self.relay.take().unwrap().kill();
+        self.start_relay();
     }
 
     pub fn start_relay(&mut self) {
@@ -102,7 +149,64 @@ impl Stack {
     }
 
     pub fn start_migrator(&mut self) {
-        self.migrator = Some(Process::start(&mut self.process("migrator"), &self.log("migrator")));
+        self.migrator = Some(self.another_migrator());
+    }
+
+    /// A worker beside the first.
+    pub fn another_migrator(&self) -> Process {
+        Process::start(&mut self.process("migrator"), &self.log("migrator"))
+    }
+
+    /// What the workers have said so far.
+    pub fn migrator_log(&self) -> String {
+        std::fs::read_to_string(self.log("migrator")).unwrap()
+    }
+
+    /// Asks the test's database, past all its rules; the rows, a line each.
+    #[track_caller]
+    pub fn sql(&self, statement: &str) -> String {
+        let mut psql = program("psql");
+        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-d"]);
+        psql.arg(self.db.as_ref().unwrap().url.expose_secret()).args(["-f", "-"]);
+        let output = run_with(&mut psql, statement.as_bytes());
+        said(&psql, &output)
+    }
+
+    /// Makes the time of all leases pass, and announces the jobs as the relay does soon after.
+    pub fn end_leases(&self) {
+        self.sql(
+            "UPDATE job SET lease_until = now() - interval '1 second' WHERE state IN ('running', 'unwinding');
+             INSERT INTO outbox (id, tenant_id, kind, payload)
+             SELECT gen_random_uuid(), tenant_id, 'job_ready', jsonb_build_object('kind', 'job_ready', 'job', id)
+             FROM job WHERE state IN ('running', 'unwinding')",
+        );
+    }
+
+    /// All rows but those of jobs, approvals, logs and the audit trail, which are history.
+    pub fn slate(&self) -> BTreeSet<String> {
+        let tables = self.sql(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'
+             AND tablename <> ALL (ARRAY['seaql_migrations', 'gate', 'job', 'job_step', 'job_log',
+                'audit_log', 'outbox', 'refresh_token', 'dns_zone_before'])
+             AND tablename !~ '^migration' ORDER BY 1",
+        );
+        assert!(tables.lines().count() > 10, "{tables}");
+        let rows: Vec<String> = tables
+            .lines()
+            .map(|table| format!("SELECT '{table} ' || (to_jsonb(t) - 'health' - 'health_at')::text FROM {table} t;"))
+            .collect();
+        self.sql(&rows.join("\n")).lines().map(str::to_owned).collect()
+    }
+
+    /// Ends the test unless all jobs have ended and every message was brought to somebody.
+    pub async fn assert_idle(&self) {
+        let open = "SELECT id, state FROM job WHERE state IN ('queued', 'running', 'unwinding')";
+        assert_eq!(self.sql(open), "", "jobs have not ended");
+        wait_for("an empty outbox", Duration::from_secs(20), async || {
+            let unsent = "SELECT count(*) FROM outbox WHERE sent_at IS NULL";
+            (self.sql(unsent).trim() == "0").then_some(())
+        })
+        .await;
     }
 
     /// `kill -9` of the worker, and another one.

@@ -1,48 +1,85 @@
-//! Databases, their users and rights. A dump is loaded by a user that has rights on that one database
-//! and on nothing else; the same user, locked, is the definer of its views and routines afterwards.
+//! Databases, their users and rights.
 
+use super::load::{self, BEFORE_DUMP, LOAD_LIMIT, Load};
 use super::{Done, migrated};
 use crate::beneath::{Beneath, Owner};
-use crate::dump::Filtered;
 use crate::effects::Work;
 use crate::error::{Error, Result};
 use crate::journal::Effect;
 use crate::mariadb::{self, at_localhost, execute, has_database, has_user, name, pattern, text};
 use crate::program::{Program, run};
-use crate::{appconfig, layout, unpack};
+use crate::{appconfig, layout, space, unpack};
 use cpanel::account::{DatabaseAuth, DumpState};
 use cpanel::plan::{Action, Operation, PRIVILEGES, Resource};
-use cpanel::protocol::Outcome;
-use cpanel::secret::Secret;
+use cpanel::protocol::{ItemReport, Outcome};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use values::{DatabaseName, DatabaseUser, Username};
-
-/// What a dump may not change, and what MariaDB 10.11 is stricter about than the servers it is from.
-const BEFORE_DUMP: &str = "--init-command=SET SESSION sql_mode='NO_AUTO_VALUE_ON_ZERO', \
-                           foreign_key_checks=0, unique_checks=0";
-const LOAD_LIMIT: Duration = Duration::from_secs(24 * 3600);
+use values::{DatabaseName, DatabaseUser};
 
 /// The end of the names of our own users; no account may have such a user.
 const DEFINER: &str = ".definer";
 
-/// The locked user that an account's views run as.
-pub fn definer(user: &Username) -> Result<DatabaseUser> {
-    Ok(DatabaseUser::parse(&format!("{user}{DEFINER}"))?)
+/// The locked user that a database's views run as, and that loads its dump: it has rights on this
+/// database and on nothing else.
+pub fn definer(database: &DatabaseName) -> Result<DatabaseUser> {
+    Ok(DatabaseUser::parse(&format!("{database}{DEFINER}"))?)
 }
 
-/// Makes a database and loads its dump.
-pub fn database(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
-    let Resource::Database { name: new, source, charset, collation, bytes } = &operation.resource
-    else {
+/// Makes the databases of a step and loads their dumps.
+pub fn load_all(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<ItemReport>> {
+    let mut items = Vec::new();
+    let mut loads = Vec::new();
+    let mut made = Vec::new();
+    for operation in operations {
+        let Resource::Database { name, source, bytes, .. } = &operation.resource else { continue };
+        work.job.check()?;
+        space::check()?;
+        work.begin(operation);
+        let (outcome, detail) = match prepare(work, operation)? {
+            Some(done) => done,
+            None => {
+                loads.push(Load { name: name.clone(), source: source.clone(), bytes: *bytes });
+                made.push((items.len(), name.clone()));
+                loaded(work, source)
+            }
+        };
+        items.push(ItemReport { id: operation.id.clone(), outcome, detail });
+    }
+    load::load(work, loads)?;
+    for (at, database) in made {
+        let events = switch_off_events(&database)?;
+        if let Some(item) = items.get_mut(at).filter(|_| events > 0) {
+            item.outcome = Outcome::Adapted;
+            let also = format!("{events} events are there, but switched off. {}", item.detail);
+            item.detail = also.trim_end().to_owned();
+        }
+    }
+    Ok(items)
+}
+
+/// Events come switched off: each would go on running as nobody's login.
+fn switch_off_events(database: &DatabaseName) -> Result<usize> {
+    let sql = "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA = ";
+    let rows = mariadb::query(&format!("{sql}{};", text(database.as_str())))?;
+    let who = at_localhost(definer(database)?.as_str());
+    for event in rows.iter().flatten() {
+        let (database, event) = (name(database.as_str()), name(event));
+        execute(&format!("ALTER DEFINER = {who} EVENT {database}.{event} DISABLE;"))?;
+    }
+    Ok(rows.len())
+}
+
+/// Makes an empty database; or says what was done when nothing is to be loaded.
+fn prepare(work: &mut Work<'_>, operation: &Operation) -> Result<Option<Done>> {
+    let Resource::Database { name: new, charset, collation, .. } = &operation.resource else {
         return Err(Error::internal("not a database"));
     };
     let ours = work.done().any(|e| matches!(e, Effect::Database { name, .. } if name == new));
     let stands = has_database(new)?;
     match (stands, ours, operation.action) {
         (true, false, Action::Merge) => {
-            return Ok((Outcome::Adapted, "The database was there and stays as it is.".to_owned()));
+            let text = "The database was there and stays as it is.";
+            return Ok(Some((Outcome::Adapted, text.to_owned())));
         }
         (true, false, Action::Create) => {
             let text = format!("A database {new} has appeared on the server: preview again.");
@@ -55,23 +92,22 @@ pub fn database(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         (_, true, _) => {}
         (false, false, _) => work.record(Effect::Database { name: new.clone(), kept: None })?,
     }
-    let known = work.account.databases.iter().find(|d| d.name == *source);
-    let state = known.map_or(DumpState::Placeholder, |d| d.dump);
-    end_loading(work.user())?;
+    end_loading(new)?;
     make_empty(new, charset.as_deref(), collation.as_deref())?;
-    load(work, (new, *bytes), source)?;
-    let events = switch_off_events(new, work.user())?;
-    Ok(match state {
-        DumpState::Full if events > 0 => {
-            (Outcome::Adapted, format!("{events} events are there, but switched off."))
-        }
+    Ok(None)
+}
+
+/// What is to be said of a database once its dump is loaded.
+fn loaded(work: &Work<'_>, source: &DatabaseName) -> Done {
+    let known = work.account.databases.iter().find(|d| d.name == *source);
+    match known.map_or(DumpState::Placeholder, |d| d.dump) {
         DumpState::Full => migrated(),
         DumpState::WithoutData => {
             (Outcome::Adapted, "The archive has its tables without rows.".into())
         }
         DumpState::Placeholder => (Outcome::Adapted, "The archive has its name only.".into()),
         DumpState::Incomplete => (Outcome::Adapted, "Its dump in the archive is cut off.".into()),
-    })
+    }
 }
 
 /// What is there now is dumped aside before it is replaced.
@@ -104,8 +140,8 @@ pub fn dump_to(database: &DatabaseName, path: &Path) -> Result<()> {
 }
 
 /// A client of a call that died may still hold the tables.
-fn end_loading(account: &Username) -> Result<()> {
-    let user = definer(account)?;
+fn end_loading(database: &DatabaseName) -> Result<()> {
+    let user = definer(database)?;
     if !has_user(user.as_str())? {
         return Ok(());
     }
@@ -132,93 +168,6 @@ fn make_empty(
 
 fn mariadb_charset(charset: &str) -> &str {
     if charset.eq_ignore_ascii_case("utf8mb3") { "utf8" } else { charset }
-}
-
-/// How long a dump may take: a quarter of an hour, and a second for each 256 KiB. Its statements could
-/// compute for ever, and could lift any limit that MariaDB sets for a session.
-fn load_limit(bytes: u64) -> Duration {
-    LOAD_LIMIT.min(Duration::from_secs(15 * 60 + bytes / (256 << 10)))
-}
-
-/// Events come switched off: each would go on running as nobody's login.
-fn switch_off_events(database: &DatabaseName, account: &Username) -> Result<usize> {
-    let sql = "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA = ";
-    let rows = mariadb::query(&format!("{sql}{};", text(database.as_str())))?;
-    let who = at_localhost(definer(account)?.as_str());
-    for event in rows.iter().flatten() {
-        let (database, event) = (name(database.as_str()), name(event));
-        execute(&format!("ALTER DEFINER = {who} EVENT {database}.{event} DISABLE;"))?;
-    }
-    Ok(rows.len())
-}
-
-/// Loads the dump as the account's definer, whose rights end at this database.
-fn load(
-    work: &mut Work<'_>,
-    (database, bytes): (&DatabaseName, u64),
-    source: &DatabaseName,
-) -> Result<()> {
-    unpack::ensure(work)?;
-    let dumps = Beneath::open(layout::staging(work.job.id))?.dir(unpack::DUMPS)?;
-    if dumps.stat(source.as_str())?.is_none() {
-        return Ok(());
-    }
-    let person = work.person()?;
-    let (user, password) = open_definer(work, database)?;
-    let who = at_localhost(user.as_str());
-    let job = work.job;
-    let check = || job.check();
-    let mut filtered = Filtered::open(dumps.file(source.as_str())?, &user, &check)?;
-    let loaded = mariadb::client(user.as_str())
-        .arg(BEFORE_DUMP)
-        .arg("--max-allowed-packet=1G")
-        .arg(format!("--database={database}"))
-        .ids(person.uid, person.gid)
-        .secret("MYSQL_PWD", password)
-        .stdin_from(&mut filtered)
-        .stopped_by(job.stop)
-        .limit(load_limit(bytes))
-        .output();
-    // A statement goes on without its client; nothing of the dump may outlive the call.
-    execute(&format!("ALTER USER {who} ACCOUNT LOCK;\nKILL HARD USER {who};"))?;
-    work.job.check()?;
-    if let Some(why) = filtered.refusal() {
-        return Err(dump_refused(source, why));
-    }
-    let loaded = loaded?;
-    if loaded.success() {
-        return Ok(());
-    }
-    let why = format!("MariaDB says: {}", mariadb::complaint(&loaded));
-    Err(dump_refused(source, &why).because(loaded.complaint()))
-}
-
-fn dump_refused(database: &DatabaseName, why: &str) -> Error {
-    let why = why.trim_end_matches('.');
-    let text = format!(
-        "The dump of {database} was not loaded: {why}. Export this database again with mysqldump or \
-         phpMyAdmin, put that dump into the archive and analyze it again, or migrate without this \
-         database."
-    );
-    Error::new("dump_refused", text)
-}
-
-/// The definer may log in while a dump is loaded, with a password that only this call knows.
-fn open_definer(work: &mut Work<'_>, database: &DatabaseName) -> Result<(DatabaseUser, Secret)> {
-    let user = definer(work.user())?;
-    if !has_user(user.as_str())? {
-        work.record(Effect::DatabaseUser { name: user.clone(), old: None })?;
-    }
-    let who = at_localhost(user.as_str());
-    let password = Secret::new(hex::encode(rand::random::<[u8; 24]>()));
-    let via = format!("IDENTIFIED BY {}", text(password.reveal()));
-    execute(&format!(
-        "CREATE USER IF NOT EXISTS {who} {via} ACCOUNT LOCK;\n\
-         ALTER USER {who} {via} ACCOUNT UNLOCK;\n\
-         GRANT ALL PRIVILEGES ON {}.* TO {who};",
-        pattern(database)
-    ))?;
-    Ok((user, password))
 }
 
 /// Makes a database user with the old password.
@@ -295,11 +244,9 @@ pub fn grant(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
 }
 
 /// Takes an effect on MariaDB back.
-pub fn undo(what: &Effect, account: &Username) -> Result<()> {
+pub fn undo(what: &Effect) -> Result<()> {
     match what {
-        Effect::Database { name: database, kept } => {
-            undo_database(database, kept.as_deref(), account)
-        }
+        Effect::Database { name: database, kept } => undo_database(database, kept.as_deref()),
         Effect::DatabaseUser { name, old } => {
             let who = at_localhost(name.as_str());
             let mut sql = format!("DROP USER IF EXISTS {who};\n");
@@ -323,18 +270,13 @@ pub fn undo(what: &Effect, account: &Username) -> Result<()> {
     }
 }
 
-fn undo_database(database: &DatabaseName, kept: Option<&Path>, account: &Username) -> Result<()> {
+fn undo_database(database: &DatabaseName, kept: Option<&Path>) -> Result<()> {
     let quoted = name(database.as_str());
     let Some(kept) = kept else {
-        end_loading(account)?;
-        // The definer's rights on it go with it, or the next of that name would have them.
-        let definer = definer(account)?;
-        if has_user(definer.as_str())? && !mariadb::grant_statements(&definer, database)?.is_empty()
-        {
-            let who = at_localhost(definer.as_str());
-            execute(&format!("REVOKE ALL PRIVILEGES ON {}.* FROM {who};", pattern(database)))?;
-        }
-        return execute(&format!("DROP DATABASE IF EXISTS {quoted};"));
+        end_loading(database)?;
+        let definer = at_localhost(definer(database)?.as_str());
+        let sql = format!("DROP DATABASE IF EXISTS {quoted};\nDROP USER IF EXISTS {definer};");
+        return execute(&sql);
     };
     execute(&format!("DROP DATABASE IF EXISTS {quoted};\nCREATE DATABASE {quoted};"))?;
     let (root, rest) = Beneath::place(kept)?;
@@ -346,18 +288,4 @@ fn undo_database(database: &DatabaseName, kept: Option<&Path>, account: &Usernam
         .limit(LOAD_LIMIT)
         .ok()
         .map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_dump_is_named_with_the_reason() {
-        let error = dump_refused(&DatabaseName::parse("shop_wp").unwrap(), "it is cut off.");
-        assert_eq!(error.code(), "dump_refused");
-        assert!(
-            error.to_string().starts_with("The dump of shop_wp was not loaded: it is cut off.")
-        );
-    }
 }

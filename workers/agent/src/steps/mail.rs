@@ -230,8 +230,8 @@ pub fn script(work: &mut Work<'_>, address: &MailAddress) -> Result<Done> {
     let maildir = maildir_of(work, address)?;
     let owner = work.owner(0o600)?;
     let staging = Beneath::open(layout::staging(work.job.id))?;
-    staging.make_dir("sieve", Owner::root(0o700))?;
-    let file = Path::new("sieve").join(format!("{address}.sieve"));
+    staging.make_dir(unpack::SIEVE, Owner::root(0o700))?;
+    let file = Path::new(unpack::SIEVE).join(format!("{address}.sieve"));
     staging.write(&file, script.as_bytes(), Owner::root(0o600))?;
     let compiled = run(Program::Sievec).arg(layout::staging(work.job.id).join(&file)).output()?;
     if !compiled.success() {

@@ -37,6 +37,11 @@ pub fn create(work: &mut Work<'_>, action: Action) -> Result<Done> {
                 format!("A user {name} that is no hosting account has appeared on the server.");
             return Err(Error::new("plan_changed", text));
         }
+        // useradd was cut off between its files.
+        Some(_) if people::group(name.as_str())?.is_none() => {
+            remove(name)?;
+            add(name)?;
+        }
         Some(_) => {}
         None => {
             work.record(Effect::User { user: name.clone() })?;
@@ -101,17 +106,24 @@ fn add(name: &Username) -> Result<()> {
         .map(drop)
 }
 
-/// Removes the user, if it is an account, with everything that still runs as it.
+/// Removes the user, if it is an account, with its group and everything that still runs as it.
 pub fn remove(name: &Username) -> Result<()> {
-    let Some(person) = people::user(name.as_str())? else { return Ok(()) };
-    if !layout::ACCOUNT_UIDS.contains(&person.uid) {
-        return Err(Error::internal(format!("{name} is not one of our accounts")));
+    if let Some(person) = people::user(name.as_str())? {
+        if !layout::ACCOUNT_UIDS.contains(&person.uid) {
+            return Err(Error::internal(format!("{name} is not one of our accounts")));
+        }
+        end_processes(person.uid)?;
+        // A crontab would be that of the next user of this name.
+        run(Program::Crontab).args(["-r", "-u", name.as_str()]).output()?;
+        run(Program::UserDel).args(["--force", name.as_str()]).ok()?;
     }
-    end_processes(person.uid)?;
-    // A crontab would be that of the next user of this name.
-    run(Program::Crontab).args(["-r", "-u", name.as_str()]).output()?;
-    run(Program::UserDel).args(["--force", name.as_str()]).ok()?;
-    Ok(())
+    // userdel takes the group along, unless it was cut off, and so was useradd before the user.
+    match people::group(name.as_str())? {
+        Some((gid, _)) if layout::ACCOUNT_UIDS.contains(&gid) => {
+            run(Program::GroupDel).arg(name.as_str()).ok().map(drop)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Ends every process of the user, so that a later account with its number inherits none.

@@ -38,7 +38,7 @@ chown -h plain: who.php leak.txt passwd.txt"#;
          /etc/migrapanel/mail/shopco.example/passwd /etc/migrapanel/tls/shopco.example/key.pem \
          /var/lib/migrapanel /var/backups/migrations /home/.migrapanel /etc/migrapanel/server.key; \
          do test -r $f && echo $f; done; mariadb -u root -e \"select 1\"; \
-         mariadb -u shopco.definer -e \"select 1\"' 2>/dev/null",
+         mariadb -u shopco_wp.definer -e \"select 1\"' 2>/dev/null",
         b"",
     );
     assert_eq!(seen, "");

@@ -11,3 +11,4 @@ mod road;
 mod second;
 mod target;
 mod trust;
+mod variety;

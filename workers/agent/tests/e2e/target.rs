@@ -147,6 +147,13 @@ impl Target {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What a command writes.
+    pub fn bytes(&self, command: &str) -> Vec<u8> {
+        let output = self.ssh(command).output().unwrap();
+        assert!(output.status.success(), "{command}");
+        output.stdout
+    }
+
     /// Copies an archive of the tests onto the server.
     pub fn put_archive(&self, name: &str) -> String {
         let path = format!("{BACKUPS}/{name}");

@@ -173,7 +173,7 @@ pub const ROWS: &[Row] = &[
                     "debian-sys-maint",
                     "mysql",
                     "shopco_wp",
-                    "shopco.definer",
+                    "shopco_wp.definer",
                     "enemy2.definer",
                     "enemy_far",
                 ] {
@@ -184,11 +184,11 @@ pub const ROWS: &[Row] = &[
                 Lost("database_user:root"),
                 Lost("database_user:mariadb.sys"),
                 Lost("database_user:debian-sys-maint"),
-                Lost("database_user:shopco.definer"),
+                Lost("database_user:shopco_wp.definer"),
                 Lost("database_user:enemy2.definer"),
                 Lost("database_host:enemy_far@%"),
                 Seen(
-                    "mariadb -N -e \"select user from mysql.global_priv where priv like '%3B8C43D917F6C9960FA7AD6B0E0A29F3AED70100%'; select user from mysql.user where host = '%'; select user from mysql.db where user in ('shopco_wp','shopco.definer','enemy2.definer') and db like 'enemy%'\"",
+                    "mariadb -N -e \"select user from mysql.global_priv where priv like '%3B8C43D917F6C9960FA7AD6B0E0A29F3AED70100%'; select user from mysql.user where host = '%'; select user from mysql.db where user in ('shopco_wp','shopco_wp.definer','enemy2.definer') and db like 'enemy%'\"",
                     "enemy_far",
                 ),
             ],

@@ -137,18 +137,18 @@ pub const ROWS: &[Row] = &[
         name: "views, triggers and routines of root's",
         attacks: &[Planted(
             |a| {
-                a.add("mysql/enemy_db.sql", "CREATE DEFINER=`root`@`localhost` SQL SECURITY DEFINER VIEW v84 AS SELECT a FROM own;\nDELIMITER ;;\nCREATE DEFINER = 'root' @ 'localhost' PROCEDURE p84() SQL SECURITY DEFINER BEGIN SELECT COUNT(*) FROM shopco_wp.posts; END ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`shopco.definer`@`localhost`*/ /*!50003 TRIGGER g84 BEFORE INSERT ON own FOR EACH ROW SET @x = (SELECT COUNT(*) FROM shopco_wp.posts) */;;\nDELIMITER ;\n")
+                a.add("mysql/enemy_db.sql", "CREATE DEFINER=`root`@`localhost` SQL SECURITY DEFINER VIEW v84 AS SELECT a FROM own;\nDELIMITER ;;\nCREATE DEFINER = 'root' @ 'localhost' PROCEDURE p84() SQL SECURITY DEFINER BEGIN SELECT COUNT(*) FROM shopco_wp.posts; END ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`shopco_wp.definer`@`localhost`*/ /*!50003 TRIGGER g84 BEFORE INSERT ON own FOR EACH ROW SET @x = (SELECT COUNT(*) FROM shopco_wp.posts) */;;\nDELIMITER ;\n")
             },
             &[
                 Seen(
                     "mariadb -N -e \"select definer from information_schema.views where table_schema='enemy_db' union select definer from information_schema.routines where routine_schema='enemy_db' union select definer from information_schema.triggers where trigger_schema='enemy_db'\"",
-                    "enemy.definer@localhost",
+                    "enemy_db.definer@localhost",
                 ),
                 Sql("CALL p84();", "ERROR 1142"),
                 Sql("INSERT INTO own VALUES (2);", "ERROR 1142"),
                 Sql("SELECT * FROM v84;", "1"),
                 Sql(
-                    "CREATE DEFINER=`shopco.definer`@`localhost` VIEW w84 AS SELECT * FROM shopco_wp.posts;",
+                    "CREATE DEFINER=`shopco_wp.definer`@`localhost` VIEW w84 AS SELECT * FROM shopco_wp.posts;",
                     "ERROR",
                 ),
             ],
@@ -167,7 +167,7 @@ pub const ROWS: &[Row] = &[
             &[
                 Seen(
                     "mariadb -N -e \"select status, definer from information_schema.events where event_schema='enemy_db'\"",
-                    "DISABLED enemy.definer@localhost",
+                    "DISABLED enemy_db.definer@localhost",
                 ),
                 Said("event"),
             ],
@@ -198,7 +198,9 @@ pub const ROWS: &[Row] = &[
         name: "statements inside executable comments",
         attacks: &[
             Dump("ERROR 1044", || {
-                dump("/*!50003 GRANT ALL PRIVILEGES ON mysql.* TO 'enemy.definer'@'localhost' */;")
+                dump(
+                    "/*!50003 GRANT ALL PRIVILEGES ON mysql.* TO 'enemy_db.definer'@'localhost' */;",
+                )
             }),
             Dump("ERROR", || dump("/*M!100500 CREATE USER attack87 */;")),
             Dump("nested", || dump("/*!50003 SELECT 1 /*!50003 \\! id */ */;")),

@@ -226,7 +226,7 @@ fn endless_sql(stage: &Stage<'_>) {
         let _: StepReport = job.ask(Call::Apply { step: *step });
     }
     let running = || {
-        let look = "mariadb -N -e \"select count(*) from information_schema.processlist where user = 'enemy.definer' and info like '%BENCHMARK(1000%'\"";
+        let look = "mariadb -N -e \"select count(*) from information_schema.processlist where user = 'enemy_db.definer' and info like '%BENCHMARK(1000%'\"";
         stage.target.shell(look, b"").trim().to_owned()
     };
     let talk = stage.target.converse(Some(job.id), Call::Apply { step: StepName::Databases });
