@@ -258,7 +258,7 @@ pub const ROWS: &[Row] = &[
                     send_mail(r.stage.target, "pipe90@enemy.example");
                     assert_eq!(
                         r.seen(
-                            "exim4 -bt pipe90@enemy.example both90@enemy.example | grep -c pipe"
+                            "exim4 -bt pipe90@enemy.example both90@enemy.example | grep -c address_pipe"
                         ),
                         "0"
                     );
@@ -519,7 +519,7 @@ pub const ROWS: &[Row] = &[
                 Warned("alias_refused", "v98.enemy.example"),
                 Lost("apache_includes"),
                 Seen(
-                    "grep -hc 'User root\\|bank.example\\|shopco\\|;' /etc/migrapanel/sites/v98.enemy.example.conf",
+                    "grep -hc 'User root\\|bank.example\\|shopco' /etc/migrapanel/sites/v98.enemy.example.conf",
                     "0",
                 ),
                 Seen("apache2ctl configtest 2>&1 | tail -1", "Syntax OK"),
