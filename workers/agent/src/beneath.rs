@@ -125,7 +125,10 @@ impl Beneath {
             Err(Errno::LOOP) => {
                 // A link on the way: whatever lies behind it is nothing of this directory.
                 let above = path.parent().unwrap_or(Path::new(""));
-                if matches!(self.open_at(above, DIRECTORY, Mode::empty()), Err(Errno::LOOP)) {
+                if matches!(
+                    self.open_at(above, DIRECTORY, Mode::empty()),
+                    Err(Errno::LOOP | Errno::NOTDIR)
+                ) {
                     return Ok(None);
                 }
                 let (parent, name) = self.parent(path)?;
