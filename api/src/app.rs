@@ -6,7 +6,7 @@ use crate::routes;
 use crate::state::State;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App, Error, web};
 use entities::error::Code;
 use serde_json::Value;
@@ -68,8 +68,16 @@ pub fn build(
         .app_data(served)
         .service(routes::health::openapi_document)
         .wrap(TracingLogger::<crate::trace::RequestSpan>::new())
-        .wrap(from_fn(render));
+        .wrap(from_fn(render))
+        .wrap(never_a_page());
     (app, document)
+}
+
+/// No answer is a page for a browser, whatever texts of a customer stand in it.
+fn never_a_page() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add(("X-Content-Type-Options", "nosniff"))
+        .add(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox"))
 }
 
 /// Names every error code in the contract: programs may rely on the list being whole.

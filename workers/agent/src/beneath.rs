@@ -123,6 +123,14 @@ impl Beneath {
             Ok(fd) => rustix::fs::fstat(&fd).map(Some).map_err(Error::at(self.name(path))),
             // The last component itself is a link: that is something, too.
             Err(Errno::LOOP) => {
+                // A link on the way: whatever lies behind it is nothing of this directory.
+                let above = path.parent().unwrap_or(Path::new(""));
+                if matches!(
+                    self.open_at(above, DIRECTORY, Mode::empty()),
+                    Err(Errno::LOOP | Errno::NOTDIR)
+                ) {
+                    return Ok(None);
+                }
                 let (parent, name) = self.parent(path)?;
                 rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map(Some)
@@ -373,6 +381,8 @@ mod tests {
         assert!(top.file("file").is_err());
         assert!(top.file("../victim").is_err());
         assert_eq!(top.kind("file").unwrap(), Some(FileType::Symlink));
+        assert_eq!(top.kind("out/victim").unwrap(), None);
+        top.remove("out/victim").unwrap();
         assert!(top.set_owner("file", mine(0o777)).is_ok());
         top.remove("out").unwrap();
         top.write("file", b"x", mine(0o640)).unwrap();

@@ -42,8 +42,13 @@ const FILES: &[ConfigFile] = &[
     },
 ];
 
-/// Debian's own first web site would answer for names that are nobody's.
-const DEBIAN_SITE: &str = "/etc/apache2/sites-enabled/000-default.conf";
+/// What Debian switches on and an account must not meet: the first web site would answer for names
+/// that are nobody's, and any `.htaccess` could show the status page with everybody's visitors.
+const DEBIANS_OWN: &[&str] = &[
+    "/etc/apache2/sites-enabled/000-default.conf",
+    "/etc/apache2/mods-enabled/status.conf",
+    "/etc/apache2/mods-enabled/status.load",
+];
 
 /// Puts every file in place that differs. What a service's check refuses is taken back.
 pub fn write_all(hostname: &str, changes: &mut Changes<'_>) -> Result<()> {
@@ -65,11 +70,13 @@ pub fn write_all(hostname: &str, changes: &mut Changes<'_>) -> Result<()> {
         }
         changes.add(format!("Wrote {}.", file.path))?;
     }
-    let (root, rest) = Beneath::place(Path::new(DEBIAN_SITE))?;
-    if root.stat(&rest)?.is_some() {
-        services::will_change(Service::Apache, services::ENROLMENT)?;
-        root.remove(&rest)?;
-        changes.add("Switched off Debian's own first web site.")?;
+    for path in DEBIANS_OWN {
+        let (root, rest) = Beneath::place(Path::new(path))?;
+        if root.stat(&rest)?.is_some() {
+            services::will_change(Service::Apache, services::ENROLMENT)?;
+            root.remove(&rest)?;
+            changes.add(format!("Switched off Debian's own {path}."))?;
+        }
     }
     Ok(())
 }

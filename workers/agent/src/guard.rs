@@ -29,9 +29,14 @@ impl Stop {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// Whether that was asked.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// Fails when the work must stop.
     pub fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(Error::stopped()) } else { Ok(()) }
+        if self.is_set() { Err(Error::stopped()) } else { Ok(()) }
     }
 }
 

@@ -46,7 +46,8 @@ pub struct Begun {
 pub struct Job<'a> {
     pub id: Uuid,
     pub events: &'a Events,
-    stop: &'a Stop,
+    /// Tells programs that may run for long.
+    pub stop: &'a Stop,
     claim: RefCell<Claim>,
     looked: Cell<Instant>,
 }

@@ -39,6 +39,7 @@ mod source;
 mod space;
 mod stamp;
 mod steps;
+mod uidlist;
 mod unpack;
 mod upgrade;
 mod verify;

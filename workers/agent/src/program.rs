@@ -2,6 +2,7 @@
 //! clean environment, a time limit, and never a shell. Secrets go through standard input.
 
 use crate::error::{Error, Result};
+use crate::guard::Stop;
 use cpanel::secret::Secret;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -12,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What may be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,7 @@ pub struct Run<'a> {
     stdin: Input<'a>,
     stdout: Option<File>,
     limit: Duration,
+    stop: Stop,
     ids: Option<(u32, u32)>,
     person: (String, PathBuf),
     secret: Option<(&'static str, Secret)>,
@@ -101,6 +103,9 @@ pub struct Output {
 /// is read and dropped.
 const OUTPUT_BYTES: u64 = 4 << 20;
 
+/// How often a running program's end is asked for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// Prepares a program.
 pub fn run(program: Program) -> Run<'static> {
     Run {
@@ -109,6 +114,7 @@ pub fn run(program: Program) -> Run<'static> {
         stdin: Input::Nothing,
         stdout: None,
         limit: Duration::from_secs(60),
+        stop: Stop::default(),
         ids: None,
         person: ("root".to_owned(), PathBuf::from("/root")),
         secret: None,
@@ -156,6 +162,12 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// Ends it when the work must stop, also while it reads nothing.
+    pub fn stopped_by(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
     /// Runs it as this user and group, and no other group.
     pub const fn ids(mut self, uid: u32, gid: u32) -> Self {
         self.ids = Some((uid, gid));
@@ -184,7 +196,7 @@ impl<'a> Run<'a> {
         let stderr = child.stderr.take().map(collect_end);
         let stdin = child.stdin.take();
         let child = Arc::new(Mutex::new(child));
-        let (done, watchdog) = watch(Arc::clone(&child), limit);
+        let (done, watchdog) = watch(Arc::clone(&child), limit, self.stop.clone());
         let fed = match (stdin, self.stdin) {
             (Some(pipe), Input::Bytes(bytes)) => feed(pipe, &mut &*bytes),
             (Some(pipe), Input::Reader(reader)) => feed(pipe, reader),
@@ -339,14 +351,25 @@ fn joined(handle: JoinHandle<Vec<u8>>) -> Vec<u8> {
 }
 
 /// Ends the program when its time is over; the answer of the thread is whether that happened.
-fn watch(child: Arc<Mutex<Child>>, limit: Duration) -> (Sender<()>, JoinHandle<bool>) {
+fn watch(child: Arc<Mutex<Child>>, limit: Duration, stop: Stop) -> (Sender<()>, JoinHandle<bool>) {
     let (done, ended) = channel();
-    let handle = thread::spawn(move || match ended.recv_timeout(limit) {
-        Err(RecvTimeoutError::Timeout) => {
-            end(&child);
-            true
+    let handle = thread::spawn(move || {
+        let begun = Instant::now();
+        loop {
+            let rest = limit.saturating_sub(begun.elapsed());
+            match ended.recv_timeout(rest.min(LOOK_EVERY)) {
+                Err(RecvTimeoutError::Timeout) if stop.is_set() => {
+                    end(&child);
+                    return false;
+                }
+                Err(RecvTimeoutError::Timeout) if begun.elapsed() >= limit => {
+                    end(&child);
+                    return true;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => return false,
+            }
         }
-        _ => false,
     });
     (done, handle)
 }

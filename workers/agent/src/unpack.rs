@@ -12,6 +12,7 @@ use crate::layout;
 use crate::quotes;
 use crate::source;
 use crate::space;
+use crate::uidlist;
 use cpanel::account::{Account, DatabaseAuth, MailFormat};
 use cpanel::archive::{self, Entry, Kind};
 use cpanel::home::{Part, part};
@@ -310,8 +311,7 @@ impl Unpacker<'_> {
         let is_box = |p: &[u8]| [&b"cur"[..], b"new", b"tmp"].contains(&p);
         let is_folder = |p: &[u8]| p.starts_with(b".") && p.len() > 1;
         let is_state = |p: &[u8]| {
-            [&b"dovecot-uidlist"[..], b"dovecot-keywords", b"subscriptions", b"maildirfolder"]
-                .contains(&p)
+            [&b"dovecot-keywords"[..], b"subscriptions", b"maildirfolder"].contains(&p)
                 || p.starts_with(b"dovecot-uidvalidity")
         };
         let inner = match parts.split_first() {
@@ -322,6 +322,7 @@ impl Unpacker<'_> {
         match (inner, &entry.kind) {
             ([], Kind::Directory) => self.directory(&to, 0o700),
             ([one], Kind::Directory) if is_box(one) => self.directory(&to, 0o700),
+            ([b"dovecot-uidlist"], Kind::File) => self.uidlist(&to, entry),
             ([one], Kind::File) if is_state(one) => self.regular(&to, entry),
             ([one, _], Kind::File) if is_box(one) && *one != b"tmp" => self.regular(&to, entry),
             ([one, _], Kind::Hardlink(Some(target))) if is_box(one) && *one != b"tmp" => {
@@ -388,6 +389,15 @@ impl Unpacker<'_> {
     /// Nobody but the account may read, nobody may become somebody else, and the time stays.
     fn regular(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
         self.write(path, entry.mode, entry.mtime, entry.body)
+    }
+
+    fn uidlist(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
+        let mut head = Vec::new();
+        entry.body.take(uidlist::HEAD_BYTES).read_to_end(&mut head).map_err(Error::at(path))?;
+        if !uidlist::is_sound(&head) {
+            return Ok(());
+        }
+        self.write(path, entry.mode, entry.mtime, &mut head.as_slice().chain(entry.body))
     }
 
     fn write(&mut self, path: &Path, mode: u32, mtime: u64, body: &mut dyn Read) -> Result<()> {

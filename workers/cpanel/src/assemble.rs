@@ -16,19 +16,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use values::{AbsPath, DomainName, Username};
 
+/// What the largest real accounts have, and some. More would keep a server busy for hours with
+/// things that cost an archive a line each.
+const MAILBOXES_MAX: usize = 10_000;
+const DATABASES_MAX: usize = 2_000;
+const RECORDS_MAX: usize = 50_000;
+
 /// Makes the account. Fails only when it cannot be told whose account it is.
 pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Error> {
     let mut findings = Findings::default();
     let (user, record) = user(members, &mut findings)?;
     let source = source(members, &record, &user);
     let domains::Sites { main: main_domain, domains, wildcards } =
-        domains::parse(members, &record, &source, &mut findings).ok_or_else(|| {
+        domains::parse(members, &record, &source, &mut findings)?.ok_or_else(|| {
             Error::Metadata {
                 what: "main domain".to_owned(),
                 why: "neither userdata/main nor cp/USER names one".to_owned(),
             }
         })?;
-    let password = Password::parse(&members.text("shadow").unwrap_or_default());
+    let password = if record.suspended {
+        Password::Locked
+    } else {
+        Password::parse(&members.text("shadow").unwrap_or_default())
+    };
     let context = mail::Context {
         members,
         record: &record,
@@ -37,7 +47,10 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
         domains: &domains,
         password: &password,
     };
-    let mail = mail::parse(&context, &mut findings);
+    let mut mail = mail::parse(&context, &mut findings);
+    if record.suspended {
+        mail.mailboxes.iter_mut().for_each(|m| m.password = Password::Locked);
+    }
     let databases = databases::parse(members, &mut findings);
     let hosts = local_hosts(&source);
     let database_users = grants::parse(members, &user, &hosts, &databases, &mut findings);
@@ -73,7 +86,25 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
         not_transferable: findings.not_transferable,
     };
     account.presence = presence(members, &account);
+    check_counts(&account)?;
     Ok(account)
+}
+
+/// Fails for an account with more of something than any real one has.
+fn check_counts(account: &Account) -> Result<(), Error> {
+    let records = account.zones.iter().map(|z| z.records.len()).sum();
+    for (what, count, most) in [
+        ("mailboxes", account.mail.mailboxes.len(), MAILBOXES_MAX),
+        ("forwarders", account.mail.forwarders.len(), MAILBOXES_MAX),
+        ("databases", account.databases.len(), DATABASES_MAX),
+        ("database users", account.database_users.len(), DATABASES_MAX),
+        ("names in DNS", records, RECORDS_MAX),
+    ] {
+        if count > most {
+            return Err(Error::TooLarge(format!("it has {count} {what}")));
+        }
+    }
+    Ok(())
 }
 
 /// The file's name in `cp/` is the user's name; there is one account in an archive.

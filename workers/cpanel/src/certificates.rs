@@ -91,6 +91,11 @@ fn certificate(site: &DomainName, blocks: &[Block]) -> Result<Certificate, &'sta
         return Err("Its private key belongs to another certificate.");
     };
     let (block, leaf) = certificates.remove(at);
+    let chain = chain(&leaf, &certificates);
+    let served = certificates.iter().filter(|(b, _)| chain.contains(&b.text)).map(|(_, c)| c);
+    if served.chain([&leaf]).any(is_weak) {
+        return Err("Its key or its signature is too weak: no web server of today starts with it.");
+    }
     let names = names(&leaf);
     if names.is_empty() {
         return Err("It names no host.");
@@ -100,7 +105,7 @@ fn certificate(site: &DomainName, blocks: &[Block]) -> Result<Certificate, &'sta
         domain: site.clone(),
         key: Secret::new(key.text.clone()),
         leaf: block.text.clone(),
-        chain: chain(&leaf, &certificates),
+        chain,
         names,
         issuer: crate::member::shown(leaf.issuer().to_string().as_bytes()),
         not_before: time(leaf.validity().not_before).ok_or("Its dates cannot be read.")?,
@@ -109,6 +114,26 @@ fn certificate(site: &DomainName, blocks: &[Block]) -> Result<Certificate, &'sta
         sha256: hex::encode(Sha256::digest(&block.der)),
     })
 }
+
+/// Below what OpenSSL of Debian 12 serves: one such certificate would keep a server from starting,
+/// with all its sites. A signature of its own is not looked at, as OpenSSL does.
+fn is_weak(cert: &X509Certificate<'_>) -> bool {
+    let key = cert.public_key().parsed().ok();
+    let part = key.as_ref().and_then(PublicPart::of_certificate);
+    let short = part.and_then(|p| p.rsa_bits()).is_some_and(|bits| bits < 2048);
+    let own = cert.issuer().as_raw() == cert.subject().as_raw();
+    let name = cert.signature_algorithm.algorithm.to_id_string();
+    short || !own && WEAK_SIGNATURES.contains(&name.as_str())
+}
+
+/// RSA with MD2, MD5 and SHA-1; ECDSA and DSA with SHA-1.
+const WEAK_SIGNATURES: &[&str] = &[
+    "1.2.840.113549.1.1.2",
+    "1.2.840.113549.1.1.4",
+    "1.2.840.113549.1.1.5",
+    "1.2.840.10045.4.1",
+    "1.2.840.10040.4.3",
+];
 
 /// Issuer after issuer, without the self-signed root, which clients have themselves.
 fn chain(leaf: &X509Certificate<'_>, others: &[(&Block, X509Certificate<'_>)]) -> Vec<String> {
@@ -135,7 +160,8 @@ fn names(cert: &X509Certificate<'_>) -> BTreeSet<String> {
     if let Ok(Some(extension)) = cert.subject_alternative_name() {
         for name in &extension.value.general_names {
             if let GeneralName::DNSName(name) = name {
-                names.extend(clean(name));
+                // What is no name of a host, such as `*.com`, stays to be compared with the account's.
+                names.insert(clean(name).unwrap_or_else(|| crate::member::shown(name.as_bytes())));
             }
         }
     }
@@ -155,8 +181,9 @@ fn foreign(cert: &Certificate, domains: &[Domain], removed: &[DomainName]) -> Op
         .chain(removed)
         .collect();
     let belongs = |name: &str| {
-        DomainName::parse(name.strip_prefix("*.").unwrap_or(name))
-            .is_ok_and(|n| own.iter().any(|d| n == **d || n.is_below(d)))
+        let name = name.strip_prefix("*.").unwrap_or(name).to_ascii_lowercase();
+        let below = |rest: &str| rest.is_empty() || rest.ends_with('.');
+        own.iter().any(|d| name.strip_suffix(d.as_str()).is_some_and(below))
     };
     cert.names.iter().find(|n| !belongs(n)).cloned()
 }

@@ -2,6 +2,7 @@
 
 use crate::account::{Domain, DomainKind, SourceServer, Wildcard};
 use crate::domain_names::{Names, names};
+use crate::error::Error;
 use crate::findings::Findings;
 use crate::members::Members;
 use crate::record::Record;
@@ -26,17 +27,22 @@ pub struct Sites {
     pub wildcards: Vec<Wildcard>,
 }
 
+/// More than the largest real accounts have: each is a virtual host or an alias of one.
+const DOMAINS_MAX: usize = 5_000;
+
 /// Reads every domain of the account. None when the archive does not even tell the main domain.
-#[must_use]
 pub fn parse(
     members: &Members,
     record: &Record,
     source: &SourceServer,
     findings: &mut Findings,
-) -> Option<Sites> {
+) -> Result<Option<Sites>, Error> {
     let names = names(members, record, findings);
-    let main = names.main.clone()?;
+    let Some(main) = names.main.clone() else { return Ok(None) };
     let own = names.own(&main);
+    if own.len() > DOMAINS_MAX {
+        return Err(Error::TooLarge(format!("it has {} domains", own.len())));
+    }
     let cache = cache(members);
     let reader = Reader { members, source, names: &names, own: &own, cache: &cache };
     let mut domains = vec![reader.site(&main, DomainKind::Main, None, findings)];
@@ -61,7 +67,7 @@ pub fn parse(
     domains.sort_by(|a, b| a.name.cmp(&b.name));
     domains.dedup_by(|a, b| a.name == b.name);
     let wildcards = reader.wildcards(&domains, findings);
-    Some(Sites { main, domains, wildcards })
+    Ok(Some(Sites { main, domains, wildcards }))
 }
 
 fn cache(members: &Members) -> BTreeMap<String, Cached> {
@@ -153,6 +159,14 @@ impl Reader<'_> {
         if below.is_none() {
             let message = "Its document root lies outside the home and is replaced by a default.";
             findings.warn("docroot_outside_home", name.as_str(), message);
+        }
+        // Signs that Apache reads in the middle of a quoted path.
+        let odd = |path: &RelPath| path.as_str().contains(['"', '\\', '$', '%']);
+        if below.as_ref().is_some_and(odd) {
+            let message = "No web server can serve its document root, which has one of \" \\ $ % in \
+                           its name: it is replaced by a default.";
+            findings.warn("docroot_refused", name.as_str(), message);
+            return None;
         }
         below
     }
@@ -273,7 +287,7 @@ mod tests {
         let mut findings = Findings::default();
         let record =
             Record { main_domain: DomainName::parse("legacy.example").ok(), ..Record::default() };
-        let sites = parse(&members, &record, &source, &mut findings).unwrap();
+        let sites = parse(&members, &record, &source, &mut findings).unwrap().unwrap();
         (sites, findings)
     }
 

@@ -8,6 +8,9 @@ use crate::secret::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 use values::{DatabaseName, DatabaseUser, Username};
 
+/// The end of the names of the locked users that views run as.
+const DEFINER: &str = ".definer";
+
 /// Reads the users in the order of their names. `local_hosts` are the source's own names and
 /// addresses: a user there becomes one at `localhost`. The account's own system user is left out:
 /// cPanel gives it every database for its tools.
@@ -28,6 +31,10 @@ pub(crate) fn parse(
             continue;
         }
         match DatabaseUser::parse(&name) {
+            Ok(name) if name.as_str().ends_with(DEFINER) => findings.lost(
+                &format!("database_user:{name}"),
+                "Names of that ending are the server's own.",
+            ),
             Ok(name) => logins.extend(login(name, hosts, local_hosts, databases, findings)),
             Err(invalid) => {
                 findings.lost(&format!("database_user:{name}"), format!("The {invalid}."))

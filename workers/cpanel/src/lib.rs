@@ -22,6 +22,8 @@ mod filter_text;
 mod filters;
 mod findings;
 mod ftp;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod grant_statements;
 mod grants;
 pub mod home;

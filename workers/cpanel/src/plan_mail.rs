@@ -147,6 +147,10 @@ fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<Mail
             let message = "Its login is locked, as in the archive: set a password to open it.";
             draft.warn("mailbox_locked", address.as_str(), message);
         }
+        if mailbox.password.is_weak() {
+            let message = "Its password is kept under an old hash that is guessed in hours: let its owner choose a new one.";
+            draft.warn("password_weak", address.as_str(), message);
+        }
         let login_aliases = if mailbox.default {
             BTreeSet::from([draft.input.target_user.to_string()])
         } else {

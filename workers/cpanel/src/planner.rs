@@ -187,8 +187,13 @@ impl<'a> Draft<'a> {
         let Input { facts, control, .. } = self.input;
         let name = &domain.name;
         let own = |owner: &String| *owner == self.input.target_user.as_str() && self.is_own();
-        if name.as_str() == facts.hostname {
+        let ours = |n: &str| name.as_str() == n || !control.activate_domains && is_near(name, n);
+        if ours(&facts.hostname) {
             Some("is this server's own name")
+        } else if control.nameservers.iter().any(|n| ours(n.as_str())) {
+            Some("is the name of a name server of this installation")
+        } else if psl::domain(name.as_str().as_bytes()).is_none() {
+            Some("is a suffix below which anybody registers domains")
         } else if control.ownership.get(name) == Some(&Ownership::Taken) {
             Some("belongs to another account of this installation")
         } else if facts.vhosts.get(name).is_some_and(|owner| !own(owner)) {
@@ -250,6 +255,11 @@ impl<'a> Draft<'a> {
             }
         }
     }
+}
+
+/// Whether one of the names lies below the other: whoever has the upper one can make the lower.
+fn is_near(name: &DomainName, ours: &str) -> bool {
+    DomainName::parse(ours).is_ok_and(|o| name.is_below(&o) || o.is_below(name))
 }
 
 /// Names that a selection of a component can hold.

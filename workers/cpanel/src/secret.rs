@@ -58,6 +58,12 @@ impl Password {
         if is_crypt(text) { Self::Hash(Secret::new(text)) } else { Self::Locked }
     }
 
+    /// Whether the hash is of a form that is guessed in hours today: DES and MD5.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        self.hash().is_some_and(|h| !h.reveal().starts_with('$') || h.reveal().starts_with("$1$"))
+    }
+
     /// The hash, unless locked.
     #[must_use]
     pub fn hash(&self) -> Option<&Secret> {
@@ -94,9 +100,17 @@ fn is_crypt(text: &str) -> bool {
                 && clean(&fields)
                 && fields.first().and_then(|c| c.parse::<u32>().ok()).is_some_and(|c| c <= 16)
         }
-        "y" => fields.len() == 3 && clean(&fields) && fields.first().is_some_and(|p| p.len() <= 4),
+        "y" => fields.len() == 3 && clean(&fields) && fields.first().is_some_and(|p| is_light(p)),
         _ => false,
     }
+}
+
+/// Whether yescrypt's parameters are of the usual form and take at most 64 MiB at each login:
+/// flavour `j`, the logarithm of the number of blocks, the blocks' size.
+fn is_light(parameters: &str) -> bool {
+    let [b'j', count, size] = parameters.as_bytes() else { return false };
+    // In the order of crypt's digits: `9` and `T` are the defaults of Debian.
+    matches!(count, b'.'..=b'9' | b'A' | b'B') && matches!(size, b'.'..=b'9' | b'A'..=b'T')
 }
 
 #[cfg(test)]
@@ -135,6 +149,9 @@ mod tests {
             "$6$s$h\nroot::0",
             "$9$a$b",
             "$2y$31$abc",
+            "$y$jFT$abc$def",
+            "$y$jzz$abc$def",
+            "$y$j9T4$abc$def",
         ] {
             assert_eq!(Password::parse(text), Password::Locked, "{text:?}");
         }

@@ -396,7 +396,7 @@ fn client_command(name: &str) -> io::Error {
 }
 
 /// `--` begins a comment only before white space or the end.
-fn is_dashes(rest: &[u8], last: bool) -> bool {
+pub(crate) fn is_dashes(rest: &[u8], last: bool) -> bool {
     rest.starts_with(b"--")
         && rest.get(2).map_or(last, |b| b.is_ascii_whitespace() || b.is_ascii_control())
 }

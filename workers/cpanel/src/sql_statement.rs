@@ -1,6 +1,6 @@
 //! One statement of a dump that is not data: kept, rewritten or left out.
 
-use crate::sql::is_word;
+use crate::sql::{is_dashes, is_word};
 
 /// What becomes of a statement.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,9 +121,7 @@ pub(crate) fn tokens(mut rest: &[u8]) -> Vec<Token<'_>> {
         let (kind, length) = match byte {
             b'\'' | b'"' | b'`' => (Kind::Quoted, quoted(rest, byte)),
             b'#' => (Kind::Gap, line(rest)),
-            b'-' if rest.starts_with(b"--") && rest.get(2).is_none_or(u8::is_ascii_whitespace) => {
-                (Kind::Gap, line(rest))
-            }
+            b'-' if is_dashes(rest, true) => (Kind::Gap, line(rest)),
             b'/' if rest.starts_with(b"/*") => (Kind::Gap, comment(rest)),
             b'*' if rest.starts_with(b"*/") => (Kind::Gap, 2),
             _ if byte.is_ascii_whitespace() => {

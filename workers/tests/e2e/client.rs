@@ -61,6 +61,29 @@ impl Client {
         self.send(Method::PATCH, path, Some(body)).await
     }
 
+    /// Head and body of a GET, as text.
+    pub async fn raw(&self, path: &str) -> (String, String) {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.unwrap();
+        let head = answer.headers().iter();
+        let head =
+            head.map(|(k, v)| format!("{k}: {}\n", v.to_str().unwrap_or_default())).collect();
+        (head, answer.text().await.unwrap())
+    }
+
+    /// The status of a request of this method, without a body.
+    pub async fn method(&self, method: &str, path: &str) -> u16 {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap().status().as_u16()
+    }
+
     /// Whether anybody answers.
     pub async fn is_ready(&self) -> bool {
         let answer = self.http.get(format!("{}/readyz", self.url)).send().await;

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod archives;
+mod attacks;
 mod batch;
 mod bed;
 mod client;

@@ -255,6 +255,17 @@ impl Stack {
         run_with(program(sandbox("services")).args(["vhost-delete", &self.name]), b"");
     }
 
+    /// What the three processes have logged.
+    pub fn logs(&self) -> String {
+        let logs = ["api", "relay", "migrator"].map(|name| std::fs::read_to_string(self.log(name)));
+        logs.map(|text| text.unwrap_or_default()).concat()
+    }
+
+    /// Where the database is, for psql.
+    pub fn database(&self) -> String {
+        self.db.as_ref().unwrap().url.expose_secret().to_owned()
+    }
+
     /// The body that names an archive on the server.
     pub fn source(&self, path: &str, user: &str) -> Value {
         json!({"server_id": self.server_id, "backup_path": path, "target_user": user})

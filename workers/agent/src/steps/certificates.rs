@@ -6,6 +6,7 @@ use crate::effects::Work;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::people;
+use crate::program::{Program, run};
 use crate::services::Service;
 use cpanel::account::Certificate;
 use cpanel::protocol::Outcome;
@@ -19,6 +20,10 @@ pub fn install(work: &mut Work<'_>, domain: &DomainName, sha256: &str) -> Result
         .iter()
         .find(|c| c.sha256 == sha256)
         .ok_or_else(|| Error::internal(format!("no certificate {sha256} in the account")))?;
+    if !is_usable(certificate)? {
+        let text = "OpenSSL of this server does not read it: it cannot be used.";
+        return Ok((Outcome::NotTransferred, text.to_owned()));
+    }
     let gid = people::group_id("Debian-exim")?;
     let dir = layout::tls(domain.as_str());
     work.make_dir(&dir, Owner { uid: 0, gid, mode: 0o750 })?;
@@ -46,6 +51,24 @@ pub fn install(work: &mut Work<'_>, domain: &DomainName, sha256: &str) -> Result
         return Ok((Outcome::Adapted, format!("{domain} has no web site here; mail uses it.")));
     }
     Ok(migrated())
+}
+
+/// Whether the very library that the services use reads certificate, chain and key, and finds that
+/// they fit. One that it does not read would keep every service from starting.
+fn is_usable(certificate: &Certificate) -> Result<bool> {
+    let public = |arguments: &[&str], pem: &str| -> Result<Option<Vec<u8>>> {
+        let output = run(Program::OpenSsl).args(arguments).stdin(pem.as_bytes()).output()?;
+        Ok(output.success().then_some(output.stdout).filter(|text| !text.is_empty()))
+    };
+    let of_certificate = ["x509", "-noout", "-pubkey"];
+    for block in &certificate.chain {
+        if public(&of_certificate, block)?.is_none() {
+            return Ok(false);
+        }
+    }
+    let leaf = public(&of_certificate, &certificate.leaf)?;
+    let key = public(&["pkey", "-pubout"], certificate.key.reveal())?;
+    Ok(leaf.is_some() && leaf == key)
 }
 
 fn with_newline(pem: &str) -> String {

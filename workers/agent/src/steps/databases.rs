@@ -29,22 +29,44 @@ pub fn definer(database: &DatabaseName) -> Result<DatabaseUser> {
 pub fn load_all(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<ItemReport>> {
     let mut items = Vec::new();
     let mut loads = Vec::new();
+    let mut made = Vec::new();
     for operation in operations {
-        let Resource::Database { name, source, .. } = &operation.resource else { continue };
+        let Resource::Database { name, source, bytes, .. } = &operation.resource else { continue };
         work.job.check()?;
         space::check()?;
         work.begin(operation);
         let (outcome, detail) = match prepare(work, operation)? {
             Some(done) => done,
             None => {
-                loads.push(Load { name: name.clone(), source: source.clone() });
+                loads.push(Load { name: name.clone(), source: source.clone(), bytes: *bytes });
+                made.push((items.len(), name.clone()));
                 loaded(work, source)
             }
         };
         items.push(ItemReport { id: operation.id.clone(), outcome, detail });
     }
     load::load(work, loads)?;
+    for (at, database) in made {
+        let events = switch_off_events(&database)?;
+        if let Some(item) = items.get_mut(at).filter(|_| events > 0) {
+            item.outcome = Outcome::Adapted;
+            let also = format!("{events} events are there, but switched off. {}", item.detail);
+            item.detail = also.trim_end().to_owned();
+        }
+    }
     Ok(items)
+}
+
+/// Events come switched off: each would go on running as nobody's login.
+fn switch_off_events(database: &DatabaseName) -> Result<usize> {
+    let sql = "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA = ";
+    let rows = mariadb::query(&format!("{sql}{};", text(database.as_str())))?;
+    let who = at_localhost(definer(database)?.as_str());
+    for event in rows.iter().flatten() {
+        let (database, event) = (name(database.as_str()), name(event));
+        execute(&format!("ALTER DEFINER = {who} EVENT {database}.{event} DISABLE;"))?;
+    }
+    Ok(rows.len())
 }
 
 /// Makes an empty database; or says what was done when nothing is to be loaded.

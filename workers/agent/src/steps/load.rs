@@ -7,6 +7,7 @@ use crate::beneath::Beneath;
 use crate::dump::Filtered;
 use crate::effects::Work;
 use crate::error::{Error, Result};
+use crate::guard::Stop;
 use crate::journal::Effect;
 use crate::mariadb::{self, at_localhost, execute, has_user, pattern, text};
 use crate::people::Person;
@@ -14,7 +15,6 @@ use crate::{layout, space, unpack};
 use cpanel::secret::Secret;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -34,6 +34,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub struct Load {
     pub name: DatabaseName,
     pub source: DatabaseName,
+    /// Of the dump, unpacked.
+    pub bytes: u64,
+}
+
+/// How long a dump may take: a quarter of an hour, and a second for each 256 KiB. Its statements could
+/// compute for ever, and could lift any limit that MariaDB sets for a session.
+fn load_limit(bytes: u64) -> Duration {
+    LOAD_LIMIT.min(Duration::from_secs(15 * 60 + bytes / (256 << 10)))
 }
 
 /// Loads the dumps, the longest first.
@@ -62,7 +70,7 @@ pub fn load(work: &mut Work<'_>, loads: Vec<Load>) -> Result<()> {
         person: work.person()?,
         password,
         waiting: Mutex::new(files.into_iter().map(|(_, file, load)| (file, load)).collect()),
-        halted: AtomicBool::new(false),
+        halted: Stop::default(),
     };
     let outcome = loader.run(work);
     lock_definers(&names)?;
@@ -76,7 +84,7 @@ struct Loader {
     password: Secret,
     waiting: Mutex<VecDeque<(File, Load)>>,
     /// Set when a dump failed or the job must stop: the others need not go on.
-    halted: AtomicBool,
+    halted: Stop,
 }
 
 impl Loader {
@@ -96,7 +104,7 @@ impl Loader {
                 match ended.recv_timeout(LOOK_EVERY) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        self.halted.store(true, Ordering::SeqCst);
+                        self.halted.set();
                         // What others say who were halted is no reason.
                         if outcome.is_ok() {
                             outcome = Err(error);
@@ -105,7 +113,7 @@ impl Loader {
                     Err(RecvTimeoutError::Disconnected) => return outcome,
                     Err(RecvTimeoutError::Timeout) => {
                         if let Err(error) = work.job.check() {
-                            self.halted.store(true, Ordering::SeqCst);
+                            self.halted.set();
                             outcome = Err(error);
                         }
                     }
@@ -124,7 +132,8 @@ impl Loader {
     }
 
     fn check(&self) -> Result<()> {
-        if self.halted.load(Ordering::SeqCst) { Err(Error::stopped()) } else { space::check() }
+        self.halted.check()?;
+        space::check()
     }
 
     fn load_one(&self, file: File, load: &Load) -> Result<()> {
@@ -138,7 +147,8 @@ impl Loader {
             .ids(self.person.uid, self.person.gid)
             .secret("MYSQL_PWD", self.password.clone())
             .stdin_from(&mut filtered)
-            .limit(LOAD_LIMIT)
+            .stopped_by(&self.halted)
+            .limit(load_limit(load.bytes))
             .output();
         check()?;
         if let Some(why) = filtered.refusal() {
@@ -187,7 +197,8 @@ fn lock_definers(names: &[DatabaseName]) -> Result<()> {
     let mut sql = String::new();
     for name in names {
         let who = at_localhost(definer(name)?.as_str());
-        sql.push_str(&format!("ALTER USER {who} ACCOUNT LOCK;\n"));
+        // A statement goes on without its client; nothing of a dump may outlive the call.
+        sql.push_str(&format!("ALTER USER {who} ACCOUNT LOCK;\nKILL HARD USER {who};\n"));
     }
     execute(&sql)
 }

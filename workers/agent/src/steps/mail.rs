@@ -270,6 +270,26 @@ fn maildir_of(work: &Work<'_>, address: &MailAddress) -> Result<PathBuf> {
         .ok_or_else(|| Error::new("no_mailbox", format!("{address} has no mailbox on the server.")))
 }
 
+/// Whether a domain of another account is signed for with this very key.
+fn is_anothers(work: &Work<'_>, key: &str) -> Result<bool> {
+    let all = PathBuf::from(format!("{}/dkim", layout::ETC));
+    let (root, rest) = Beneath::place(&all)?;
+    if root.stat(&rest)?.is_none() {
+        return Ok(false);
+    }
+    let keys = root.dir(&rest)?;
+    for (file, _) in keys.list()? {
+        let Some(domain) = file.to_str().and_then(|f| f.strip_suffix(".key")) else { continue };
+        let (etc, owner) = Beneath::place(&layout::mail_owner(domain))?;
+        let owner = etc.read(owner, 1 << 10)?.unwrap_or_default();
+        let own = owner.trim_ascii() == work.user().as_str().as_bytes();
+        if !own && keys.read(&file, 1 << 16)?.as_deref() == Some(key.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Installs the key that the domain's mail goes on to be signed with.
 pub fn dkim(work: &mut Work<'_>, domain: &DomainName, selector: &str) -> Result<Done> {
     let all = &work.account.dkim;
@@ -283,6 +303,10 @@ pub fn dkim(work: &mut Work<'_>, domain: &DomainName, selector: &str) -> Result<
     }
     let owner = for_exim()?;
     let key = format!("{}\n", known.key.reveal().trim());
+    if is_anothers(work, &key)? {
+        let text = "The same key signs mail of another account here: make a new one.";
+        return Ok((Outcome::NotTransferred, text.to_owned()));
+    }
     work.put(&layout::dkim_selector(domain.as_str()), selector.as_bytes(), owner, None)?;
     work.put(&layout::dkim_key(domain.as_str()), key.as_bytes(), owner, None)?;
     Ok(migrated())

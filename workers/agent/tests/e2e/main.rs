@@ -2,6 +2,7 @@
 //! at by ordinary clients. Needs root, as the server is a container of systemd-nspawn.
 #![cfg(test)]
 
+mod attacks;
 mod clients;
 mod hostile;
 mod isolation;

@@ -6,10 +6,12 @@ use cpanel::protocol::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -52,6 +54,8 @@ pub struct Target {
     name: String,
     pub host: String,
     dir: PathBuf,
+    /// Every line that the agent said.
+    pub said: Rc<RefCell<String>>,
 }
 
 impl Drop for Target {
@@ -77,7 +81,7 @@ impl Target {
         let env = std::fs::read_to_string(dir.join("env")).unwrap();
         let host = env.lines().find_map(|l| l.strip_prefix("TARGET_HOST=")).unwrap();
         let host = host.trim_matches('\'').to_owned();
-        let target = Self { name, host, dir };
+        let target = Self { name, host, dir, said: Rc::default() };
         // One connection for all that follows.
         assert!(target.admin("-M -N -f").status().unwrap().success());
         let binary = std::fs::read(env!("CARGO_BIN_EXE_migrapanel-agent")).unwrap();
@@ -174,7 +178,7 @@ impl Target {
         let mut text = serde_json::to_vec(&request).unwrap();
         text.push(b'\n');
         input.write_all(&text).unwrap();
-        Conversation { child, input, out, pid }
+        Conversation { child, input, out, pid, said: Rc::clone(&self.said) }
     }
 
     /// The last event of a call; none when the agent died.
@@ -226,6 +230,7 @@ pub struct Conversation {
     input: ChildStdin,
     out: BufReader<ChildStdout>,
     pid: u32,
+    said: Rc<RefCell<String>>,
 }
 
 impl Conversation {
@@ -234,6 +239,7 @@ impl Conversation {
         let mut last = None;
         let mut line = String::new();
         while self.out.read_line(&mut line).unwrap() > 0 {
+            self.said.borrow_mut().push_str(&line);
             let event = serde_json::from_str(&line).unwrap();
             if matches!(event, Event::Done { .. } | Event::Failed { .. }) {
                 last = Some(event);
@@ -279,6 +285,11 @@ impl<'t> Job<'t> {
         Self { target, id: JobRef { id: Uuid::now_v7(), fence: 1 }, source }
     }
 
+    /// The archive, and the user that it becomes.
+    pub fn source(&self) -> Source {
+        self.source.clone()
+    }
+
     /// Asks the agent for this job.
     pub fn ask<T: DeserializeOwned>(&self, call: Call) -> T {
         self.target.ask(Some(self.id), call)
@@ -286,9 +297,8 @@ impl<'t> Job<'t> {
 
     /// From inspection to the beginning of apply.
     pub fn begin(&self, options: Options, account: Ownership) -> Preview {
-        let source = || self.source.clone();
-        let _: Value = self.target.ask(None, Call::Inspect(source()));
-        let analysis: Analysis = self.ask(Call::Analyze(source()));
+        let _: Value = self.target.ask(None, Call::Inspect(self.source()));
+        let analysis: Analysis = self.ask(Call::Analyze(self.source()));
         let names = analysis.summary.domains.iter().map(|d| d.name.clone());
         let control = ControlFacts {
             ipv4: self.target.host.parse().unwrap(),
