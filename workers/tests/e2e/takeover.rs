@@ -53,7 +53,7 @@ async fn a_frozen_worker_wakes_and_is_refused() {
     })
     .await;
     stack.migrator.as_ref().unwrap().signal("STOP");
-    let frozen = std::mem::replace(&mut stack.migrator, Some(elder)).unwrap();
+    let frozen = stack.migrator.replace(elder).unwrap();
     stack.end_leases();
     stack.wait(&job, &["rolled_back"]).await;
     frozen.signal("CONT");
