@@ -52,10 +52,13 @@ async fn ten_migrations_survive_random_kills() {
         jobs.push(stack.start_analysis(&path, user).await);
     }
     storm(&mut stack, &mut chance, &jobs, "apply").await;
+    let ends = [APPLIED, &["failed"]].concat();
+    for job in &jobs {
+        stack.wait(job, &ends).await;
+    }
     let mut applied = Vec::new();
     for (job, (_, wanted)) in jobs.iter().zip(&accounts) {
-        let ends = [APPLIED, &["failed"]].concat();
-        let status = stack.wait(job, &ends).await;
+        let status = stack.status(job).await;
         if status["status"] == "failed" {
             assert_no_zones(wanted);
             continue;
