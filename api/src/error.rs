@@ -118,6 +118,11 @@ pub fn status(code: Code) -> StatusCode {
     }
 }
 
+/// Whether this is the answer of the readiness probe, which is no error of a request.
+fn says_what_is_down(response: &HttpResponse<BoxBody>) -> bool {
+    response.status() == StatusCode::SERVICE_UNAVAILABLE && response.error().is_none()
+}
+
 /// The outermost middleware: writes the body of every error, ours and the framework's, logs it once
 /// and records refused requests in the audit trail.
 pub async fn render(
@@ -134,6 +139,7 @@ pub async fn render(
     if response.status().is_success()
         || response.status().is_redirection()
         || response.status().is_informational()
+        || says_what_is_down(&response)
     {
         return Ok(ServiceResponse::new(head, response));
     }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use cpanel::protocol::JobRef;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::FdFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -126,7 +127,8 @@ fn write_seen(file: &mut File, seen: Seen) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Held as long as it lives; the system lets it go when the process dies.
+/// Held as long as it lives. When the process dies, the system lets it go as soon as the programs that
+/// it has started have ended, too: what they are in the middle of is nothing to begin upon.
 pub struct AccountLock {
     _file: File,
 }
@@ -138,7 +140,10 @@ pub fn lock_account(user: &Username, stop: &Stop) -> Result<AccountLock> {
     if let Some(parent) = path.parent() {
         Beneath::private_dir(parent)?;
     }
-    let file = open_lock(&path)?;
+    drop(open_lock(&path)?);
+    // Programs inherit it, also such as run as the account: they cannot write with it.
+    let file = File::open(&path).map_err(Error::at(&path))?;
+    rustix::io::fcntl_setfd(&file, FdFlags::empty()).map_err(Error::at(&path))?;
     let end = Instant::now() + LOCK_WAIT;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -53,7 +53,7 @@ async fn a_frozen_worker_wakes_and_is_refused() {
     })
     .await;
     stack.migrator.as_ref().unwrap().signal("STOP");
-    let frozen = std::mem::replace(&mut stack.migrator, Some(elder)).unwrap();
+    let frozen = stack.migrator.replace(elder).unwrap();
     stack.end_leases();
     stack.wait(&job, &["rolled_back"]).await;
     frozen.signal("CONT");
@@ -61,8 +61,35 @@ async fn a_frozen_worker_wakes_and_is_refused() {
     assert_eq!(slate, stack.slate());
     assert_no_zones(&wanted);
     frozen.kill();
+    enrolment(&mut stack).await;
+    before.assert_same(&Snapshot::of(&stack.server));
     stack.assert_idle().await;
     stack.end().await;
+}
+
+/// The worker and its agent die while a server is enrolled again that has lost a part of its layout.
+async fn enrolment(stack: &mut Stack) {
+    stack.server.inside(
+        "rm /etc/ssh/sshd_config.d/migrapanel.conf /etc/exim4/exim4.conf /etc/dovecot/dovecot.conf",
+    );
+    let path = format!("/api/servers/{}/enroll", stack.server_id);
+    let job = stack.client.post(&path, json!({})).await.data(202);
+    let path = format!("/api/jobs/{}", job["job_id"].as_str().unwrap());
+    for _ in 0..3 {
+        wait_for("the enrolment to run", Duration::from_secs(30), async || {
+            (stack.client.get(&path).await.data(200)["state"] != "queued").then_some(())
+        })
+        .await;
+        stack.replace_migrator();
+        stack.server.inside("pkill -KILL -f '^/usr/local/lib/migrapanel/migrapanel-agent' || true");
+        stack.end_leases();
+    }
+    wait_for("the enrolment", Duration::from_secs(60), async || {
+        let job = stack.client.get(&path).await.data(200);
+        assert_ne!(job["state"], "failed", "{job:#}");
+        (job["state"] == "done").then_some(())
+    })
+    .await;
 }
 
 /// A worker that is asked to end lets its job go, and another has it at once: long before the lease

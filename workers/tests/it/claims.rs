@@ -3,6 +3,7 @@
 use entities::error::Code;
 use entities::ids::{JobId, WorkerId};
 use entities::jobs::{self, Claim, Claimant, Ending, StepState};
+use entities::outbox::{self, Unsent};
 use entities::testing::TestDb;
 use serde_json::json;
 
@@ -103,10 +104,42 @@ async fn what_was_left_behind_is_announced_again() {
         tx.commit().await.unwrap();
         count
     };
+    let send = async || {
+        let all = |unsent: Vec<Unsent>| async { unsent.into_iter().map(|m| m.id).collect() };
+        outbox::send_batch(&db.db, 100, all).await.unwrap()
+    };
+    assert_eq!(send().await, 1);
     assert_eq!(sweep().await, 0);
     let tx = db.db.system().await.unwrap();
     jobs::release(&tx, &held).await.unwrap();
     tx.commit().await.unwrap();
+    assert_eq!(db.unsent().await.unwrap(), 1, "who lets a job go says so");
+    assert_eq!(sweep().await, 0, "while the broker is away announcements do not pile up");
+    assert_eq!(send().await, 1);
     assert_eq!(sweep().await, 1);
+    db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn only_claims_without_progress_count() {
+    let db = TestDb::create().await.unwrap();
+    let ctx = db.platform().await.unwrap();
+    let server = db.server(&ctx).await.unwrap();
+    let job = db.migration(&ctx, server, "alice").await.unwrap();
+    let mut held = claim(&db, job, MANY).await.unwrap();
+    for lost in 1..4 {
+        assert_eq!(held.attempts, lost);
+        db.expire_lease(job).await.unwrap();
+        held = claim(&db, job, MANY).await.unwrap();
+    }
+    let tx = db.db.system().await.unwrap();
+    jobs::start_step(&tx, &held, 1, "step", json!(null)).await.unwrap();
+    jobs::record_step(&tx, &held, "step", &StepState::Failed("x".into())).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(db.job(job).await.unwrap().attempts, 4);
+    let tx = db.db.system().await.unwrap();
+    jobs::record_step(&tx, &held, "step", &StepState::Done(json!(null))).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(db.job(job).await.unwrap().attempts, 1);
     db.remove().await.unwrap();
 }

@@ -28,6 +28,8 @@ struct Outside {
     stands: BTreeSet<&'static str>,
     runs: BTreeMap<&'static str, u32>,
     undos: Vec<(&'static str, Option<u32>)>,
+    /// How often an undo finds nobody there.
+    away: u32,
 }
 
 #[derive(Serialize)]
@@ -59,6 +61,10 @@ impl Step for Put {
 
     async fn undo(&self, _: &Cx, output: Option<u32>) -> Result<()> {
         let mut outside = self.outside.lock().unwrap();
+        if outside.away > 0 {
+            outside.away -= 1;
+            return Err(Error::refused(Code::ServerUnreachable, "Nobody is there."));
+        }
         outside.stands.remove(self.name);
         outside.undos.push((self.name, output));
         Ok(())
@@ -143,6 +149,17 @@ async fn each_step_fails_in_turn_and_everything_is_undone_newest_first() {
         }
         db.remove().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_undo_waits_for_a_server_that_is_away() {
+    let (db, world, job, outside) = begin().await;
+    let mut saga = Saga::resume(cx(&db, &world, job).await, Direction::Forward).await.unwrap();
+    function(&mut saga, 3, None, &outside).await.unwrap();
+    outside.lock().unwrap().away = 2;
+    saga.unwind().await.unwrap();
+    assert!(outside.lock().unwrap().stands.is_empty());
+    db.remove().await.unwrap();
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 const AGENT: &str = "/usr/local/lib/migrapanel/migrapanel-agent";
+/// Outside of all that is compared.
+const STRACE: &str = "/usr/local/lib/strace";
 pub const BACKUPS: &str = "/var/backups/migrations";
 pub const STEPS: [StepName; 8] = [
     StepName::CreateUser,
@@ -162,15 +164,43 @@ impl Target {
         path
     }
 
+    /// Copies strace with what it needs onto the server.
+    pub fn put_strace(&self) {
+        let mut needs = program("ldd");
+        let listed = String::from_utf8(needs.arg("/usr/bin/strace").output().unwrap().stdout);
+        let files = listed.unwrap();
+        let files = files.split_whitespace().filter(|word| word.starts_with('/'));
+        self.shell(&format!("mkdir -p {STRACE}"), b"");
+        for file in files.chain(["/usr/bin/strace"]) {
+            let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+            let put = format!("cat > {STRACE}/{name}; chmod 755 {STRACE}/{name}");
+            self.shell(&put, &std::fs::read(file).unwrap());
+        }
+    }
+
+    /// Opens a conversation with an agent that dies just before its `nth` change to the disk, or
+    /// while it waits for a program. Programs that it has started live on.
+    pub fn converse_dying(&self, job: Option<JobRef>, call: Call, nth: u64) -> Conversation {
+        let calls = "fsync,fdatasync,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,symlinkat,\
+                     linkat,fchown,fchownat,fallocate,ftruncate,syncfs,clock_nanosleep"
+            .replace(char::is_whitespace, "");
+        let strace =
+            format!("{STRACE}/ld-linux-x86-64.so.2 --library-path {STRACE} {STRACE}/strace");
+        let options = format!("-f -b execve -qqq -o /dev/null -e trace={calls}");
+        let kill = format!("-e inject={calls}:signal=KILL:when={nth}");
+        self.converse_with(&format!("{strace} {options} {kill} {AGENT}"), job, call)
+    }
+
     /// Opens a conversation with the agent.
     pub fn converse(&self, job: Option<JobRef>, call: Call) -> Conversation {
-        let command = format!("echo $$; exec {AGENT} serve");
+        self.converse_with(AGENT, job, call)
+    }
+
+    fn converse_with(&self, agent: &str, job: Option<JobRef>, call: Call) -> Conversation {
+        let command = format!("exec {agent} serve");
         let mut child = self.ssh(&command).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        out.read_line(&mut line).unwrap();
-        let pid = line.trim().parse().unwrap();
-        line.clear();
         out.read_line(&mut line).unwrap();
         let _: Hello = serde_json::from_str(&line).unwrap();
         let mut input = child.stdin.take().unwrap();
@@ -178,7 +208,7 @@ impl Target {
         let mut text = serde_json::to_vec(&request).unwrap();
         text.push(b'\n');
         input.write_all(&text).unwrap();
-        Conversation { child, input, out, pid, said: Rc::clone(&self.said) }
+        Conversation { child, input, out, said: Rc::clone(&self.said) }
     }
 
     /// The last event of a call; none when the agent died.
@@ -229,7 +259,6 @@ pub struct Conversation {
     child: Child,
     input: ChildStdin,
     out: BufReader<ChildStdout>,
-    pid: u32,
     said: Rc<RefCell<String>>,
 }
 
@@ -258,13 +287,6 @@ impl Conversation {
         self.out.read_to_string(&mut rest).unwrap();
         self.child.wait().unwrap();
         rest.lines().last().and_then(|l| serde_json::from_str(l).ok())
-    }
-
-    /// Kills the agent after a while, if it is still at work.
-    pub fn kill_after(self, target: &Target, wait: Duration) -> Option<Event> {
-        let seconds = wait.as_secs_f64();
-        target.shell(&format!("sleep {seconds}; kill -9 {} 2>/dev/null", self.pid), b"");
-        self.end()
     }
 }
 
