@@ -21,6 +21,11 @@ const FILES: &[ConfigFile] = &[
         service: Service::Apache,
     },
     ConfigFile {
+        path: "/etc/php/8.2/fpm/pool.d/00-migrapanel.conf",
+        template: include_str!("../../../deploy/target/php-fpm.conf"),
+        service: Service::PhpFpm,
+    },
+    ConfigFile {
         path: "/etc/mysql/mariadb.conf.d/90-migrapanel.cnf",
         template: include_str!("../../../deploy/target/mariadb.cnf"),
         service: Service::MariaDb,

@@ -13,7 +13,8 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 use values::{DatabaseName, DomainName, MailAddress};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,7 +67,7 @@ fn one(
         }
         Resource::PhpPool { user, version } => {
             let socket = layout::pool_socket(user, version);
-            Some(match UnixStream::connect(&socket) {
+            Some(match connect_patiently(&socket) {
                 Ok(_) => check(id.clone(), CheckStatus::Pass, "PHP takes requests."),
                 Err(e) => {
                     let text = format!("PHP {version} of {user} takes no requests ({e}).");
@@ -96,6 +97,17 @@ fn one(
         }
         _ => None,
     })
+}
+
+/// PHP-FPM opens new sockets only when the requests that are under way have ended.
+fn connect_patiently(socket: &Path) -> io::Result<UnixStream> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(socket) {
+            Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
+            result => return result,
+        }
+    }
 }
 
 /// Only the account enters its home, and what others could read in it is named.

@@ -198,9 +198,9 @@ pub const ROWS: &[Row] = &[
             for step in &STEPS[..2] {
                 let _: StepReport = job.ask(Call::Apply { step: *step });
             }
-            let talk =
-                stage.target.converse(Some(job.id), Call::Apply { step: StepName::RestoreHome });
-            talk.kill_after(stage.target, std::time::Duration::from_millis(40));
+            stage.target.put_strace();
+            let call = Call::Apply { step: StepName::RestoreHome };
+            assert!(stage.target.converse_dying(Some(job.id), call, 200).end().is_none());
             job.undo(false);
             assert_eq!(
                 stage.target.shell(
