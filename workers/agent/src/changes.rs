@@ -4,7 +4,8 @@ use crate::beneath::Beneath;
 use crate::error::{Error, Result};
 use crate::job::{Begun, Job, read_json, write_json};
 use crate::journal::{Effect, Journal};
-use crate::{layout, mariadb};
+use crate::layout;
+use crate::mariadb::{self, TableSum};
 use cpanel::plan::{Component, Resource};
 use cpanel::protocol::{Change, Changes};
 use rustix::fs::{AtFlags, FileType, StatxFlags};
@@ -21,7 +22,7 @@ use values::{DatabaseName, MailAddress};
 pub struct Baseline {
     /// Nanoseconds since 1970.
     pub at: i128,
-    tables: Sums,
+    tables: BTreeMap<DatabaseName, Vec<TableSum>>,
     /// Symbolic link → target, both in hexadecimal: neither need be text. A link that was moved away
     /// and back has a new time and is the same.
     #[serde(default)]
@@ -40,16 +41,12 @@ pub fn baseline(job: Uuid) -> Result<Option<Baseline>> {
     read_json(&path(job))
 }
 
-/// Table, rows and checksum, by database.
-pub type Sums = BTreeMap<DatabaseName, Vec<(String, u64, String)>>;
-
-/// What is in the tables of databases: each is read once from end to end.
-pub fn table_sums(databases: &[DatabaseName]) -> Result<Sums> {
-    databases.iter().map(|name| Ok((name.clone(), mariadb::table_sums(name)?))).collect()
-}
-
 /// Remembers how things are, at the end of apply.
-pub fn remember(job: &Job<'_>, begun: &Begun, tables: Sums) -> Result<()> {
+pub fn remember(
+    job: &Job<'_>,
+    begun: &Begun,
+    tables: BTreeMap<DatabaseName, Vec<TableSum>>,
+) -> Result<()> {
     let home = PathBuf::from(begun.source.target_user.home());
     let mut links = BTreeMap::new();
     for place in placed(&Journal::open(job.id)?) {
@@ -200,7 +197,8 @@ fn database(name: &DatabaseName, old: &[(String, u64, String)]) -> Result<Vec<Ch
     if !mariadb::has_database(name)? {
         return Ok(changes);
     }
-    for (table, rows, sum) in mariadb::table_sums(name)? {
+    let now = mariadb::table_sums(std::slice::from_ref(name))?;
+    for (table, rows, sum) in now.into_values().flatten() {
         let before = old.iter().find(|(t, _, _)| *t == table);
         let what = match before {
             None => format!("a new table with {rows} rows"),

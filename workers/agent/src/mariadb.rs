@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::program::{Output, Program, Run, run};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 use values::{DatabaseName, DatabaseUser};
@@ -94,7 +95,12 @@ pub fn name(text: &str) -> String {
 
 /// A database's name where MariaDB reads a pattern: the rights are on this one alone.
 pub fn pattern(database: &DatabaseName) -> String {
-    name(&database.as_str().replace('_', "\\_").replace('%', "\\%"))
+    name(&escaped(database))
+}
+
+/// The same as it stands in the table of rights.
+pub fn escaped(database: &DatabaseName) -> String {
+    database.as_str().replace('_', "\\_").replace('%', "\\%")
 }
 
 /// A text between quotes.
@@ -115,6 +121,37 @@ pub fn text(text: &str) -> String {
 /// A user as statements name it: from this server only.
 pub fn at_localhost(user: &str) -> String {
     format!("{}@'localhost'", text(user))
+}
+
+/// What is there, asked in one go.
+#[derive(Debug, Default)]
+pub struct Standing {
+    pub databases: BTreeSet<String>,
+    /// At `localhost`.
+    pub users: BTreeSet<String>,
+}
+
+/// The server's databases and users.
+pub fn standing() -> Result<Standing> {
+    let rows = query(
+        "SELECT 'd', SCHEMA_NAME FROM information_schema.SCHEMATA;\n\
+         SELECT 'u', User FROM mysql.user WHERE Host = 'localhost';",
+    )?;
+    let mut standing = Standing::default();
+    for row in rows {
+        match row.as_slice() {
+            [kind, name] if kind == "d" => standing.databases.insert(name.clone()),
+            [_, name] => standing.users.insert(name.clone()),
+            _ => false,
+        };
+    }
+    Ok(standing)
+}
+
+/// Several names between parentheses, for `IN`.
+pub fn list<'n>(names: impl Iterator<Item = &'n DatabaseName>) -> String {
+    let names: Vec<String> = names.map(|n| text(n.as_str())).collect();
+    format!("({})", names.join(", "))
 }
 
 /// Whether the database exists.
@@ -146,26 +183,37 @@ pub fn grant_statements(user: &DatabaseUser, database: &DatabaseName) -> Result<
     Ok(all.into_iter().filter(|s| s.starts_with("GRANT ") && s.contains(&on)).collect())
 }
 
-/// Each table's rows and checksum, so that a later look can tell what has changed.
-pub fn table_sums(database: &DatabaseName) -> Result<Vec<(String, u64, String)>> {
+/// A table's name, rows and checksum.
+pub type TableSum = (String, u64, String);
+
+/// Rows and checksum of each table of some databases, so that a later look can tell what has changed.
+pub fn table_sums(databases: &[DatabaseName]) -> Result<BTreeMap<DatabaseName, Vec<TableSum>>> {
+    let mut sums: BTreeMap<DatabaseName, Vec<TableSum>> =
+        databases.iter().map(|name| (name.clone(), Vec::new())).collect();
+    if databases.is_empty() {
+        return Ok(sums);
+    }
     let tables = query(&format!(
-        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
-         AND TABLE_SCHEMA = {} ORDER BY TABLE_NAME;",
-        text(database.as_str())
+        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+         WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA IN {} ORDER BY TABLE_SCHEMA, TABLE_NAME;",
+        list(databases.iter())
     ))?;
     let mut sql = String::new();
-    let names: Vec<String> = tables.into_iter().filter_map(|r| r.into_iter().next()).collect();
-    for table in &names {
-        let full = format!("{}.{}", name(database.as_str()), name(table));
+    for row in &tables {
+        let [database, table] = row.as_slice() else { continue };
+        let full = format!("{}.{}", name(database), name(table));
         writeln!(sql, "SELECT COUNT(*) FROM {full};\nCHECKSUM TABLE {full};")
             .map_err(Error::internal)?;
     }
     let found = query(&sql)?;
-    let mut sums = Vec::new();
-    for (table, pair) in names.into_iter().zip(found.chunks(2)) {
+    for (row, pair) in tables.iter().zip(found.chunks(2)) {
+        let [database, table] = row.as_slice() else { continue };
         let field = |row: usize, at: usize| pair.get(row).and_then(|r| r.get(at)).cloned();
         let count = field(0, 0).and_then(|c| c.parse().ok()).unwrap_or(0);
-        sums.push((table, count, field(1, 1).unwrap_or_default()));
+        let sum = (table.clone(), count, field(1, 1).unwrap_or_default());
+        if let Some(sums) = DatabaseName::parse(database).ok().and_then(|d| sums.get_mut(&d)) {
+            sums.push(sum);
+        }
     }
     Ok(sums)
 }

@@ -52,6 +52,7 @@ pub fn convert(work: &mut Work<'_>, address: &MailAddress) -> Result<Option<Stri
         .limit(LIMIT)
         .output()?;
     if !converted.success() || here.stat(name.join("maildir"))?.is_none() {
+        root.remove(&rest)?;
         return Ok(Some(cpanel::member::shown(converted.complaint().as_bytes())));
     }
     here.rename(name.join("maildir"), &to, name)?;

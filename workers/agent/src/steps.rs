@@ -14,7 +14,7 @@ use crate::effects::{self, Work};
 use crate::error::{Error, Result};
 use crate::job::{Begun, Job};
 use crate::journal::{Effect, Entry, Journal};
-use crate::{changes, layout, parking, services, space, verify};
+use crate::{changes, layout, mariadb, parking, services, space, verify};
 use cpanel::plan::{Operation, Resource, StepName};
 use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
 use std::path::Path;
@@ -55,8 +55,8 @@ fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport>
     let mut items = Vec::new();
     if step == StepName::Databases {
         job.events.progress(0, total, "Loading databases")?;
-        items = databases::load_all(&mut work, &operations)?;
-        operations.retain(|o| !matches!(o.resource, Resource::Database { .. }));
+        items = databases::restore(&mut work, &operations)?;
+        operations.clear();
     }
     let before = u64::try_from(items.len()).unwrap_or(0);
     for (done, operation) in (before..).zip(operations) {
@@ -90,10 +90,10 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         Resource::PhpPool { version, .. } => web::pool(work, version),
         Resource::Website { .. } => web::site(work, &operation.resource),
         Resource::CronJob { .. } => cron::keep(work, &operation.resource),
-        // All at once, before the others of their step.
-        Resource::Database { .. } => Ok(migrated()),
-        Resource::DatabaseUser { .. } => databases::user(work, operation),
-        Resource::Grant { .. } => databases::grant(work, &operation.resource),
+        // All at once.
+        Resource::Database { .. } | Resource::DatabaseUser { .. } | Resource::Grant { .. } => {
+            Ok(migrated())
+        }
         Resource::MailDomain { .. } => mail::domain(work, &operation.resource),
         Resource::Mailbox { .. } => mail::mailbox(work, operation),
         Resource::Forwarder { .. } => mail::forwarder(work, &operation.resource),
@@ -118,7 +118,7 @@ fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
     let databases: Vec<DatabaseName> = databases.collect();
     // Each looks at everything once: side by side they take half the time.
     let (checks, sums) = std::thread::scope(|scope| {
-        let sums = scope.spawn(|| changes::table_sums(&databases));
+        let sums = scope.spawn(|| mariadb::table_sums(&databases));
         let checks = verify::checks(job, begun, begun.ipv4);
         let broken = || Err(Error::internal("counting the databases' rows broke off"));
         (checks, sums.join().unwrap_or_else(|_| broken()))

@@ -27,6 +27,8 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 use uuid::Uuid;
 use values::RelPath;
 
@@ -100,7 +102,7 @@ pub fn ensure(work: &Work<'_>) -> Result<Unpacked> {
         staging.remove(area)?;
         staging.make_dir(area, Owner::root(0o700))?;
     }
-    let done = pass(work, &staging)?;
+    let done = writing_back(&staging, || pass(work, &staging))?;
     rustix::fs::syncfs(staging.fd())?;
     write_json(&marker, &done)?;
     Ok(done)
@@ -142,6 +144,28 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
     }
     unpacker.write_settings()?;
     Ok(unpacker.done)
+}
+
+/// How often what was unpacked is brought to the disk.
+const WRITE_BACK_EVERY: Duration = Duration::from_millis(250);
+
+/// Does the work while another thread brings its files to the disk: at the end there is little left
+/// to wait for.
+fn writing_back<T>(staging: &Beneath, work: impl FnOnce() -> T) -> T {
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while end.recv_timeout(WRITE_BACK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                // The one behind the work tells whether it failed.
+                if rustix::fs::syncfs(staging.fd()).is_err() {
+                    return;
+                }
+            }
+        });
+        let done = work();
+        drop(ended);
+        done
+    })
 }
 
 /// What the plan needs of the archive.

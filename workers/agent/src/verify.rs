@@ -1,11 +1,11 @@
 //! Real checks against the running services: what the plan restored is asked for as a client would.
 
 use crate::beneath::{Beneath, Owner};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Begun, Job};
 use crate::program::{Program, run};
 use crate::{changes, layout, mariadb, people};
-use cpanel::plan::{Operation, Resource};
+use cpanel::plan::{Operation, Resource, StepName};
 use cpanel::protocol::{Check, CheckStatus, Verification};
 use rustix::fs::FileType;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-use values::{DatabaseName, DomainName, MailAddress};
+use uuid::Uuid;
+use values::{DatabaseName, DomainName, MailAddress, Username};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,79 +25,185 @@ pub fn verify(job: &Job<'_>, ipv4: Ipv4Addr) -> Result<Verification> {
     Ok(Verification { checks: checks(job, &job.begun()?, ipv4)? })
 }
 
-/// The checks themselves, in the plan's order.
+/// A check with its operation's place in the plan.
+type Placed = (usize, Check);
+
+/// The checks themselves, in the plan's order: sites, mail and databases side by side.
 pub fn checks(job: &Job<'_>, begun: &Begun, ipv4: Ipv4Addr) -> Result<Vec<Check>> {
-    let mut found = Vec::new();
-    let mut routed = BTreeSet::new();
-    let boxes = begun.plan.operations.iter().filter_map(|o| match &o.resource {
-        Resource::Mailbox { address, .. } => Some(address),
-        _ => None,
+    job.check()?;
+    job.events.progress(0, 1, "Checking sites, mailboxes and databases")?;
+    let id = job.id;
+    let broken = || Err(Error::internal("a check broke off"));
+    let found = thread::scope(|scope| {
+        let sites = scope.spawn(|| sites(begun, ipv4));
+        let mail = scope.spawn(|| mail(id, begun));
+        let databases = databases(begun);
+        [
+            sites.join().unwrap_or_else(|_| broken()),
+            mail.join().unwrap_or_else(|_| broken()),
+            databases,
+        ]
     });
-    let counted = counted(job, &boxes.collect::<Vec<_>>())?;
-    let total = u64::try_from(begun.plan.operations.len()).unwrap_or(u64::MAX);
-    for (done, operation) in (0_u64..).zip(&begun.plan.operations) {
-        job.check()?;
-        job.events.progress(done, total, &format!("Checking {}", operation.id))?;
-        found.extend(one(begun, operation, ipv4, &counted)?);
-        if let Resource::Mailbox { address, .. } = &operation.resource
-            && routed.insert(address.domain().to_owned())
-        {
-            found.extend(route(address)?);
-        }
+    job.check()?;
+    let mut all: Vec<Placed> = Vec::new();
+    for part in found {
+        all.extend(part?);
     }
-    Ok(found)
+    all.sort_by_key(|(place, _)| *place);
+    Ok(all.into_iter().map(|(_, check)| check).collect())
 }
 
 fn check(name: String, status: CheckStatus, message: impl Into<String>) -> Check {
     Check { name, status, message: message.into() }
 }
 
-fn one(
-    begun: &Begun,
-    operation: &Operation,
-    ipv4: Ipv4Addr,
-    counted: &BTreeMap<String, u64>,
-) -> Result<Option<Check>> {
-    let id = &operation.id;
-    Ok(match &operation.resource {
-        Resource::Home { path, .. } => Some(home(begun, Path::new(path.as_str()))?),
-        Resource::Website { domain, wildcard: false, .. } => Some(http(domain, ipv4)),
-        Resource::Website { domain, .. } => {
-            let any = DomainName::parse(&format!("any.{domain}"))?;
-            Some(http(&any, ipv4))
+fn sites(begun: &Begun, ipv4: Ipv4Addr) -> Result<Vec<Placed>> {
+    let mut found = Vec::new();
+    for (place, operation) in begun.plan.operations.iter().enumerate() {
+        let check = match &operation.resource {
+            Resource::Home { path, .. } => home(begun, Path::new(path.as_str()))?,
+            Resource::Website { domain, wildcard: false, .. } => http(domain, ipv4),
+            Resource::Website { domain, .. } => {
+                http(&DomainName::parse(&format!("any.{domain}"))?, ipv4)
+            }
+            Resource::PhpPool { user, version } => pool(&operation.id, user, version),
+            Resource::Certificate { domain, sha256, .. } => tls(domain, sha256, ipv4)?,
+            _ => continue,
+        };
+        found.push((place, check));
+    }
+    Ok(found)
+}
+
+fn pool(id: &str, user: &Username, version: &str) -> Check {
+    match connect_patiently(&layout::pool_socket(user, version)) {
+        Ok(_) => check(id.to_owned(), CheckStatus::Pass, "PHP takes requests."),
+        Err(e) => {
+            let text = format!("PHP {version} of {user} takes no requests ({e}).");
+            check(id.to_owned(), CheckStatus::Fail, text)
         }
-        Resource::PhpPool { user, version } => {
-            let socket = layout::pool_socket(user, version);
-            Some(match connect_patiently(&socket) {
-                Ok(_) => check(id.clone(), CheckStatus::Pass, "PHP takes requests."),
-                Err(e) => {
-                    let text = format!("PHP {version} of {user} takes no requests ({e}).");
-                    check(id.clone(), CheckStatus::Fail, text)
-                }
-            })
+    }
+}
+
+fn mail(job: Uuid, begun: &Begun) -> Result<Vec<Placed>> {
+    let boxes =
+        begun.plan.operations.iter().enumerate().filter_map(|(place, o)| match &o.resource {
+            Resource::Mailbox { address, maildir, messages, .. } => {
+                Some((place, address, maildir, *messages))
+            }
+            _ => None,
+        });
+    let boxes: Vec<_> = boxes.collect();
+    let addresses: Vec<&MailAddress> = boxes.iter().map(|(_, address, ..)| *address).collect();
+    let counted = counted(job, &addresses)?;
+    let mut routed = BTreeSet::new();
+    let mut found = Vec::new();
+    for (place, address, maildir, messages) in boxes {
+        let count = counted.get(address.as_str()).copied();
+        found.push((place, mailbox(address, Path::new(maildir.as_str()), messages, count)?));
+        if routed.insert(address.domain()) {
+            found.extend(route(address)?.map(|check| (place, check)));
         }
-        Resource::Certificate { domain, sha256, .. } => Some(tls(domain, sha256, ipv4)?),
-        Resource::Database { name, .. } => Some(database(name)?),
-        Resource::DatabaseUser { name, .. } => Some(if mariadb::has_user(name.as_str())? {
-            check(id.clone(), CheckStatus::Pass, "The user exists.")
-        } else {
-            check(id.clone(), CheckStatus::Fail, format!("The database user {name} is missing."))
-        }),
-        Resource::Grant { user, database, .. } => {
-            let given = !mariadb::grant_statements(user, database)?.is_empty();
-            Some(if given {
-                check(id.clone(), CheckStatus::Pass, "The rights are given.")
-            } else {
-                let text = format!("{user} has no rights on {database}.");
-                check(id.clone(), CheckStatus::Fail, text)
-            })
+    }
+    Ok(found)
+}
+
+/// What MariaDB has, asked in two goes for all databases of a job.
+#[derive(Default)]
+struct Held {
+    databases: BTreeSet<String>,
+    users: BTreeSet<String>,
+    /// User and database, as the table of rights has it.
+    rights: BTreeSet<(String, String)>,
+    /// Table or view, and whether it is a view, by database.
+    tables: BTreeMap<String, Vec<(String, bool)>>,
+    /// Those of which a row can be read, or could be if there were one.
+    readable: BTreeSet<(String, String)>,
+}
+
+fn held(names: &[&DatabaseName]) -> Result<Held> {
+    let mut held = Held::default();
+    let mut sql = String::from(
+        "SELECT 'u', User, '', '' FROM mysql.user WHERE Host = 'localhost';\n\
+         SELECT 'r', User, Db, '' FROM mysql.db WHERE Host = 'localhost';\n",
+    );
+    if !names.is_empty() {
+        let list = mariadb::list(names.iter().copied());
+        sql.push_str(&format!(
+            "SELECT 'd', SCHEMA_NAME, '', '' FROM information_schema.SCHEMATA \
+             WHERE SCHEMA_NAME IN {list};\n\
+             SELECT 't', TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES \
+             WHERE TABLE_SCHEMA IN {list};\n"
+        ));
+    }
+    let mut readable = String::new();
+    for row in mariadb::query(&sql)? {
+        let [kind, first, second, third] = row.as_slice() else { continue };
+        match kind.as_str() {
+            "u" => drop(held.users.insert(first.clone())),
+            "r" => drop(held.rights.insert((first.clone(), second.clone()))),
+            "d" => drop(held.databases.insert(first.clone())),
+            _ => {
+                let (database, table) = (mariadb::text(first), mariadb::text(second));
+                let full = format!("{}.{}", mariadb::name(first), mariadb::name(second));
+                readable.push_str(&format!(
+                    "SELECT {database}, {table}, COUNT(*) FROM (SELECT 1 FROM {full} LIMIT 1) r;\n"
+                ));
+                let tables = held.tables.entry(first.clone()).or_default();
+                tables.push((second.clone(), third.ends_with("VIEW")));
+            }
         }
-        Resource::Mailbox { address, maildir, messages, .. } => {
-            let counted = counted.get(address.as_str()).copied();
-            Some(mailbox(address, Path::new(maildir.as_str()), *messages, counted)?)
+    }
+    for row in mariadb::query_each(&readable)? {
+        if let [database, table, ..] = row.as_slice() {
+            held.readable.insert((database.clone(), table.clone()));
         }
-        _ => None,
-    })
+    }
+    Ok(held)
+}
+
+fn databases(begun: &Begun) -> Result<Vec<Placed>> {
+    let operations = || begun.plan.operations.iter().enumerate();
+    let of_databases = |o: &Operation| o.step == StepName::Databases;
+    if !begun.plan.operations.iter().any(of_databases) {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&DatabaseName> = operations()
+        .filter_map(|(_, o)| match &o.resource {
+            Resource::Database { name, .. } => Some(name),
+            _ => None,
+        })
+        .collect();
+    let held = held(&names)?;
+    let mut found = Vec::new();
+    for (place, operation) in operations() {
+        let id = operation.id.clone();
+        let (good, pass, fail) = match &operation.resource {
+            Resource::Database { name, .. } => {
+                found.push((place, database(name, &held)));
+                continue;
+            }
+            Resource::DatabaseUser { name, .. } => (
+                held.users.contains(name.as_str()),
+                "The user exists.",
+                format!("The database user {name} is missing."),
+            ),
+            Resource::Grant { user, database, .. } => (
+                held.rights.contains(&(user.to_string(), mariadb::escaped(database))),
+                "The rights are given.",
+                format!("{user} has no rights on {database}."),
+            ),
+            _ => continue,
+        };
+        found.push((
+            place,
+            match good {
+                true => check(id, CheckStatus::Pass, pass),
+                false => check(id, CheckStatus::Fail, fail),
+            },
+        ));
+    }
+    Ok(found)
 }
 
 /// PHP-FPM opens new sockets only when the requests that are under way have ended.
@@ -218,24 +325,19 @@ fn tls(domain: &DomainName, sha256: &str, ipv4: Ipv4Addr) -> Result<Check> {
 }
 
 /// Every table and view can be read.
-fn database(database: &DatabaseName) -> Result<Check> {
+fn database(database: &DatabaseName, held: &Held) -> Check {
     let name = format!("database:{database}");
-    if !mariadb::has_database(database)? {
-        return Ok(check(name, CheckStatus::Fail, format!("The database {database} is missing.")));
+    if !held.databases.contains(database.as_str()) {
+        return check(name, CheckStatus::Fail, format!("The database {database} is missing."));
     }
-    let quoted = mariadb::text(database.as_str());
-    let rows = mariadb::query(&format!(
-        "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES \
-         WHERE TABLE_SCHEMA = {quoted};"
-    ))?;
-    let readable = readable(database, &rows)?;
+    let all = held.tables.get(database.as_str()).map(Vec::as_slice).unwrap_or_default();
     let (mut views, mut tables) = (Vec::new(), Vec::new());
-    for row in &rows {
-        let Some(table) = row.first().filter(|table| !readable.contains(*table)) else { continue };
-        let is_view = row.get(1).is_some_and(|kind| kind.ends_with("VIEW"));
-        if is_view { &mut views } else { &mut tables }.push(table.as_str());
+    for (table, is_view) in all {
+        if !held.readable.contains(&(database.to_string(), table.clone())) {
+            if *is_view { &mut views } else { &mut tables }.push(table.as_str());
+        }
     }
-    Ok(match (rows.len(), tables.as_slice(), views.as_slice()) {
+    match (all.len(), tables.as_slice(), views.as_slice()) {
         (0, _, _) => check(name, CheckStatus::Warn, "The database has no tables."),
         (n, [], []) => check(name, CheckStatus::Pass, format!("{n} tables and views can be read.")),
         // A view may rest on something that was gone on the old server, too.
@@ -247,33 +349,21 @@ fn database(database: &DatabaseName) -> Result<Check> {
             let text = format!("These tables cannot be read in {database}: {}.", tables.join(", "));
             check(name, CheckStatus::Fail, text)
         }
-    })
-}
-
-/// The tables and views of which a row can be read, or could be if there were one: asked in one go.
-fn readable(database: &DatabaseName, tables: &[Vec<String>]) -> Result<BTreeSet<String>> {
-    let mut sql = String::new();
-    for table in tables.iter().filter_map(|row| row.first()) {
-        let full = format!("{}.{}", mariadb::name(database.as_str()), mariadb::name(table));
-        let table = mariadb::text(table);
-        sql.push_str(&format!("SELECT {table}, COUNT(*) FROM (SELECT 1 FROM {full} LIMIT 1) r;\n"));
     }
-    let found = mariadb::query_each(&sql)?;
-    Ok(found.into_iter().filter_map(|row| row.into_iter().next()).collect())
 }
 
 /// How many messages Dovecot counts in each mailbox that it can open: asked for all in one go.
-fn counted(job: &Job<'_>, addresses: &[&MailAddress]) -> Result<BTreeMap<String, u64>> {
+fn counted(job: Uuid, addresses: &[&MailAddress]) -> Result<BTreeMap<String, u64>> {
     if addresses.is_empty() {
         return Ok(BTreeMap::new());
     }
     let users: String = addresses.iter().map(|address| format!("{address}\n")).collect();
     // Dovecot reads the list at places of its own choice: it must be a file.
-    let dir = Beneath::private_dir(&layout::job(job.id))?;
+    let dir = Beneath::private_dir(&layout::job(job))?;
     dir.write("mailboxes", users.as_bytes(), Owner::root(0o600))?;
     let said = run(Program::Doveadm)
         .args(["-f", "tab", "mailbox", "status", "-F"])
-        .arg(layout::job(job.id).join("mailboxes"))
+        .arg(layout::job(job).join("mailboxes"))
         .args(["-t", "messages", "*"])
         .limit(Duration::from_secs(3600))
         .output()?

@@ -6,13 +6,13 @@ use crate::beneath::{Beneath, Owner};
 use crate::effects::Work;
 use crate::error::{Error, Result};
 use crate::journal::Effect;
-use crate::mariadb::{self, at_localhost, execute, has_database, has_user, name, pattern, text};
+use crate::mariadb::{self, Standing, at_localhost, execute, has_user, name, pattern, text};
 use crate::program::{Program, run};
 use crate::{appconfig, layout, space, unpack};
 use cpanel::account::{DatabaseAuth, DumpState};
 use cpanel::plan::{Action, Operation, PRIVILEGES, Resource};
 use cpanel::protocol::{ItemReport, Outcome};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use values::{DatabaseName, DatabaseUser};
 
@@ -25,8 +25,30 @@ pub fn definer(database: &DatabaseName) -> Result<DatabaseUser> {
     Ok(DatabaseUser::parse(&format!("{database}{DEFINER}"))?)
 }
 
-/// Makes the databases of a step and loads their dumps.
-pub fn load_all(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<ItemReport>> {
+/// Carries out the whole step. MariaDB is asked and told many things at once: each of its clients
+/// takes longer to start than its statement takes.
+pub fn restore(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<ItemReport>> {
+    let mut items = load_all(work, operations)?;
+    let standing = mariadb::standing()?;
+    let mut sql = String::new();
+    for operation in operations {
+        work.begin(operation);
+        let (outcome, detail) = match &operation.resource {
+            Resource::DatabaseUser { .. } => user(work, operation, &standing, &mut sql)?,
+            Resource::Grant { .. } => grant(work, &operation.resource, &standing, &mut sql)?,
+            _ => continue,
+        };
+        items.push(ItemReport { id: operation.id.clone(), outcome, detail });
+    }
+    work.job.check()?;
+    execute(&sql)?;
+    Ok(items)
+}
+
+/// Makes the databases and loads their dumps.
+fn load_all(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<ItemReport>> {
+    let standing = mariadb::standing()?;
+    let mut sql = String::new();
     let mut items = Vec::new();
     let mut loads = Vec::new();
     let mut made = Vec::new();
@@ -35,7 +57,7 @@ pub fn load_all(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<It
         work.job.check()?;
         space::check()?;
         work.begin(operation);
-        let (outcome, detail) = match prepare(work, operation)? {
+        let (outcome, detail) = match prepare(work, operation, &standing, &mut sql)? {
             Some(done) => done,
             None => {
                 loads.push(Load { name: name.clone(), source: source.clone(), bytes: *bytes });
@@ -45,37 +67,57 @@ pub fn load_all(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<It
         };
         items.push(ItemReport { id: operation.id.clone(), outcome, detail });
     }
-    load::load(work, loads)?;
+    execute(&sql)?;
+    load::load(work, loads, &standing)?;
+    let events = switch_off_events(&made)?;
     for (at, database) in made {
-        let events = switch_off_events(&database)?;
-        if let Some(item) = items.get_mut(at).filter(|_| events > 0) {
+        let count = events.get(database.as_str()).copied().unwrap_or(0);
+        if let Some(item) = items.get_mut(at).filter(|_| count > 0) {
             item.outcome = Outcome::Adapted;
-            let also = format!("{events} events are there, but switched off. {}", item.detail);
+            let also = format!("{count} events are there, but switched off. {}", item.detail);
             item.detail = also.trim_end().to_owned();
         }
     }
     Ok(items)
 }
 
-/// Events come switched off: each would go on running as nobody's login.
-fn switch_off_events(database: &DatabaseName) -> Result<usize> {
-    let sql = "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA = ";
-    let rows = mariadb::query(&format!("{sql}{};", text(database.as_str())))?;
-    let who = at_localhost(definer(database)?.as_str());
-    for event in rows.iter().flatten() {
-        let (database, event) = (name(database.as_str()), name(event));
-        execute(&format!("ALTER DEFINER = {who} EVENT {database}.{event} DISABLE;"))?;
+/// Events come switched off: each would go on running as nobody's login. Gives how many, by database.
+fn switch_off_events(made: &[(usize, DatabaseName)]) -> Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    if made.is_empty() {
+        return Ok(counts);
     }
-    Ok(rows.len())
+    let rows = mariadb::query(&format!(
+        "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
+         WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA IN {};",
+        mariadb::list(made.iter().map(|(_, name)| name))
+    ))?;
+    let mut sql = String::new();
+    for row in &rows {
+        let [database, event] = row.as_slice() else { continue };
+        let who = at_localhost(definer(&DatabaseName::parse(database)?)?.as_str());
+        let (schema, event) = (name(database), name(event));
+        sql.push_str(&format!("ALTER DEFINER = {who} EVENT {schema}.{event} DISABLE;\n"));
+        let count: &mut u64 = counts.entry(database.clone()).or_default();
+        *count = count.saturating_add(1);
+    }
+    execute(&sql)?;
+    Ok(counts)
 }
 
-/// Makes an empty database; or says what was done when nothing is to be loaded.
-fn prepare(work: &mut Work<'_>, operation: &Operation) -> Result<Option<Done>> {
+/// Makes an empty database, with what is added to `sql`; or says what was done when nothing is to be
+/// loaded.
+fn prepare(
+    work: &mut Work<'_>,
+    operation: &Operation,
+    standing: &Standing,
+    sql: &mut String,
+) -> Result<Option<Done>> {
     let Resource::Database { name: new, charset, collation, .. } = &operation.resource else {
         return Err(Error::internal("not a database"));
     };
     let ours = work.done().any(|e| matches!(e, Effect::Database { name, .. } if name == new));
-    let stands = has_database(new)?;
+    let stands = standing.databases.contains(new.as_str());
     match (stands, ours, operation.action) {
         (true, false, Action::Merge) => {
             let text = "The database was there and stays as it is.";
@@ -92,8 +134,12 @@ fn prepare(work: &mut Work<'_>, operation: &Operation) -> Result<Option<Done>> {
         (_, true, _) => {}
         (false, false, _) => work.record(Effect::Database { name: new.clone(), kept: None })?,
     }
-    end_loading(new)?;
-    make_empty(new, charset.as_deref(), collation.as_deref())?;
+    // A client of a call that died may still hold the tables.
+    let loader = definer(new)?;
+    if standing.users.contains(loader.as_str()) {
+        sql.push_str(&format!("KILL HARD USER {};\n", at_localhost(loader.as_str())));
+    }
+    sql.push_str(&make_empty(new, charset.as_deref(), collation.as_deref()));
     Ok(None)
 }
 
@@ -148,11 +194,7 @@ fn end_loading(database: &DatabaseName) -> Result<()> {
     execute(&format!("KILL HARD USER {};", at_localhost(user.as_str())))
 }
 
-fn make_empty(
-    database: &DatabaseName,
-    charset: Option<&str>,
-    collation: Option<&str>,
-) -> Result<()> {
+fn make_empty(database: &DatabaseName, charset: Option<&str>, collation: Option<&str>) -> String {
     let name = name(database.as_str());
     let mut sql = format!("DROP DATABASE IF EXISTS {name};\nCREATE DATABASE {name}");
     let word = |w: &&str| w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -163,7 +205,7 @@ fn make_empty(
         let known = cpanel::sql::collation(collation).unwrap_or(collation);
         sql.push_str(&format!(" COLLATE {known}"));
     }
-    execute(&format!("{sql};"))
+    sql + ";\n"
 }
 
 fn mariadb_charset(charset: &str) -> &str {
@@ -171,7 +213,12 @@ fn mariadb_charset(charset: &str) -> &str {
 }
 
 /// Makes a database user with the old password.
-pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
+fn user(
+    work: &mut Work<'_>,
+    operation: &Operation,
+    standing: &Standing,
+    sql: &mut String,
+) -> Result<Done> {
     let Resource::DatabaseUser { name: new, source, .. } = &operation.resource else {
         return Err(Error::internal("not a database user"));
     };
@@ -181,7 +228,8 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     }
     let ours = work.done().any(|e| matches!(e, Effect::DatabaseUser { name, .. } if name == new));
     if !ours {
-        let old = mariadb::user_statements(new)?;
+        let stands = standing.users.contains(new.as_str());
+        let old = if stands { mariadb::user_statements(new)? } else { None };
         if old.is_some() && operation.action == Action::Merge {
             return Ok((Outcome::Adapted, "The user was there and stays as it is.".to_owned()));
         }
@@ -194,7 +242,9 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
             // The text has been checked when it was read; it is quoted all the same.
             let hash = text(hash.reveal());
             let via = format!("IDENTIFIED VIA mysql_native_password USING {hash}");
-            execute(&format!("CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};"))?;
+            sql.push_str(&format!(
+                "CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};\n"
+            ));
             Ok(migrated())
         }
         _ => {
@@ -203,7 +253,9 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
                 return Err(Error::internal(format!("no new password for {source}")));
             };
             let via = format!("IDENTIFIED BY {}", text(password.reveal()));
-            execute(&format!("CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};"))?;
+            sql.push_str(&format!(
+                "CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};\n"
+            ));
             let files = unpack::ensure(work)?.passwords.remove(source.as_str()).unwrap_or_default();
             let text = "MariaDB cannot verify its old password: it got a new one";
             let text = match files.is_empty() {
@@ -218,7 +270,12 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
 }
 
 /// Gives a user its rights on a database.
-pub fn grant(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
+fn grant(
+    work: &mut Work<'_>,
+    resource: &Resource,
+    standing: &Standing,
+    sql: &mut String,
+) -> Result<Done> {
     let Resource::Grant { user, database, privileges } = resource else {
         return Err(Error::internal("not a grant"));
     };
@@ -231,12 +288,15 @@ pub fn grant(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
         |e| matches!(e, Effect::Grants { user: u, database: d, .. } if u == user && d == database),
     );
     if !ours {
-        let old = mariadb::grant_statements(user, database)?;
+        let old = match standing.users.contains(user.as_str()) {
+            true => mariadb::grant_statements(user, database)?,
+            false => Vec::new(),
+        };
         work.record(Effect::Grants { user: user.clone(), database: database.clone(), old })?;
     }
     let list = known.iter().copied().collect::<Vec<_>>().join(", ");
     let who = at_localhost(user.as_str());
-    execute(&format!("GRANT {list} ON {}.* TO {who};", pattern(database)))?;
+    sql.push_str(&format!("GRANT {list} ON {}.* TO {who};\n", pattern(database)));
     if known.len() < privileges.len() {
         return Ok((Outcome::Adapted, format!("Only {list} exist here.")));
     }

@@ -9,7 +9,7 @@ use crate::effects::Work;
 use crate::error::{Error, Result};
 use crate::guard::Stop;
 use crate::journal::Effect;
-use crate::mariadb::{self, at_localhost, execute, has_user, pattern, text};
+use crate::mariadb::{self, Standing, at_localhost, execute, pattern, text};
 use crate::people::Person;
 use crate::{layout, space, unpack};
 use cpanel::secret::Secret;
@@ -45,7 +45,7 @@ fn load_limit(bytes: u64) -> Duration {
 }
 
 /// Loads the dumps, the longest first.
-pub fn load(work: &mut Work<'_>, loads: Vec<Load>) -> Result<()> {
+pub fn load(work: &mut Work<'_>, loads: Vec<Load>, standing: &Standing) -> Result<()> {
     if loads.is_empty() {
         return Ok(());
     }
@@ -63,7 +63,7 @@ pub fn load(work: &mut Work<'_>, loads: Vec<Load>) -> Result<()> {
     }
     let password = Secret::new(hex::encode(rand::random::<[u8; 24]>()));
     let names: Vec<DatabaseName> = files.iter().map(|(.., load)| load.name.clone()).collect();
-    open_definers(work, &names, &password)?;
+    open_definers(work, &names, &password, standing)?;
     let at_once = thread::available_parallelism().map_or(1, usize::from).clamp(1, AT_ONCE);
     let loader = Loader {
         at_once: at_once.min(files.len()),
@@ -174,12 +174,17 @@ fn dump_refused(database: &DatabaseName, why: &str) -> Error {
 }
 
 /// The definers may log in while dumps are loaded, with a password that only this call knows.
-fn open_definers(work: &mut Work<'_>, names: &[DatabaseName], password: &Secret) -> Result<()> {
+fn open_definers(
+    work: &mut Work<'_>,
+    names: &[DatabaseName],
+    password: &Secret,
+    standing: &Standing,
+) -> Result<()> {
     let via = format!("IDENTIFIED BY {}", text(password.reveal()));
     let mut sql = String::new();
     for name in names {
         let user = definer(name)?;
-        if !has_user(user.as_str())? {
+        if !standing.users.contains(user.as_str()) {
             work.record(Effect::DatabaseUser { name: user.clone(), old: None })?;
         }
         let who = at_localhost(user.as_str());
