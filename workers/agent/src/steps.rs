@@ -93,12 +93,12 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         // All at once, before the others of their step.
         Resource::Database { .. } => Ok(migrated()),
         Resource::DatabaseUser { .. } => databases::user(work, operation),
-        Resource::Grant { .. } => databases::grant(work, &operation.resource),
+        Resource::Grant { .. } => databases::grant(work, operation),
         Resource::MailDomain { .. } => mail::domain(work, &operation.resource),
         Resource::Mailbox { .. } => mail::mailbox(work, operation),
         Resource::Forwarder { .. } => mail::forwarder(work, &operation.resource),
         Resource::Vacation { address, .. } | Resource::Filter { address, .. } => {
-            mail::script(work, address)
+            mail::script(work, address, operation.action)
         }
         Resource::Dkim { domain, selector, .. } => mail::dkim(work, domain, selector),
         Resource::Certificate { domain, sha256, .. } => certificates::install(work, domain, sha256),

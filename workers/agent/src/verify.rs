@@ -24,7 +24,7 @@ pub fn verify(job: &Job<'_>, ipv4: Ipv4Addr) -> Result<Verification> {
     Ok(Verification { checks: checks(job, &job.begun()?, ipv4)? })
 }
 
-/// The checks themselves, in the plan's order.
+/// The checks themselves, in the plan's order. Their names are none of operations.
 pub fn checks(job: &Job<'_>, begun: &Begun, ipv4: Ipv4Addr) -> Result<Vec<Check>> {
     let mut found = Vec::new();
     let mut routed = BTreeSet::new();
@@ -57,7 +57,6 @@ fn one(
     ipv4: Ipv4Addr,
     counted: &BTreeMap<String, u64>,
 ) -> Result<Option<Check>> {
-    let id = &operation.id;
     Ok(match &operation.resource {
         Resource::Home { path, .. } => Some(home(begun, Path::new(path.as_str()))?),
         Resource::Website { domain, wildcard: false, .. } => Some(http(domain, ipv4)),
@@ -67,28 +66,33 @@ fn one(
         }
         Resource::PhpPool { user, version } => {
             let socket = layout::pool_socket(user, version);
+            let name = format!("php:{version}");
             Some(match connect_patiently(&socket) {
-                Ok(_) => check(id.clone(), CheckStatus::Pass, "PHP takes requests."),
+                Ok(_) => check(name, CheckStatus::Pass, "PHP takes requests."),
                 Err(e) => {
                     let text = format!("PHP {version} of {user} takes no requests ({e}).");
-                    check(id.clone(), CheckStatus::Fail, text)
+                    check(name, CheckStatus::Fail, text)
                 }
             })
         }
         Resource::Certificate { domain, sha256, .. } => Some(tls(domain, sha256, ipv4)?),
         Resource::Database { name, .. } => Some(database(name)?),
-        Resource::DatabaseUser { name, .. } => Some(if mariadb::has_user(name.as_str())? {
-            check(id.clone(), CheckStatus::Pass, "The user exists.")
-        } else {
-            check(id.clone(), CheckStatus::Fail, format!("The database user {name} is missing."))
-        }),
+        Resource::DatabaseUser { name: user, .. } => {
+            let name = format!("sql_user:{user}");
+            Some(if mariadb::has_user(user.as_str())? {
+                check(name, CheckStatus::Pass, "The user exists.")
+            } else {
+                check(name, CheckStatus::Fail, format!("The database user {user} is missing."))
+            })
+        }
         Resource::Grant { user, database, .. } => {
+            let name = format!("sql_rights:{user}:{database}");
             let given = !mariadb::grant_statements(user, database)?.is_empty();
             Some(if given {
-                check(id.clone(), CheckStatus::Pass, "The rights are given.")
+                check(name, CheckStatus::Pass, "The rights are given.")
             } else {
                 let text = format!("{user} has no rights on {database}.");
-                check(id.clone(), CheckStatus::Fail, text)
+                check(name, CheckStatus::Fail, text)
             })
         }
         Resource::Mailbox { address, maildir, messages, .. } => {
@@ -219,7 +223,7 @@ fn tls(domain: &DomainName, sha256: &str, ipv4: Ipv4Addr) -> Result<Check> {
 
 /// Every table and view can be read.
 fn database(database: &DatabaseName) -> Result<Check> {
-    let name = format!("database:{database}");
+    let name = format!("sql:{database}");
     if !mariadb::has_database(database)? {
         return Ok(check(name, CheckStatus::Fail, format!("The database {database} is missing.")));
     }

@@ -115,12 +115,17 @@ fn keep(work: &Work<'_>, database: &DatabaseName) -> Result<PathBuf> {
     let dir = layout::kept_dumps(work.job.id);
     Beneath::private_dir(&dir)?;
     let path = dir.join(format!("{database}.sql"));
-    dump_to(database, &path)?;
+    // With its character set, which is not part of its content.
+    dump(database, &path, &["--databases", "--add-drop-database"])?;
     Ok(path)
 }
 
-/// Dumps a database into a file, whole or not at all; a file that is there already stays.
+/// Dumps a database's content into a file, whole or not at all; a file that is there already stays.
 pub fn dump_to(database: &DatabaseName, path: &Path) -> Result<()> {
+    dump(database, path, &[])
+}
+
+fn dump(database: &DatabaseName, path: &Path, how: &[&str]) -> Result<()> {
     let (root, rest) = Beneath::place(path)?;
     if root.stat(&rest)?.is_some() {
         return Ok(());
@@ -131,6 +136,7 @@ pub fn dump_to(database: &DatabaseName, path: &Path) -> Result<()> {
     run(Program::MariadbDump)
         .args(["--no-defaults", "--protocol=socket", "--user=root", "--single-transaction"])
         .args(["--routines", "--triggers", "--events", "--hex-blob", "--quick"])
+        .args(how)
         .args(["--default-character-set=utf8mb4", "--", database.as_str()])
         .stdout_to(file.try_clone()?)
         .limit(LOAD_LIMIT)
@@ -218,8 +224,8 @@ pub fn user(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
 }
 
 /// Gives a user its rights on a database.
-pub fn grant(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
-    let Resource::Grant { user, database, privileges } = resource else {
+pub fn grant(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
+    let Resource::Grant { user, database, privileges } = &operation.resource else {
         return Err(Error::internal("not a grant"));
     };
     let exists = |p: &&str| *p == "ALL PRIVILEGES" || PRIVILEGES.contains(p);
@@ -236,7 +242,12 @@ pub fn grant(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
     }
     let list = known.iter().copied().collect::<Vec<_>>().join(", ");
     let who = at_localhost(user.as_str());
-    execute(&format!("GRANT {list} ON {}.* TO {who};", pattern(database)))?;
+    let on = pattern(database);
+    if operation.action == Action::Replace && !mariadb::grant_statements(user, database)?.is_empty()
+    {
+        execute(&format!("REVOKE ALL PRIVILEGES ON {on}.* FROM {who};"))?;
+    }
+    execute(&format!("GRANT {list} ON {on}.* TO {who};"))?;
     if known.len() < privileges.len() {
         return Ok((Outcome::Adapted, format!("Only {list} exist here.")));
     }
