@@ -189,7 +189,12 @@ impl Area {
             key.strip_prefix(area.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let made = change.0.is_none();
+        // Rights are merged one by one.
+        let more = |(old, new): (&String, &String)| {
+            let mut pairs = old.chars().zip(new.chars());
+            key.starts_with("grant:") && pairs.all(|(o, n)| o == n || (o, n) == ('N', 'Y'))
+        };
+        let made = change.0.is_none() || change.0.zip(change.1).is_some_and(more);
         if self.way.iter().any(|w| w == key) && made {
             return true;
         }
