@@ -68,6 +68,11 @@ impl<'a> Work<'a> {
         self.journal.entries().iter().map(|e| &e.what)
     }
 
+    /// Whether this job put something at the path.
+    pub fn placed(&self, path: &Path) -> bool {
+        self.journal.placed(path).is_some()
+    }
+
     /// Writes an effect down, unless the job did it before.
     pub fn record(&mut self, what: Effect) -> Result<()> {
         let known = match &what {
@@ -153,7 +158,7 @@ impl<'a> Work<'a> {
     }
 
     /// Sets the line that begins with `key:` in a file of ours; by a merge, if there is none.
-    pub fn set_line(&mut self, file: &Path, key: &str, line: &str, owner: Owner) -> Result<()> {
+    pub fn set_line(&mut self, file: &Path, key: &str, line: &str) -> Result<()> {
         let ours = self
             .done()
             .any(|e| matches!(e, Effect::Line { file: f, key: k, .. } if f == file && k == key));
@@ -164,7 +169,23 @@ impl<'a> Work<'a> {
             }
             self.record(Effect::Line { file: file.to_owned(), key: key.to_owned(), old })?;
         }
-        lines::set(file, key, Some(line), owner)
+        lines::set(file, key, Some(line))
+    }
+
+    /// Removes the line that begins with `key:` from a file of ours, when what stands is replaced.
+    pub fn clear_line(&mut self, file: &Path, key: &str) -> Result<()> {
+        if self.action != Action::Replace {
+            return Ok(());
+        }
+        if let Some(old) = lines::get(file, key)? {
+            self.record(Effect::Line {
+                file: file.to_owned(),
+                key: key.to_owned(),
+                old: Some(old),
+            })?;
+            lines::set(file, key, None)?;
+        }
+        Ok(())
     }
 
     /// Moves a file or tree out of staging to `path`. What stands there is kept aside
@@ -275,7 +296,7 @@ pub fn undo_files(what: &Effect, job: Uuid) -> Result<bool> {
             }
         }
         Effect::Line { file, key, old } => {
-            lines::set(file, key, old.as_deref(), Owner::root(0o600))?;
+            lines::set(file, key, old.as_deref())?;
         }
         _ => return Ok(false),
     }

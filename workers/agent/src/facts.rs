@@ -10,7 +10,7 @@ use crate::people;
 use cpanel::account::Account;
 use cpanel::plan::{Facts, Options, Resolution, UserFact};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use values::{DatabaseName, DatabaseUser, DomainName, MailAddress, Username};
 
 /// Configuration files of ours are smaller.
@@ -30,11 +30,18 @@ pub fn gather(account: &Account, user: &Username, options: &Options) -> Result<F
         home_exists: homes.stat(user.as_str())?.is_some(),
         databases: databases(account, options)?,
         database_users: database_users(account, options)?,
+        grants: grants(account, options)?,
         vhosts: vhosts(&domains)?,
+        sites: with_file(&domains, layout::site)?,
+        pools: pools(user)?,
         wildcards: wildcards(account)?,
         mailboxes: mailboxes(mail_domains.keys())?,
+        forwarders: forwarders(mail_domains.keys())?,
+        scripts: scripts(mail_domains.keys())?,
+        login: login(user)?,
         mail_domains,
-        certificates: certificates(&domains)?,
+        dkim: with_file(&domains, |d| layout::dkim_key(d.as_str()))?,
+        certificates: with_file(&domains, |d| layout::tls(d.as_str()).join("fullchain.pem"))?,
         php_versions: php_versions()?,
         free_bytes: free_bytes()?,
         hostname: hostname()?,
@@ -89,6 +96,27 @@ fn database_users(account: &Account, options: &Options) -> Result<BTreeSet<Datab
     let asked = Asked::of(account.database_users.iter().map(|u| u.name.as_str()), options);
     let statement = "SELECT DISTINCT user FROM mysql.global_priv;\n";
     names_like(statement, &asked, |n| DatabaseUser::parse(n).ok())
+}
+
+/// Rights that users of the account's names have on databases, each named exactly.
+fn grants(account: &Account, options: &Options) -> Result<BTreeSet<(DatabaseUser, DatabaseName)>> {
+    if account.database_users.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let asked = Asked::of(account.database_users.iter().map(|u| u.name.as_str()), options);
+    let rows = mariadb::query("SELECT user, db FROM mysql.db WHERE host = 'localhost';\n")?;
+    let mut found = BTreeSet::new();
+    for row in &rows {
+        let [user, pattern] = row.as_slice() else { continue };
+        let database = DatabaseName::parse(&pattern.replace('\\', "")).ok();
+        let exact = database.filter(|d| mariadb::pattern(d) == mariadb::name(pattern));
+        if let (Some(database), Ok(user)) = (exact, DatabaseUser::parse(user))
+            && asked.touches(user.as_str())
+        {
+            found.insert((user, database));
+        }
+    }
+    Ok(found)
 }
 
 /// The sites that answer to one of the domains, by name or alias, with their accounts.
@@ -150,9 +178,22 @@ fn mail_domains(domains: &[&DomainName]) -> Result<BTreeMap<DomainName, String>>
 }
 
 fn mailboxes<'d>(domains: impl Iterator<Item = &'d DomainName>) -> Result<BTreeSet<MailAddress>> {
+    addresses(domains, "passwd")
+}
+
+/// Addresses that are sent on; neither the catch-all's sign nor that of a whole domain is one.
+fn forwarders<'d>(domains: impl Iterator<Item = &'d DomainName>) -> Result<BTreeSet<MailAddress>> {
+    addresses(domains, "aliases")
+}
+
+/// The addresses that have a line in this file of their domain.
+fn addresses<'d>(
+    domains: impl Iterator<Item = &'d DomainName>,
+    file: &str,
+) -> Result<BTreeSet<MailAddress>> {
     let mut found = BTreeSet::new();
     for domain in domains {
-        for line in lines::all(&layout::mail(domain.as_str()).join("passwd"))? {
+        for line in lines::all(&layout::mail(domain.as_str()).join(file))? {
             let local = line.split(':').next().unwrap_or_default();
             found.extend(MailAddress::parse(&format!("{local}@{domain}")));
         }
@@ -160,12 +201,51 @@ fn mailboxes<'d>(domains: impl Iterator<Item = &'d DomainName>) -> Result<BTreeS
     Ok(found)
 }
 
-fn certificates(domains: &[&DomainName]) -> Result<BTreeSet<DomainName>> {
+/// Mailboxes with an active script, by where their logins say that they lie.
+fn scripts<'d>(domains: impl Iterator<Item = &'d DomainName>) -> Result<BTreeSet<MailAddress>> {
     let mut found = BTreeSet::new();
     for domain in domains {
-        let (root, rest) = Beneath::place(&layout::tls(domain.as_str()).join("fullchain.pem"))?;
+        for line in lines::all(&layout::mail(domain.as_str()).join("passwd"))? {
+            let mut fields = line.split(':');
+            let local = fields.next().unwrap_or_default();
+            let Some(maildir) = fields.nth(4).filter(|m| !m.is_empty()) else { continue };
+            let (root, rest) = Beneath::place(&Path::new(maildir).join("sieve.active"))?;
+            if root.stat(&rest)?.is_some() {
+                found.extend(MailAddress::parse(&format!("{local}@{domain}")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The mailbox that the user's bare name opens.
+fn login(user: &Username) -> Result<Option<MailAddress>> {
+    let line = lines::get(&layout::plain_logins(), user.as_str())?.unwrap_or_default();
+    Ok(line.split(":user=").nth(1).and_then(|address| MailAddress::parse(address).ok()))
+}
+
+/// The domains that have this file.
+fn with_file(
+    domains: &[&DomainName],
+    file: impl Fn(&DomainName) -> PathBuf,
+) -> Result<BTreeSet<DomainName>> {
+    let mut found = BTreeSet::new();
+    for domain in domains {
+        let (root, rest) = Beneath::place(&file(domain))?;
         if root.stat(&rest)?.is_some() {
             found.insert((*domain).clone());
+        }
+    }
+    Ok(found)
+}
+
+/// PHP versions that the user has a pool of.
+fn pools(user: &Username) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for version in layout::PHP_VERSIONS {
+        let (root, rest) = Beneath::place(&layout::pool(user, version))?;
+        if root.stat(&rest)?.is_some() {
+            found.insert((*version).to_owned());
         }
     }
     Ok(found)

@@ -157,7 +157,7 @@ pub fn dovecot_tls(domain: &str) -> PathBuf {
     PathBuf::from(format!("{ETC}/dovecot-tls/{domain}.conf"))
 }
 
-/// An imported crontab that nobody has confirmed.
-pub fn cron(user: &Username) -> PathBuf {
-    PathBuf::from(format!("{STATE}/cron/{user}"))
+/// The crontab that a job imported and nobody has confirmed.
+pub fn cron(user: &Username, job: Uuid) -> PathBuf {
+    PathBuf::from(format!("{STATE}/cron/{user}.{job}"))
 }

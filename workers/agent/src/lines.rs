@@ -4,6 +4,7 @@
 use crate::beneath::{Beneath, Owner};
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::people;
 use rustix::fs::{FlockOperation, flock};
 use std::path::{Path, PathBuf};
 
@@ -19,9 +20,9 @@ pub fn all(file: &Path) -> Result<Vec<String>> {
     Ok(read(file)?.lines().map(ToOwned::to_owned).collect())
 }
 
-/// Sets the line of this key, or removes it. A new file gets the owner; one that has become empty is
-/// removed.
-pub fn set(file: &Path, key: &str, line: Option<&str>, owner: Owner) -> Result<()> {
+/// Sets the line of this key, or removes it. A file that has become empty is removed, and a new one
+/// is read by the service that it is for.
+pub fn set(file: &Path, key: &str, line: Option<&str>) -> Result<()> {
     if line.is_some_and(|l| l.contains(['\n', '\r', '\0']) || !has_key(l, key)) {
         return Err(Error::internal("a line that is none"));
     }
@@ -39,9 +40,16 @@ pub fn set(file: &Path, key: &str, line: Option<&str>, owner: Owner) -> Result<(
     }
     let owner = match root.stat(&rest)? {
         Some(s) => Owner { uid: s.st_uid, gid: s.st_gid, mode: s.st_mode & 0o777 },
-        None => owner,
+        None => owner(file)?,
     };
     root.write(&rest, (all.join("\n") + "\n").as_bytes(), owner)
+}
+
+/// Logins are Dovecot's to read, all else is Exim's, and nobody else's but root's.
+fn owner(file: &Path) -> Result<Owner> {
+    let logins = file.file_name().is_some_and(|name| name == "passwd");
+    let gid = people::group_id(if logins { "dovecot" } else { "Debian-exim" })?;
+    Ok(Owner { uid: 0, gid, mode: 0o640 })
 }
 
 fn has_key(line: &str, key: &str) -> bool {

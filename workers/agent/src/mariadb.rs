@@ -25,6 +25,9 @@ pub fn query_each(statements: &str) -> Result<Vec<Vec<String>>> {
 
 /// Runs statements of which no rows are expected.
 pub fn execute(statements: &str) -> Result<()> {
+    if statements.is_empty() {
+        return Ok(());
+    }
     query(statements).map(drop)
 }
 

@@ -98,7 +98,7 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         Resource::Mailbox { .. } => mail::mailbox(work, operation),
         Resource::Forwarder { .. } => mail::forwarder(work, &operation.resource),
         Resource::Vacation { address, .. } | Resource::Filter { address, .. } => {
-            mail::script(work, address)
+            mail::script(work, address, operation.action)
         }
         Resource::Dkim { domain, selector, .. } => mail::dkim(work, domain, selector),
         Resource::Certificate { domain, sha256, .. } => certificates::install(work, domain, sha256),

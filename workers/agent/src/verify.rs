@@ -28,7 +28,8 @@ pub fn verify(job: &Job<'_>, ipv4: Ipv4Addr) -> Result<Verification> {
 /// A check with its operation's place in the plan.
 type Placed = (usize, Check);
 
-/// The checks themselves, in the plan's order: sites, mail and databases side by side.
+/// The checks themselves, in the plan's order: sites, mail and databases side by side. Their names
+/// are none of operations.
 pub fn checks(job: &Job<'_>, begun: &Begun, ipv4: Ipv4Addr) -> Result<Vec<Check>> {
     job.check()?;
     job.events.progress(0, 1, "Checking sites, mailboxes and databases")?;
@@ -66,7 +67,7 @@ fn sites(begun: &Begun, ipv4: Ipv4Addr) -> Result<Vec<Placed>> {
             Resource::Website { domain, .. } => {
                 http(&DomainName::parse(&format!("any.{domain}"))?, ipv4)
             }
-            Resource::PhpPool { user, version } => pool(&operation.id, user, version),
+            Resource::PhpPool { user, version } => pool(user, version),
             Resource::Certificate { domain, sha256, .. } => tls(domain, sha256, ipv4)?,
             _ => continue,
         };
@@ -75,12 +76,13 @@ fn sites(begun: &Begun, ipv4: Ipv4Addr) -> Result<Vec<Placed>> {
     Ok(found)
 }
 
-fn pool(id: &str, user: &Username, version: &str) -> Check {
+fn pool(user: &Username, version: &str) -> Check {
+    let name = format!("php:{version}");
     match connect_patiently(&layout::pool_socket(user, version)) {
-        Ok(_) => check(id.to_owned(), CheckStatus::Pass, "PHP takes requests."),
+        Ok(_) => check(name, CheckStatus::Pass, "PHP takes requests."),
         Err(e) => {
             let text = format!("PHP {version} of {user} takes no requests ({e}).");
-            check(id.to_owned(), CheckStatus::Fail, text)
+            check(name, CheckStatus::Fail, text)
         }
     }
 }
@@ -177,18 +179,19 @@ fn databases(begun: &Begun) -> Result<Vec<Placed>> {
     let held = held(&names)?;
     let mut found = Vec::new();
     for (place, operation) in operations() {
-        let id = operation.id.clone();
-        let (good, pass, fail) = match &operation.resource {
+        let (name, good, pass, fail) = match &operation.resource {
             Resource::Database { name, .. } => {
                 found.push((place, database(name, &held)));
                 continue;
             }
             Resource::DatabaseUser { name, .. } => (
+                format!("sql_user:{name}"),
                 held.users.contains(name.as_str()),
                 "The user exists.",
                 format!("The database user {name} is missing."),
             ),
             Resource::Grant { user, database, .. } => (
+                format!("sql_rights:{user}:{database}"),
                 held.rights.contains(&(user.to_string(), mariadb::escaped(database))),
                 "The rights are given.",
                 format!("{user} has no rights on {database}."),
@@ -198,8 +201,8 @@ fn databases(begun: &Begun) -> Result<Vec<Placed>> {
         found.push((
             place,
             match good {
-                true => check(id, CheckStatus::Pass, pass),
-                false => check(id, CheckStatus::Fail, fail),
+                true => check(name, CheckStatus::Pass, pass),
+                false => check(name, CheckStatus::Fail, fail),
             },
         ));
     }
@@ -326,7 +329,7 @@ fn tls(domain: &DomainName, sha256: &str, ipv4: Ipv4Addr) -> Result<Check> {
 
 /// Every table and view can be read.
 fn database(database: &DatabaseName, held: &Held) -> Check {
-    let name = format!("database:{database}");
+    let name = format!("sql:{database}");
     if !held.databases.contains(database.as_str()) {
         return check(name, CheckStatus::Fail, format!("The database {database} is missing."));
     }

@@ -113,14 +113,28 @@ pub struct Facts {
     pub databases: BTreeSet<DatabaseName>,
     /// Those of the account's database user names that exist.
     pub database_users: BTreeSet<DatabaseUser>,
+    /// On which databases these have rights.
+    pub grants: BTreeSet<(DatabaseUser, DatabaseName)>,
     /// Those of the account's domains that have a virtual host, with the user that it belongs to.
     pub vhosts: BTreeMap<DomainName, String>,
+    /// Those of them that have a virtual host of their own name.
+    pub sites: BTreeSet<DomainName>,
+    /// PHP versions that the user has a pool of.
+    pub pools: BTreeSet<String>,
     /// Names of the account below which a wildcard site answers, with the user that it belongs to.
     pub wildcards: BTreeMap<DomainName, String>,
     /// Those of the account's domains that take mail here, with the user that they belong to.
     pub mail_domains: BTreeMap<DomainName, String>,
     /// Mailboxes that exist in those domains.
     pub mailboxes: BTreeSet<MailAddress>,
+    /// The mailbox that the user's bare name opens.
+    pub login: Option<MailAddress>,
+    /// Addresses in those domains whose mail is sent on.
+    pub forwarders: BTreeSet<MailAddress>,
+    /// Those of the mailboxes that have an active filter or automatic answer.
+    pub scripts: BTreeSet<MailAddress>,
+    /// Those of the domains whose mail is signed.
+    pub dkim: BTreeSet<DomainName>,
     /// Domains of the account that have a certificate installed here.
     pub certificates: BTreeSet<DomainName>,
     /// PHP versions that are installed, as `8.2`.

@@ -33,7 +33,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
     }
     let selected = draft.input.options.components.get(&Component::Databases);
     let everything = selected.is_none_or(BTreeSet::is_empty);
-    let mut users: Vec<(&DatabaseLogin, DatabaseUser)> = Vec::new();
+    let mut users: Vec<(&DatabaseLogin, DatabaseUser, Action)> = Vec::new();
     for login in &account.database_users {
         let used = login.grants.keys().any(|d| names.contains_key(d) || undecided.contains(d));
         if !(used || everything && login.grants.is_empty()) {
@@ -41,10 +41,10 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
         }
         if let Some((name, action)) = login_place(draft, login) {
             add_user(draft, login, name.clone(), action);
-            users.push((login, name));
+            users.push((login, name, action));
         }
     }
-    for (login, user) in users {
+    for (login, user, of_user) in users {
         for (source, privileges) in &login.grants {
             let Some(database) = names.get(source).filter(|_| !privileges.is_empty()) else {
                 continue;
@@ -53,8 +53,11 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
             let id = format!("grant:{user}:{database}");
             let summary = format!("Give {user} {list} on {database}");
             let (user, database) = (user.clone(), database.clone());
+            let stands = draft.input.facts.grants.contains(&(user.clone(), database.clone()));
+            // Who is replaced is so with their rights.
+            let action = if stands { of_user } else { Action::Create };
             let resource = Resource::Grant { user, database, privileges: privileges.clone() };
-            draft.add(id, DATABASES, Action::Create, (summary, resource));
+            draft.add(id, DATABASES, action, (summary, resource));
         }
     }
 }

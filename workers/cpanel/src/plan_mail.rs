@@ -1,7 +1,7 @@
 //! Mail domains, mailboxes, forwarders, vacations and DKIM keys.
 
 use crate::account::{CatchAll as Source, MailDomain, MailFormat, Routing, Zone};
-use crate::plan::{CatchAll, Component, Credential, Resource, StepName};
+use crate::plan::{CatchAll, Component, Credential, Mode, Resource, StepName};
 use crate::planner::Draft;
 use crate::secret::Password;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,11 +151,7 @@ fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<Mail
             let message = "Its password is kept under an old hash that is guessed in hours: let its owner choose a new one.";
             draft.warn("password_weak", address.as_str(), message);
         }
-        let login_aliases = if mailbox.default {
-            BTreeSet::from([draft.input.target_user.to_string()])
-        } else {
-            BTreeSet::new()
-        };
+        let login_aliases = if mailbox.default { login(draft, address) } else { BTreeSet::new() };
         let action = draft.action(draft.input.facts.mailboxes.contains(address));
         let summary = match mailbox.format {
             MailFormat::Maildir => {
@@ -178,6 +174,21 @@ fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<Mail
     planned
 }
 
+/// The account's bare name opens its default mailbox; one that opens another goes on doing so unless
+/// what stands is replaced.
+fn login(draft: &mut Draft<'_>, address: &MailAddress) -> BTreeSet<String> {
+    let user = draft.input.target_user.to_string();
+    let standing = draft.input.facts.login.as_ref().filter(|s| *s != address);
+    match standing {
+        Some(standing) if draft.input.options.mode == Mode::Merge => {
+            let message = format!("The login {user} goes on opening {standing}.");
+            draft.warn("login_kept", address.as_str(), message);
+            BTreeSet::new()
+        }
+        _ => BTreeSet::from([user]),
+    }
+}
+
 fn forwarders(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &BTreeSet<MailAddress>) {
     let mut all: BTreeMap<&MailAddress, BTreeSet<MailAddress>> = BTreeMap::new();
     for forwarder in &draft.input.account.mail.forwarders {
@@ -190,9 +201,7 @@ fn forwarders(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &BTreeSe
     for (address, destinations) in all {
         let keep_copy = boxes.contains(address) || draft.input.facts.mailboxes.contains(address);
         let list = destinations.iter().map(MailAddress::as_str).collect::<Vec<_>>().join(", ");
-        let own_domain = DomainName::parse(address.domain()).ok();
-        let exists = own_domain.is_some_and(|d| draft.input.facts.mail_domains.contains_key(&d));
-        let action = draft.action(exists);
+        let action = draft.action(draft.input.facts.forwarders.contains(address));
         let summary = format!("Forward mail for {address} to {list}");
         let resource = Resource::Forwarder { address: address.clone(), destinations, keep_copy };
         draft.add(format!("forwarder:{address}"), MAIL, action, (summary, resource));
@@ -216,7 +225,7 @@ fn vacations(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &mut BTre
             continue;
         }
         boxes.insert(address.clone());
-        let action = draft.action(draft.input.facts.mailboxes.contains(address));
+        let action = draft.action(draft.input.facts.scripts.contains(address));
         let resource = Resource::Vacation {
             address: address.clone(),
             subject: responder.subject.clone(),
@@ -255,7 +264,7 @@ fn filters(draft: &mut Draft<'_>, boxes: &BTreeSet<MailAddress>) {
         if !boxes.contains(address) {
             continue;
         }
-        let action = draft.action(draft.input.facts.mailboxes.contains(address));
+        let action = draft.action(draft.input.facts.scripts.contains(address));
         let summary = format!("Filter mail to {address} by {} rules", rules.len());
         let resource = Resource::Filter { address: address.clone(), rules: rules.clone() };
         draft.add(format!("filter:{address}"), MAIL, action, (summary, resource));
@@ -269,7 +278,7 @@ fn dkim(draft: &mut Draft<'_>, domains: &BTreeSet<String>) {
         if !wanted || !domains.contains(name.as_str()) {
             continue;
         }
-        let action = draft.action(draft.input.facts.mail_domains.contains_key(name));
+        let action = draft.action(draft.input.facts.dkim.contains(name));
         let summary =
             format!("Sign mail of {name} with its imported DKIM key of {} bits", key.bits);
         let (selector, bits) = (key.selector.clone(), key.bits);

@@ -157,7 +157,8 @@ fn sites(draft: &mut Draft<'_>) {
     let user = draft.input.target_user.clone();
     for version in versions {
         // A pool is written from its name alone: one that stands is the same.
-        let action = if draft.is_own() { Action::Merge } else { Action::Create };
+        let stands = draft.input.facts.pools.contains(&version);
+        let action = if stands { Action::Merge } else { Action::Create };
         let summary = format!("Set up PHP {version} for {user}");
         let resource = Resource::PhpPool { user: user.clone(), version: version.clone() };
         draft.add(format!("php_pool:{version}"), FILES, action, (summary, resource));
@@ -193,7 +194,7 @@ fn site(draft: &mut Draft<'_>, domain: &Domain, php: String, php_source: Option<
             || alias.as_str() == draft.input.facts.hostname
     };
     aliases.retain(|alias| !foreign(alias));
-    let action = draft.action(draft.input.facts.vhosts.contains_key(&name));
+    let action = draft.action(draft.input.facts.sites.contains(&name));
     let summary = format!("Set up the site {name} at {docroot} with PHP {php}");
     let resource = Resource::Website {
         domain: name.clone(),

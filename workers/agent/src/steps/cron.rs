@@ -26,7 +26,8 @@ pub fn keep(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
             writeln!(text, "# {}: {line}", operation.id).map_err(Error::internal)?;
         }
     }
-    work.put(&layout::cron(work.user()), text.as_bytes(), Owner::root(0o600), None)?;
+    let path = layout::cron(work.user(), work.job.id);
+    work.put(&path, text.as_bytes(), Owner::root(0o600), None)?;
     let mut detail = "It runs only after it was confirmed.".to_owned();
     if line != source {
         detail = format!("{detail} It was: {source}");

@@ -35,7 +35,7 @@ pub fn restore(work: &mut Work<'_>, operations: &[&Operation]) -> Result<Vec<Ite
         work.begin(operation);
         let (outcome, detail) = match &operation.resource {
             Resource::DatabaseUser { .. } => user(work, operation, &standing, &mut sql)?,
-            Resource::Grant { .. } => grant(work, &operation.resource, &standing, &mut sql)?,
+            Resource::Grant { .. } => grant(work, operation, &standing, &mut sql)?,
             _ => continue,
         };
         items.push(ItemReport { id: operation.id.clone(), outcome, detail });
@@ -161,12 +161,17 @@ fn keep(work: &Work<'_>, database: &DatabaseName) -> Result<PathBuf> {
     let dir = layout::kept_dumps(work.job.id);
     Beneath::private_dir(&dir)?;
     let path = dir.join(format!("{database}.sql"));
-    dump_to(database, &path)?;
+    // With its character set, which is not part of its content.
+    dump(database, &path, &["--databases", "--add-drop-database"])?;
     Ok(path)
 }
 
-/// Dumps a database into a file, whole or not at all; a file that is there already stays.
+/// Dumps a database's content into a file, whole or not at all; a file that is there already stays.
 pub fn dump_to(database: &DatabaseName, path: &Path) -> Result<()> {
+    dump(database, path, &[])
+}
+
+fn dump(database: &DatabaseName, path: &Path, how: &[&str]) -> Result<()> {
     let (root, rest) = Beneath::place(path)?;
     if root.stat(&rest)?.is_some() {
         return Ok(());
@@ -177,6 +182,7 @@ pub fn dump_to(database: &DatabaseName, path: &Path) -> Result<()> {
     run(Program::MariadbDump)
         .args(["--no-defaults", "--protocol=socket", "--user=root", "--single-transaction"])
         .args(["--routines", "--triggers", "--events", "--hex-blob", "--quick"])
+        .args(how)
         .args(["--default-character-set=utf8mb4", "--", database.as_str()])
         .stdout_to(file.try_clone()?)
         .limit(LOAD_LIMIT)
@@ -272,11 +278,11 @@ fn user(
 /// Gives a user its rights on a database.
 fn grant(
     work: &mut Work<'_>,
-    resource: &Resource,
+    operation: &Operation,
     standing: &Standing,
     sql: &mut String,
 ) -> Result<Done> {
-    let Resource::Grant { user, database, privileges } = resource else {
+    let Resource::Grant { user, database, privileges } = &operation.resource else {
         return Err(Error::internal("not a grant"));
     };
     let exists = |p: &&str| *p == "ALL PRIVILEGES" || PRIVILEGES.contains(p);
@@ -296,7 +302,15 @@ fn grant(
     }
     let list = known.iter().copied().collect::<Vec<_>>().join(", ");
     let who = at_localhost(user.as_str());
-    sql.push_str(&format!("GRANT {list} ON {}.* TO {who};\n", pattern(database)));
+    let on = pattern(database);
+    let stands = standing.users.contains(user.as_str());
+    if operation.action == Action::Replace
+        && stands
+        && !mariadb::grant_statements(user, database)?.is_empty()
+    {
+        sql.push_str(&format!("REVOKE ALL PRIVILEGES ON {on}.* FROM {who};\n"));
+    }
+    sql.push_str(&format!("GRANT {list} ON {on}.* TO {who};\n"));
     if known.len() < privileges.len() {
         return Ok((Outcome::Adapted, format!("Only {list} exist here.")));
     }

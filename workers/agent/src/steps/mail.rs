@@ -18,11 +18,6 @@ fn for_exim() -> Result<Owner> {
     Ok(Owner { uid: 0, gid: people::group_id("Debian-exim")?, mode: 0o640 })
 }
 
-/// Files that Dovecot's authentication reads.
-fn for_dovecot() -> Result<Owner> {
-    Ok(Owner { uid: 0, gid: people::group_id("dovecot")?, mode: 0o640 })
-}
-
 /// Makes a mail domain; a dormant one has everything but Exim's permission to take mail for it.
 pub fn domain(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
     let Resource::MailDomain { domain, catch_all, forwards_to, active } = resource else {
@@ -38,14 +33,13 @@ pub fn domain(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
         Some(CatchAll::Blackhole) => Some(":blackhole:".to_owned()),
         None => None,
     };
-    if let Some(to) = to {
+    // The second is a sign that no address can have as its local part.
+    for (sign, to) in [("*", to), ("@", forwards_to.as_ref().map(ToString::to_string))] {
         let file = layout::mail(name).join("aliases");
-        work.set_line(&file, "*", &format!("*: {to}"), for_exim()?)?;
-    }
-    if let Some(to) = forwards_to {
-        // A sign that no address can have as its local part.
-        let file = layout::mail(name).join("aliases");
-        work.set_line(&file, "@", &format!("@: {to}"), for_exim()?)?;
+        match to {
+            Some(to) => work.set_line(&file, sign, &format!("{sign}: {to}"))?,
+            None => work.clear_line(&file, sign)?,
+        }
     }
     if !active {
         let text = "It takes no mail until the domain is verified.";
@@ -81,8 +75,8 @@ pub fn mailbox(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
     let local = address.local();
     let line = format!("{local}:{{CRYPT}}{password}:{uid}:{gid}::{shown}::{quota}");
     let dir = layout::mail(address.domain());
-    work.set_line(&dir.join("passwd"), local, &line, for_dovecot()?)?;
-    work.set_line(&dir.join("boxes"), local, &format!("{local}:"), for_exim()?)?;
+    work.set_line(&dir.join("passwd"), local, &line)?;
+    work.set_line(&dir.join("boxes"), local, &format!("{local}:"))?;
     for alias in login_aliases {
         login(work, alias, address, password)?;
     }
@@ -112,7 +106,7 @@ fn login(work: &mut Work<'_>, alias: &str, address: &MailAddress, password: &str
         }
     };
     let line = format!("{key}:{{CRYPT}}{password}::::::user={address}");
-    work.set_line(&file, &key, &line, for_dovecot()?)
+    work.set_line(&file, &key, &line)
 }
 
 /// Moves the messages in. A message that is there already, whatever its flags, is not doubled.
@@ -210,13 +204,13 @@ pub fn forwarder(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
     }
     let local = address.local();
     let line = format!("{local}: {}", to.join(", "));
-    work.set_line(&layout::mail(address.domain()).join("aliases"), local, &line, for_exim()?)?;
+    work.set_line(&layout::mail(address.domain()).join("aliases"), local, &line)?;
     Ok(migrated())
 }
 
 /// Makes automatic answers and filters: one Sieve script of the mailbox, checked by the server's own
-/// compiler. A script that is active there already stays.
-pub fn script(work: &mut Work<'_>, address: &MailAddress) -> Result<Done> {
+/// compiler. A script that is active there already stays, unless it is to be replaced.
+pub fn script(work: &mut Work<'_>, address: &MailAddress, action: Action) -> Result<Done> {
     let operations = &work.begun.plan.operations;
     let vacation = operations
         .iter()
@@ -240,16 +234,20 @@ pub fn script(work: &mut Work<'_>, address: &MailAddress) -> Result<Done> {
     }
     let active = maildir.join("sieve.active");
     let (root, rest) = Beneath::place(&active)?;
-    let ours =
-        work.done().any(|e| matches!(e, crate::journal::Effect::Make { path } if *path == active));
-    if root.stat(&rest)?.is_some() && !ours {
+    let ours = work.placed(&active);
+    if root.stat(&rest)?.is_some() && !ours && action != Action::Replace {
         let text = "The mailbox has an active filter of its own, which stays.";
         return Ok((Outcome::NotTransferred, text.to_owned()));
     }
     work.make_dir(&maildir.join("sieve"), Owner { mode: 0o700, ..owner })?;
     let path = maildir.join("sieve").join("imported.sieve");
     work.put(&path, script.as_bytes(), owner, None)?;
-    work.record(crate::journal::Effect::Make { path: active })?;
+    if action == Action::Replace {
+        work.put_aside(&active)?;
+    }
+    if !work.placed(&active) {
+        work.record(crate::journal::Effect::Make { path: active })?;
+    }
     root.remove(&rest)?;
     root.symlink(OsStr::new("sieve/imported.sieve"), &rest, owner)?;
     Ok(migrated())

@@ -78,6 +78,14 @@ pub fn site(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
         }
     }
     work.put(&path, text.as_bytes(), Owner::root(0o600), Some(Service::Apache))?;
+    // What answers over TLS stays the same site.
+    let tls = if *wildcard { layout::tls_wildcard_site(domain) } else { layout::tls_site(domain) };
+    let (root, rest) = Beneath::place(&tls)?;
+    if root.stat(rest)?.is_some()
+        && let Some(text) = tls_site(&path, domain)?
+    {
+        work.put(&tls, text.as_bytes(), Owner::root(0o600), Some(Service::Apache))?;
+    }
     Ok(migrated())
 }
 

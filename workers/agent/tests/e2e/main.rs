@@ -2,8 +2,10 @@
 //! at by ordinary clients. Needs root, as the server is a container of systemd-nspawn.
 #![cfg(test)]
 
+mod accuracy;
 mod attacks;
 mod clients;
+mod dkim;
 mod hostile;
 mod isolation;
 mod kills;

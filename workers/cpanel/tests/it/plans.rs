@@ -30,7 +30,14 @@ impl Setting {
                 home_exists: false,
                 databases: BTreeSet::new(),
                 database_users: BTreeSet::new(),
+                grants: BTreeSet::new(),
                 vhosts: BTreeMap::new(),
+                sites: BTreeSet::new(),
+                pools: BTreeSet::new(),
+                forwarders: BTreeSet::new(),
+                scripts: BTreeSet::new(),
+                login: None,
+                dkim: BTreeSet::new(),
                 mail_domains: BTreeMap::new(),
                 mailboxes: BTreeSet::new(),
                 certificates: BTreeSet::new(),
@@ -359,6 +366,7 @@ fn an_account_that_stands() {
     setting.facts.vhosts.insert(main.clone(), "shopco".into());
     setting.facts.mail_domains.insert(main.clone(), "shopco".into());
     setting.facts.mailboxes.insert("info@shopco.example".parse().unwrap());
+    setting.facts.sites.insert(main.clone());
     setting.facts.certificates.insert(main);
     let plan = setting.plan(&account);
     assert!(plan.conflicts.is_empty(), "{:?}", plan.conflicts);
@@ -438,4 +446,57 @@ fn time_and_dormancy() {
             assert!(!active);
         }
     }
+}
+
+#[test]
+fn an_action_says_what_stands_of_the_very_thing() {
+    let account = shop();
+    let mut setting = Setting::standing(&account);
+    setting.options.mode = Mode::Overwrite;
+    let shop: DomainName = "shopco.example".parse().unwrap();
+    // The domain and a mailbox stand, another site answers to the name, a user has other rights.
+    setting.facts.mail_domains.insert(shop.clone(), "shopco".to_owned());
+    setting.facts.mailboxes.insert("info@shopco.example".parse().unwrap());
+    setting.facts.vhosts.insert(shop.clone(), "shopco".to_owned());
+    setting.facts.database_users.insert("shopco_wp".parse().unwrap());
+    let beside = [
+        "website:shopco.example",
+        "php_pool:8.2",
+        "forwarder:boss@shopco.example",
+        "vacation:info@shopco.example",
+        "dkim:shopco.example",
+        "grant:shopco_wp:shopco_wp",
+    ];
+    let plan = setting.plan(&account);
+    assert_eq!(beside.map(|id| operation(&plan, id).action), [Action::Create; 6]);
+    setting.facts.sites.insert(shop.clone());
+    setting.facts.pools.insert("8.2".to_owned());
+    setting.facts.forwarders.insert("boss@shopco.example".parse().unwrap());
+    setting.facts.scripts.insert("info@shopco.example".parse().unwrap());
+    setting.facts.dkim.insert(shop);
+    setting.facts.grants.insert(("shopco_wp".parse().unwrap(), "shopco_wp".parse().unwrap()));
+    let plan = setting.plan(&account);
+    let found = beside.map(|id| operation(&plan, id).action);
+    let mut expected = [Action::Replace; 6];
+    expected[1] = Action::Merge;
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_accounts_own_login_is_led_elsewhere_only_by_an_overwrite() {
+    let account = shop();
+    let mut setting = Setting::standing(&account);
+    let aliases = |setting: &Setting| {
+        let plan = setting.plan(&account);
+        let found = &operation(&plan, "mailbox:shopco@shopco.example").resource;
+        let Resource::Mailbox { login_aliases, .. } = found else { panic!("{found:?}") };
+        (login_aliases.len(), plan.warnings.iter().any(|w| w.code == "login_kept"))
+    };
+    assert_eq!(aliases(&setting), (1, false));
+    setting.facts.login = Some("shopco@shopco.example".parse().unwrap());
+    assert_eq!(aliases(&setting), (1, false));
+    setting.facts.login = Some("shopco@older.example".parse().unwrap());
+    assert_eq!(aliases(&setting), (0, true));
+    setting.options.mode = Mode::Overwrite;
+    assert_eq!(aliases(&setting), (1, false));
 }
