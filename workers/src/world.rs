@@ -14,6 +14,9 @@ use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// To Postgres, of one process: transactions are short.
+const CONNECTIONS: u32 = 10;
+
 /// Built once, shared by all.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -30,7 +33,7 @@ pub struct World {
 impl World {
     /// Connects to Postgres, opens the worker's key (making it the first time), loads the agent.
     pub async fn build(config: Migrator) -> Result<Self> {
-        let db = Db::connect(config.base.database_url.expose_secret(), 24).await?;
+        let db = Db::connect(config.base.database_url.expose_secret(), CONNECTIONS).await?;
         let (public, private) = new_identity()?;
         servers::keep_identity(&db, &config.sealing_keys, &public, &private).await?;
         let (_, key) = servers::open_identity(&db, &config.sealing_keys).await?;

@@ -30,6 +30,7 @@ mod parking;
 mod parts;
 mod people;
 mod preview;
+mod priority;
 mod program;
 mod quotes;
 mod serve;

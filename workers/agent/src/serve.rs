@@ -102,14 +102,20 @@ fn claimed<'a>(job: Option<JobRef>, events: &'a Events, stop: &'a Stop) -> Resul
 
 fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
     match call {
-        Call::Analyze(source) => value(crate::analyze::analyze(job, &source)),
+        Call::Analyze(source) => {
+            crate::priority::lower()?;
+            value(crate::analyze::analyze(job, &source))
+        }
         Call::Preview { control, options } => {
             value(crate::preview::preview(job, &control, &options))
         }
         Call::Begin { control, options, digest } => {
             value(crate::preview::begin(job, &control, &options, &digest))
         }
-        Call::Apply { step } => value(crate::steps::apply(job, step)),
+        Call::Apply { step } => {
+            crate::priority::lower()?;
+            value(crate::steps::apply(job, step))
+        }
         Call::Undo { step, park } => value(crate::steps::undo(job, step, park)),
         Call::Confirm { items } => value(crate::steps::confirm(job, &items)),
         Call::Changes => value(crate::changes::changes(job)),
