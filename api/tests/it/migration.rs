@@ -105,7 +105,7 @@ fn analysis() -> Analysis {
         "archive": {"path": "/var/backups/migrations/a.tar", "format": "uncompressed", "sha256": "00",
             "size_bytes": 1, "expanded_bytes": 1, "members": 1},
         "summary": {"source_user": "a", "main_domain": "a.example", "components": {}, "domains": [],
-            "mailboxes": [], "forwarders": [], "databases": [], "database_users": [], "zones": [],
+            "mailboxes": [], "forwarders": [], "filters": [], "databases": [], "database_users": [], "zones": [],
             "certificates": [], "dkim": [], "cron": [], "ftp": [], "warnings": [], "not_transferable": []},
     }))
     .unwrap()

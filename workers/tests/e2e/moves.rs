@@ -3,9 +3,11 @@
 
 use crate::archives::{self, ARIEL, PLAIN, SHOPCO};
 use crate::expect::{assert_moved, assert_no_zones};
+use crate::program::wait_for;
 use crate::snapshot::Snapshot;
 use crate::stack::Stack;
 use serde_json::json;
+use std::time::Duration;
 
 /// All on one server, so that they also have to get along; taken back in another order.
 #[tokio::test]
@@ -61,5 +63,37 @@ async fn move_account(stack: &Stack, name: &str, path: &str) -> String {
     let complete = json!({"job_id": job});
     let checks = stack.client.post("/api/migration/validate-complete", complete).await.data(200);
     assert_eq!(checks["valid"], true, "{checks:#}");
+    confirm_cron(stack, &job, user).await;
     job
+}
+
+/// The report says what awaits confirmation; confirmed, it is given to cron.
+async fn confirm_cron(stack: &Stack, job: &str, user: &str) {
+    let report =
+        async || stack.client.get(&format!("/api/migration/job/{job}/report")).await.data(200);
+    let waiting = report().await;
+    let count = waiting["totals"]["disabled"].as_u64().unwrap();
+    assert!(count > 0, "{waiting:#}");
+    assert_eq!(waiting["status"], "completed_with_losses");
+    let path = format!("/api/migration/job/{job}/confirm");
+    let first = format!("cron:{user}:1");
+    let unknown = stack.client.post(&path, json!({"items": ["cron:nobody:1"]})).await;
+    unknown.refused(400, "invalid_request");
+    stack.client.post(&path, json!({ "items": [first] })).await.data(202);
+    let found = wait_for("the cron job's confirmation", Duration::from_secs(60), async || {
+        let found = report().await;
+        (found["totals"]["disabled"].as_u64() != Some(count)).then_some(found)
+    })
+    .await;
+    let items = found["components"]["files"]["items"].as_array().unwrap();
+    let item = items.iter().find(|item| item["id"] == first.as_str()).unwrap();
+    assert_eq!(item["outcome"], "migrated", "{item:#}");
+    let crontab = stack.server.sh(&format!("crontab -l -u {user}"));
+    assert!(crontab.contains("/usr/bin/php8.2"), "{crontab}");
+    // The job's row is free again only a moment after its items.
+    wait_for("the job's end", Duration::from_secs(30), async || {
+        let job = stack.client.get(&format!("/api/jobs/{job}")).await.data(200);
+        (job["state"] == "done").then_some(())
+    })
+    .await;
 }
