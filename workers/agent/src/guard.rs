@@ -90,6 +90,12 @@ impl Claim {
     /// Takes the turn: an older call of this claim stops at its next safe point.
     pub fn take_turn(&mut self) -> Result<()> {
         flock(&self.file, FlockOperation::LockExclusive)?;
+        let taken = self.take_turn_locked();
+        flock(&self.file, FlockOperation::Unlock)?;
+        taken
+    }
+
+    fn take_turn_locked(&mut self) -> Result<()> {
         let seen = read_seen(&mut self.file)?;
         if seen.is_some_and(|seen| seen.fence > self.fence) {
             return Err(stale());
@@ -97,7 +103,6 @@ impl Claim {
         let turn = seen.map_or(0, |seen| seen.turn).saturating_add(1);
         write_seen(&mut self.file, Seen { fence: self.fence, turn })?;
         self.turn = Some(turn);
-        flock(&self.file, FlockOperation::Unlock)?;
         Ok(())
     }
 }
