@@ -110,6 +110,7 @@ fn one(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
 /// The last step lets the services read what the others wrote, once, looks at what runs now, and
 /// remembers it for a later rollback.
 fn validate(job: &Job<'_>, begun: &Begun) -> Result<StepReport> {
+    space::check()?;
     services::apply_changes(job.id)?;
     let databases = begun.plan.operations.iter().filter_map(|o| match &o.resource {
         Resource::Database { name, .. } => Some(name.clone()),
