@@ -179,12 +179,21 @@ impl Beneath {
     /// Makes a new file; fails when something stands there.
     pub fn create(&self, path: impl AsRef<Path>, owner: Owner) -> Result<File> {
         let path = path.as_ref();
+        self.try_create(path, owner)?
+            .ok_or_else(|| Error::at(self.name(path))("something stands there"))
+    }
+
+    /// The same; none when something stands there.
+    pub fn try_create(&self, path: impl AsRef<Path>, owner: Owner) -> Result<Option<File>> {
+        let path = path.as_ref();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let fd = self
-            .open_at(path, flags, Mode::from_raw_mode(0o600))
-            .map_err(Error::at(self.name(path)))?;
+        let fd = match self.open_at(path, flags, Mode::from_raw_mode(0o600)) {
+            Ok(fd) => fd,
+            Err(Errno::EXIST) => return Ok(None),
+            Err(e) => return Err(Error::at(self.name(path))(e)),
+        };
         give(&fd, owner).map_err(Error::at(self.name(path)))?;
-        Ok(File::from(fd))
+        Ok(Some(File::from(fd)))
     }
 
     /// Writes a file under another name, makes sure that it is on the disk, and renames it: whoever

@@ -115,7 +115,7 @@ fn space(size: u64) -> Result<Check> {
         check(id, CheckStatus::Pass, format!("{} MiB are free for homes.", free >> 20))
     } else {
         let text = format!(
-            "Only {} MiB are free for homes; the archive has {} MiB and needs twice what it unpacks to: free some space.",
+            "Only {} MiB are free for homes; the archive has {} MiB and unpacks to some times that: free some space.",
             free >> 20,
             size >> 20
         );

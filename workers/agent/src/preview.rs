@@ -6,7 +6,8 @@ use crate::job::{Analyzed, Begun, Job, write_json};
 use crate::journal::Journal;
 use crate::layout;
 use crate::space;
-use cpanel::plan::{Conflict, ControlFacts, Facts, Options, Plan};
+use cpanel::account::{Account, MailFormat};
+use cpanel::plan::{Conflict, ControlFacts, Facts, Options, Plan, Resource};
 use cpanel::planner::{Input, plan};
 use cpanel::protocol::Preview;
 
@@ -75,23 +76,31 @@ fn compute(
     let now = chrono::Utc::now();
     let input = Input { account: &account, target_user, facts: &facts, control, options, now };
     let mut plan = plan(&input);
-    check_space(&analyzed, &facts, &mut plan);
+    check_space(&analyzed, &account, &facts, &mut plan);
     let archive = &analyzed.analysis.archive;
     let digest = plan.digest(&archive.sha256, &facts, control)?;
     let expanded_bytes = archive.expanded_bytes;
     Ok((analyzed, Preview { plan, digest, expanded_bytes }))
 }
 
-/// Staging holds all once, and what is unpacked from it, such as databases, once more. Beside that
-/// there is what must stay free, and what undoing may need.
-fn check_space(analyzed: &Analyzed, facts: &Facts, plan: &mut Plan) {
-    let content = analyzed.analysis.archive.expanded_bytes.saturating_mul(2);
-    let needed = content.saturating_add(space::FLOOR + space::RESERVE);
+/// Staging holds all once, and home and mail move out of it by renames; tables take half as much again
+/// as their dumps, and converted mailboxes as much again as they are. Beside that there is what must
+/// stay free, and what undoing may need.
+fn check_space(analyzed: &Analyzed, account: &Account, facts: &Facts, plan: &mut Plan) {
+    let is_mdbox = account.mail.mailboxes.iter().any(|m| m.format == MailFormat::Mdbox);
+    let beside = plan.operations.iter().map(|operation| match &operation.resource {
+        Resource::Database { bytes, .. } => bytes.saturating_add(bytes / 2),
+        Resource::Mailbox { bytes, .. } if is_mdbox => *bytes,
+        _ => 0,
+    });
+    let needed = beside
+        .fold(analyzed.analysis.archive.expanded_bytes, u64::saturating_add)
+        .saturating_add(space::FLOOR + space::RESERVE);
     if facts.free_bytes >= needed {
         return;
     }
     let message = format!(
-        "{} MiB are free for homes and {} MiB are needed, twice what the archive unpacks to and what must stay free: free some space.",
+        "{} MiB are free for homes and {} MiB are needed, for what the archive unpacks to, the tables of its databases and what must stay free: free some space.",
         facts.free_bytes >> 20,
         needed >> 20
     );

@@ -205,11 +205,12 @@ impl<'a> Run<'a> {
         if fed.is_err() {
             end(&child);
         }
+        // The end of its outputs is heard at once; its own end has to be asked for.
+        let stdout = stdout.map(joined).unwrap_or_default();
+        let stderr = stderr.map(joined).unwrap_or_default();
         let status = wait(&child);
         drop(done);
         let late = watchdog.join().unwrap_or(false);
-        let stdout = stdout.map(joined).unwrap_or_default();
-        let stderr = stderr.map(joined).unwrap_or_default();
         if late {
             let text = format!("{} took longer than {} s.", program.path(), limit.as_secs());
             return Err(Error::new("program_too_slow", text));
@@ -389,7 +390,7 @@ fn end(child: &Mutex<Child>) {
 }
 
 fn wait(child: &Mutex<Child>) -> Result<ExitStatus> {
-    let mut pause = Duration::from_millis(1);
+    let mut pause = Duration::from_micros(50);
     loop {
         let seen = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()?;
         if let Some(status) = seen {

@@ -24,7 +24,8 @@ use rustix::fs::{FileType, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
@@ -121,6 +122,7 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
         settings: BTreeMap::new(),
         rewrites: Rewrites::of(work.job, &begun.plan)?,
         hashes: native_hashes(work.account),
+        buffer: vec![0; 64 << 10],
         done: Unpacked::default(),
     };
     let size = begun.archive.size_bytes;
@@ -248,6 +250,8 @@ struct Unpacker<'u> {
     rewrites: Rewrites,
     /// Of the passwords of the account's database users.
     hashes: BTreeSet<String>,
+    /// What is read of a file at once, and the shortest run of zeros that becomes a hole.
+    buffer: Vec<u8>,
     done: Unpacked,
 }
 
@@ -426,13 +430,40 @@ impl Unpacker<'_> {
 
     fn write(&mut self, path: &Path, mode: u32, mtime: u64, body: &mut dyn Read) -> Result<()> {
         self.parents(path)?;
-        self.clear(path)?;
         let owner = Owner { mode: mode & 0o770 | 0o400, ..self.owner };
-        let mut file = self.staging.create(path, owner)?;
-        io::copy(body, &mut file).map_err(Error::at(path))?;
+        // Looking first costs as much as making.
+        let file = match self.staging.try_create(path, owner)? {
+            Some(file) => file,
+            None => {
+                self.clear(path)?;
+                self.staging.create(path, owner)?
+            }
+        };
+        self.copy(body, &file).map_err(Error::at(path))?;
         let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 };
         let times = Timestamps { last_access: time, last_modification: time };
         rustix::fs::futimens(&file, &times).map_err(Error::at(path))
+    }
+
+    /// Long runs of zeros become holes again: a file that had some may be larger than the disk.
+    fn copy(&mut self, body: &mut dyn Read, mut file: &File) -> io::Result<()> {
+        let mut length = 0_u64;
+        let mut ends_in_hole = false;
+        loop {
+            let n = read_full(body, &mut self.buffer)?;
+            let chunk = self.buffer.get(..n).unwrap_or_default();
+            if chunk.is_empty() {
+                break;
+            }
+            length = length.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+            ends_in_hole = n == self.buffer.len() && chunk.iter().all(|b| *b == 0);
+            if ends_in_hole {
+                file.seek(SeekFrom::Start(length))?;
+            } else {
+                file.write_all(chunk)?;
+            }
+        }
+        if ends_in_hole { file.set_len(length) } else { Ok(()) }
     }
 
     fn web_config(&mut self, path: &Path, entry: Entry<'_>) -> Result<()> {
@@ -521,6 +552,20 @@ impl Unpacker<'_> {
         }
         Some(target.to_vec())
     }
+}
+
+/// Fills the buffer as far as there is something to read.
+fn read_full(body: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|r| !r.is_empty()) {
+        match body.read(rest) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
 }
 
 fn native_hashes(account: &Account) -> BTreeSet<String> {

@@ -10,9 +10,9 @@ pub const PLAIN: &str = "cpmove-plain.tar";
 pub const SHOPCO: &str = "cpmove-shopco.tar.gz";
 pub const ARIEL: &str = "backup-1.2.2026_03-04-05_arielstudio01.tar.gz";
 
-/// Where an archive lies.
+/// Where an archive lies; Cargo runs tests in their package's directory.
 pub fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("cpanel/tests/fixtures").join(name)
+    Path::new("cpanel/tests/fixtures").join(name).canonicalize().unwrap()
 }
 
 /// What it must show.

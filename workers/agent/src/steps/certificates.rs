@@ -56,19 +56,27 @@ pub fn install(work: &mut Work<'_>, domain: &DomainName, sha256: &str) -> Result
 /// Whether the very library that the services use reads certificate, chain and key, and finds that
 /// they fit. One that it does not read would keep every service from starting.
 fn is_usable(certificate: &Certificate) -> Result<bool> {
-    let public = |arguments: &[&str], pem: &str| -> Result<Option<Vec<u8>>> {
-        let output = run(Program::OpenSsl).args(arguments).stdin(pem.as_bytes()).output()?;
-        Ok(output.success().then_some(output.stdout).filter(|text| !text.is_empty()))
-    };
     let of_certificate = ["x509", "-noout", "-pubkey"];
+    let broken = || Err(Error::internal("a look at a certificate broke off"));
+    // Side by side: the program takes longer to start than its work takes.
+    let (leaf, key) = std::thread::scope(|scope| {
+        let leaf = scope.spawn(|| public_key(&of_certificate, &certificate.leaf));
+        let key = public_key(&["pkey", "-pubout"], certificate.key.reveal());
+        (leaf.join().unwrap_or_else(|_| broken()), key)
+    });
+    let (leaf, key) = (leaf?, key?);
     for block in &certificate.chain {
-        if public(&of_certificate, block)?.is_none() {
+        if public_key(&of_certificate, block)?.is_none() {
             return Ok(false);
         }
     }
-    let leaf = public(&of_certificate, &certificate.leaf)?;
-    let key = public(&["pkey", "-pubout"], certificate.key.reveal())?;
     Ok(leaf.is_some() && leaf == key)
+}
+
+/// The public key as OpenSSL tells it; none when it does not read the text.
+fn public_key(arguments: &[&str], pem: &str) -> Result<Option<Vec<u8>>> {
+    let output = run(Program::OpenSsl).args(arguments).stdin(pem.as_bytes()).output()?;
+    Ok(output.success().then_some(output.stdout).filter(|text| !text.is_empty()))
 }
 
 fn with_newline(pem: &str) -> String {

@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 const AGENT: &str = "/usr/local/lib/migrapanel/migrapanel-agent";
 /// Outside of all that is compared.
 const STRACE: &str = "/usr/local/lib/strace";
@@ -36,13 +35,15 @@ fn program(name: &str) -> Command {
     Command::new(name)
 }
 
+/// Cargo runs tests in their package's directory. A path fixed at compile time could name another
+/// checkout, since checkouts share compiled crates.
 fn checkout() -> PathBuf {
-    Path::new(CRATE).join("../..").canonicalize().unwrap()
+    Path::new("../..").canonicalize().unwrap()
 }
 
 /// Where an archive of the tests lies in the checkout.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(CRATE).join("../cpanel/tests/fixtures").join(name)
+    Path::new("../cpanel/tests/fixtures").join(name).canonicalize().unwrap()
 }
 
 /// What must be seen after an archive's restore.

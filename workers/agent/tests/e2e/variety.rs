@@ -24,12 +24,12 @@ fn sh(dir: &Path, line: &str, input: &[u8]) -> Vec<u8> {
 }
 
 /// The shop's archive unpacked, to be changed and packed again.
-struct Account {
+pub struct Account {
     dir: tempfile::TempDir,
 }
 
 impl Account {
-    fn shop() -> Self {
+    pub fn shop() -> Self {
         let dir = tempfile::tempdir().unwrap();
         sh(dir.path(), &format!("tar -xzf {}", fixture(SHOP).display()), b"");
         Self { dir }
@@ -45,12 +45,17 @@ impl Account {
         std::fs::write(path, text).unwrap();
     }
 
+    pub fn prepend(&self, name: &str, text: &str) {
+        let old = std::fs::read_to_string(self.path(name)).unwrap_or_default();
+        self.write(name, &(text.to_owned() + &old));
+    }
+
     fn append(&self, name: &str, text: &str) {
         let old = std::fs::read_to_string(self.path(name)).unwrap_or_default();
         self.write(name, &(old + text));
     }
 
-    fn packed(&self) -> Vec<u8> {
+    pub fn packed(&self) -> Vec<u8> {
         sh(self.dir.path(), "tar -czf - cpmove-shopco", b"")
     }
 }
@@ -141,6 +146,11 @@ fn sites(account: &Account) {
     account.write("homedir/dev/index.html", "dev");
     account.write("homedir/public_html/.user.ini", "auto_prepend_file = /home/shopco/pre.php\n");
     account.write("homedir/pre.php", "<?php header('X-Pre: yes');");
+    sh(
+        &account.path("homedir"),
+        "echo begin >disk.img; truncate -s 64M disk.img; truncate -s 64M hole.img; echo end >>disk.img",
+        b"",
+    );
 }
 
 fn databases(account: &Account) {
@@ -200,6 +210,14 @@ fn what_real_accounts_have_works() {
     };
     everything_works(&target, &expectations(SHOP));
 
+    assert_eq!(
+        target.shell(
+            "cd /home/shopco; stat -c %s disk.img hole.img; head -n 1 disk.img | tr -d '\\0'; tail -n 1 disk.img \
+             | tr -d '\\0'; [ $(du -k disk.img | cut -f 1) -lt 1000 ] && [ $(du -k hole.img | cut -f 1) -eq 0 ]",
+            b""
+        ),
+        "67108868\n67108864\nbegin\nend\n"
+    );
     assert_eq!(get(&target, "any.shopco.example", "/").1, "wild");
     assert_eq!(get(&target, "dev_x.shopco.example", "/").1, "dev");
     assert_eq!(get(&target, "shopco.example", "/app/"), (200, "4".to_owned()));

@@ -11,8 +11,7 @@ pub const NAMES: [&str; 3] =
     ["cpmove-plain.tar", "cpmove-shopco.tar.gz", "backup-1.2.2026_03-04-05_arielstudio01.tar.gz"];
 
 pub fn bytes(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(path).unwrap()
+    std::fs::read(format!("tests/fixtures/{name}")).unwrap()
 }
 
 pub fn expectations(name: &str) -> Value {

@@ -29,7 +29,7 @@ fn read(path: &Path) -> Account {
 /// The shop unpacked, without its wrapper.
 fn unpacked() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(SHOP);
+    let archive = Path::new("tests/fixtures").join(SHOP).canonicalize().unwrap();
     sh(dir.path(), &format!("mkdir a; tar --strip-components=1 -C a -xzf {}", archive.display()));
     dir
 }
