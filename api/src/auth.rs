@@ -6,10 +6,11 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use chrono::Utc;
 use entities::Result;
-use entities::accounts::{self, Claims};
 use entities::error::{Code, Error};
-use entities::ids::{TenantId, UserId};
-use entities::tenancy::{Role, TenantCtx};
+use entities::ids::{SessionId, TenantId, UserId};
+use entities::keys;
+use entities::sessions::{self, Claims, Standing};
+use entities::tenancy::{Origin, Role, TenantCtx};
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
 };
@@ -23,6 +24,7 @@ use uuid::Uuid;
 pub const ACCESS_SECS: i64 = 15 * 60;
 const ISSUER: &str = "migrapanel";
 const AUDIENCE: &str = "migrapanel-api";
+const TYPE: &str = "access";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Token {
@@ -32,9 +34,28 @@ struct Token {
     tid: Uuid,
     role: Role,
     typ: String,
+    /// Of version 7: it tells the millisecond of its making.
     jti: Uuid,
     iat: i64,
     exp: i64,
+    sid: Uuid,
+    /// The tenant is the platform.
+    #[serde(default, skip_serializing_if = "is_false")]
+    platform: bool,
+    /// The tenant is suspended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    frozen: bool,
+    /// The tenant wants a second factor that the person lacks.
+    #[serde(default, skip_serializing_if = "is_false")]
+    lacks_mfa: bool,
+    /// Who acts as the subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    imp: Option<Uuid>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// The keys that sign access tokens (HS256): the newest signs, all verify.
@@ -72,27 +93,33 @@ impl TokenKeys {
         Ok(Self { newest: newest.ok_or_else(wrong)?, all })
     }
 
-    /// A new access token.
-    pub fn issue(&self, user: UserId, tenant: TenantId, role: Role) -> Result<String> {
+    /// A new access token that lives so long.
+    pub fn issue(&self, claims: &Claims, secs: i64) -> Result<String> {
         let now = Utc::now().timestamp();
         let token = Token {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
-            sub: user.0,
-            tid: tenant.0,
-            role,
-            typ: "access".to_owned(),
+            sub: claims.user.0,
+            tid: claims.tenant.0,
+            role: claims.role,
+            typ: TYPE.to_owned(),
             jti: Uuid::now_v7(),
             iat: now,
-            exp: now.saturating_add(ACCESS_SECS),
+            exp: now.saturating_add(secs),
+            sid: claims.session.0,
+            platform: claims.standing.platform,
+            frozen: claims.standing.frozen,
+            lacks_mfa: claims.standing.lacks_mfa,
+            imp: claims.impersonator.map(|id| id.0),
         };
         let (kid, key) = &self.newest;
         let header = Header { kid: Some(kid.clone()), ..Header::new(Algorithm::HS256) };
         encode(&header, &token, key).map_err(Error::internal)
     }
 
-    /// What a token says, when one of our keys signed it and it has not expired.
-    pub fn verify(&self, token: &str) -> Result<Claims> {
+    /// What a token says and when it was made, in milliseconds since 1970; when one of our keys
+    /// signed it and it has not expired.
+    pub fn verify(&self, token: &str) -> Result<(Claims, i64)> {
         let invalid = || {
             Error::refused(Code::Unauthenticated, "This access token is not valid. Log in again.")
         };
@@ -110,10 +137,25 @@ impl TokenKeys {
             ),
             _ => invalid(),
         })?;
-        if token.claims.typ != "access" {
+        let token = token.claims;
+        if token.typ != TYPE {
             return Err(invalid());
         }
-        Ok(Claims { user: UserId(token.claims.sub), tenant: TenantId(token.claims.tid) })
+        let made = token.jti.get_timestamp().ok_or_else(invalid)?.to_unix();
+        let millis = made.0.saturating_mul(1000).saturating_add(u64::from(made.1 / 1_000_000));
+        let claims = Claims {
+            user: UserId(token.sub),
+            tenant: TenantId(token.tid),
+            role: token.role,
+            session: SessionId(token.sid),
+            standing: Standing {
+                platform: token.platform,
+                frozen: token.frozen,
+                lacks_mfa: token.lacks_mfa,
+            },
+            impersonator: token.imp.map(UserId),
+        };
+        Ok((claims, i64::try_from(millis).map_err(Error::internal)?))
     }
 }
 
@@ -144,20 +186,35 @@ async fn identify(request: &HttpRequest) -> Result<Caller> {
                 "Log in at POST /api/auth/login and send the header `Authorization: Bearer TOKEN`.",
             )
         })?;
-    let claims = state.tokens.verify(token.trim())?;
     let acting = match header("x-tenant-id") {
         None => None,
         Some(text) => {
             Some(TenantId(Uuid::parse_str(text).map_err(|_e| Error::NotFound("tenant"))?))
         }
     };
-    let ip = request.peer_addr().map(|address| address.ip().to_string());
-    let ctx = accounts::authenticate(&state.db, claims, acting, request_id(request), ip).await?;
+    let (id, origin, token) = (request_id(request), origin(request), token.trim());
+    let ctx = if token.starts_with(keys::PREFIX) {
+        keys::authenticate(&state.db, token, acting, id, origin).await?
+    } else {
+        let (claims, made_at) = state.tokens.verify(token)?;
+        state.ends.check(&state.db, claims.session, made_at).await?;
+        sessions::authenticate(&state.db, claims, acting, id, origin).await?
+    };
     let span = tracing::Span::current();
     span.record("tenant.id", tracing::field::display(ctx.tenant()));
     let caller = Caller(ctx);
     request.extensions_mut().insert(caller.clone());
     Ok(caller)
+}
+
+/// Where a request comes from. A user agent is whatever the caller says, cut at 300 characters.
+#[must_use]
+pub fn origin(request: &HttpRequest) -> Origin {
+    let agent = request.headers().get("user-agent").and_then(|v| v.to_str().ok());
+    Origin {
+        ip: request.peer_addr().map(|address| address.ip().to_string()),
+        user_agent: agent.map(|text| text.chars().take(300).collect()),
+    }
 }
 
 #[cfg(test)]
@@ -173,12 +230,28 @@ mod tests {
 
     #[test]
     fn tokens_verify_with_either_key_and_no_other() {
-        let (user, tenant) = (UserId::new(), TenantId::new());
-        let token = keys(A).issue(user, tenant, Role::Owner).unwrap();
-        let claims = keys(&format!("{B},{A}")).verify(&token).unwrap();
-        assert_eq!((claims.user, claims.tenant), (user, tenant));
+        let before = Utc::now().timestamp_millis();
+        let claims = claims();
+        let token = keys(A).issue(&claims, 60).unwrap();
+        let (seen, made_at) = keys(&format!("{B},{A}")).verify(&token).unwrap();
+        assert_eq!(
+            (seen.user, seen.tenant, seen.session),
+            (claims.user, claims.tenant, claims.session)
+        );
+        assert!((before..=Utc::now().timestamp_millis()).contains(&made_at));
         assert_eq!(keys(B).verify(&token).unwrap_err().code(), Code::Unauthenticated);
         assert_eq!(keys(A).verify("x.y.z").unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    fn claims() -> Claims {
+        Claims {
+            user: UserId::new(),
+            tenant: TenantId::new(),
+            role: Role::Owner,
+            session: SessionId::new(),
+            standing: Standing { platform: false, frozen: false, lacks_mfa: false },
+            impersonator: None,
+        }
     }
 
     #[test]
@@ -197,6 +270,11 @@ mod tests {
             jti: Uuid::now_v7(),
             iat: 0,
             exp,
+            sid: Uuid::now_v7(),
+            platform: false,
+            frozen: false,
+            lacks_mfa: false,
+            imp: None,
         };
         let later = Utc::now().timestamp() + 100;
         let expired = sign(&token(Utc::now().timestamp() - 1, AUDIENCE, "access"), "a");

@@ -4,7 +4,7 @@ use crate::auth::Caller;
 use crate::state::State;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use entities::audit::{self, Anonymous, Audit};
@@ -60,14 +60,20 @@ pub fn status(code: Code) -> StatusCode {
         Code::Unauthenticated
         | Code::InvalidCredentials
         | Code::TokenExpired
-        | Code::RefreshInvalid => StatusCode::UNAUTHORIZED,
-        Code::Forbidden => StatusCode::FORBIDDEN,
+        | Code::RefreshInvalid
+        | Code::MfaRequired => StatusCode::UNAUTHORIZED,
+        Code::Forbidden
+        | Code::MfaSetupRequired
+        | Code::EmailUnverified
+        | Code::TenantSuspended => StatusCode::FORBIDDEN,
+        Code::TooManyRequests | Code::AccountLocked => StatusCode::TOO_MANY_REQUESTS,
+        Code::QuotaExceeded => StatusCode::CONFLICT,
         Code::NotFound | Code::ServerNotFound | Code::RouteNotFound | Code::ArchiveNotFound => {
             StatusCode::NOT_FOUND
         }
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::InvalidRequest => StatusCode::BAD_REQUEST,
+        Code::InvalidRequest | Code::LinkInvalid => StatusCode::BAD_REQUEST,
         Code::PathOutsideBackupDirs
         | Code::ArchiveUnsafe
         | Code::ArchiveTooLarge
@@ -159,6 +165,11 @@ pub async fn render(
     let retryable = matches!(status.as_u16(), 429 | 500 | 503);
     let mut body = HttpResponse::build(status);
     body.insert_header(("x-request-id", request_id.to_string()));
+    if let Some(Error::Later { secs, .. }) =
+        response.error().and_then(|e| e.as_error::<ApiError>()).map(|e| &e.0)
+    {
+        body.insert_header((header::RETRY_AFTER, secs.max(&1).to_string()));
+    }
     if status == StatusCode::UNAUTHORIZED {
         body.insert_header(("www-authenticate", "Bearer"));
     }

@@ -1,6 +1,7 @@
 //! Bodies in and out: JSON that names the field it fails at, and the envelope.
 
 use crate::error::ApiError;
+use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, web};
 use entities::error::{Code, Error, FieldError};
@@ -28,33 +29,50 @@ pub struct Answer<T: ToSchema> {
     status: actix_web::http::StatusCode,
     data: T,
     meta: Option<serde_json::Value>,
+    cookie: Option<Cookie<'static>>,
+}
+
+impl<T: ToSchema> Answer<T> {
+    fn new(status: actix_web::http::StatusCode, data: T) -> Self {
+        Self { status, data, meta: None, cookie: None }
+    }
+
+    /// With something for the browser to keep.
+    #[must_use]
+    pub fn with_cookie(self, cookie: Cookie<'static>) -> Self {
+        Self { cookie: Some(cookie), ..self }
+    }
 }
 
 /// 200 with data.
 pub fn ok<T: ToSchema>(data: T) -> Answer<T> {
-    Answer { status: actix_web::http::StatusCode::OK, data, meta: None }
+    Answer::new(actix_web::http::StatusCode::OK, data)
 }
 
 /// 200 with data and where the next page begins.
 pub fn page<T: ToSchema>(data: T, meta: serde_json::Value) -> Answer<T> {
-    Answer { status: actix_web::http::StatusCode::OK, data, meta: Some(meta) }
+    Answer { meta: Some(meta), ..Answer::new(actix_web::http::StatusCode::OK, data) }
 }
 
 /// 201 with what was made.
 pub fn created<T: ToSchema>(data: T) -> Answer<T> {
-    Answer { status: actix_web::http::StatusCode::CREATED, data, meta: None }
+    Answer::new(actix_web::http::StatusCode::CREATED, data)
 }
 
 /// 202 with the job that does it.
 pub fn accepted<T: ToSchema>(data: T) -> Answer<T> {
-    Answer { status: actix_web::http::StatusCode::ACCEPTED, data, meta: None }
+    Answer::new(actix_web::http::StatusCode::ACCEPTED, data)
 }
 
 impl<T: Serialize + ToSchema> Responder for Answer<T> {
     type Body = actix_web::body::BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
-        HttpResponse::build(self.status)
+        let mut response = HttpResponse::build(self.status);
+        if let Some(cookie) = self.cookie {
+            response.cookie(cookie);
+        }
+        response
             .insert_header(("x-request-id", crate::error::request_id(request).to_string()))
             .insert_header(("cache-control", "no-store"))
             .json(Success { success: true, data: self.data, meta: self.meta })
@@ -88,6 +106,71 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
             value.validate().map_err(|errors| invalid(&errors))?;
             Ok(Self(value))
         })
+    }
+}
+
+/// No body, or an empty object: for actions that need nothing said.
+#[derive(Debug)]
+pub struct NoBody;
+
+impl FromRequest for NoBody {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = web::Bytes::from_request(request, payload);
+        Box::pin(async move {
+            let bytes = bytes.await.map_err(|error| {
+                Error::refused(Code::InvalidRequest, format!("The body cannot be taken: {error}."))
+            })?;
+            let is_empty = bytes.trim_ascii().is_empty()
+                || serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
+                    .is_ok_and(|map| map.is_empty());
+            if !is_empty {
+                let text = "This takes no body. Send none, or an empty object.";
+                return Err(Error::refused(Code::InvalidRequest, text).into());
+            }
+            Ok(Self)
+        })
+    }
+}
+
+/// Which page of a list: the first is 1.
+#[derive(Debug, Clone, Copy)]
+pub struct Paging {
+    pub page: u64,
+    pub per_page: u64,
+}
+
+/// How long a page may be, and is by default.
+const PER_PAGE_MAX: u64 = 200;
+const PER_PAGE: u64 = 50;
+/// No list is read further by pages.
+const PAGE_MAX: u64 = 100_000;
+
+impl Paging {
+    /// Checks what was asked for.
+    pub fn of(page: Option<u64>, per_page: Option<u64>) -> Result<Self, Error> {
+        let (page, per_page) = (page.unwrap_or(1), per_page.unwrap_or(PER_PAGE));
+        if !(1..=PAGE_MAX).contains(&page) {
+            return Err(Error::field("page", format!("must be 1 to {PAGE_MAX}")));
+        }
+        if !(1..=PER_PAGE_MAX).contains(&per_page) {
+            return Err(Error::field("per_page", format!("must be 1 to {PER_PAGE_MAX}")));
+        }
+        Ok(Self { page, per_page })
+    }
+
+    /// Rows before the page.
+    #[must_use]
+    pub fn offset(self) -> u64 {
+        (self.page - 1).saturating_mul(self.per_page)
+    }
+
+    /// What a list tells beside its rows.
+    #[must_use]
+    pub fn meta(self, total: u64) -> serde_json::Value {
+        serde_json::json!({ "page": self.page, "per_page": self.per_page, "total": total })
     }
 }
 

@@ -3,8 +3,10 @@
 pub mod app;
 pub mod ask;
 pub mod auth;
+pub mod ends;
 pub mod error;
 pub mod extract;
+pub mod lockout;
 pub mod password;
 pub mod progress;
 pub mod routes;

@@ -4,9 +4,10 @@ use actix_web::{HttpServer, web};
 use api::app;
 use api::ask::Asker;
 use api::auth::TokenKeys;
-use api::password::Passwords;
+use api::ends::Ends;
+use api::password::{Passwords, is_importable};
 use api::progress::Progress;
-use api::state::State;
+use api::state::{Redis, State};
 use entities::config::{self, Api};
 use entities::db::Db;
 use entities::error::Error;
@@ -19,8 +20,9 @@ use std::time::Duration;
 const USAGE: &str = "migrapanel-api COMMAND
   serve      answers HTTP on MIGRAPANEL__LISTEN
   migrate    brings the database of DATABASE_URL to this version's schema
-  bootstrap  makes the platform and its owner (MIGRAPANEL__OWNER_EMAIL, MIGRAPANEL__OWNER_PASSWORD);
-             for an owner who exists it sets the password
+  bootstrap  makes the platform and its owner (MIGRAPANEL__OWNER_EMAIL, MIGRAPANEL__OWNER_PASSWORD, or
+             MIGRAPANEL__OWNER_PASSWORD_HASH of the old system); for an owner who exists it sets the
+             password
   openapi    prints the contract
 ";
 
@@ -59,9 +61,12 @@ async fn serve() -> Result<(), Error> {
     let config = Api::read()?;
     let db = Db::connect(config.base.database_url.expose_secret(), 16).await?;
     let state = web::Data::new(State {
-        db,
-        redis: redis::Client::open(config.redis_url.expose_secret()).map_err(Error::internal)?,
+        db: db.clone(),
+        redis: Redis::open(&config.redis_url)?,
         tokens: TokenKeys::parse(&config.jwt_keys)?,
+        secrets: config.token_keys,
+        ends: Ends::start(db.clone(), config.base.database_url.clone()),
+        registration: config.registration,
         passwords: Passwords::new(),
         asker: Asker::new(
             config.base.amqp_url.clone(),
@@ -92,9 +97,18 @@ async fn bootstrap() -> Result<(), Error> {
     let email = config::text("MIGRAPANEL__OWNER_EMAIL", "");
     let email = entities::values::MailAddress::parse(&email)
         .map_err(|error| Error::internal(format!("MIGRAPANEL__OWNER_EMAIL: {error}")))?;
-    let password = config::secret("MIGRAPANEL__OWNER_PASSWORD")?;
+    let hash = match config::optional("MIGRAPANEL__OWNER_PASSWORD_HASH") {
+        Some(hash) if is_importable(&hash) => hash,
+        Some(_) => {
+            let text = "MIGRAPANEL__OWNER_PASSWORD_HASH must be pbkdf2_sha512$ITERATIONS$SALT$HASH";
+            return Err(Error::internal(text));
+        }
+        None => {
+            let password = config::secret("MIGRAPANEL__OWNER_PASSWORD")?;
+            Passwords::new().hash_new("password", &password, &[email.as_str()]).await?
+        }
+    };
     let db = Db::connect(url.expose_secret(), 2).await?;
-    let hash = Passwords::new().hash(&password).await?;
     let name = config::text("MIGRAPANEL__PLATFORM_NAME", "Platform");
     accounts::bootstrap_platform(&db, &name, email.as_str(), hash).await?;
     print(&format!("The platform {name} belongs to {email}.\n"))

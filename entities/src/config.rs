@@ -4,6 +4,7 @@
 use crate::Result;
 use crate::error::Error;
 use crate::sealing::SealingKeys;
+use crate::secrets::SecretKeys;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,10 @@ pub struct Api {
     pub listen: SocketAddr,
     /// `MIGRAPANEL__JWT_KEYS`: `KID:SECRET[,KID:SECRET]`, newest first, secrets of 32 bytes or more.
     pub jwt_keys: SecretString,
+    /// `MIGRAPANEL__TOKEN_KEYS`, see [`SecretKeys::parse`].
+    pub token_keys: SecretKeys,
+    /// `MIGRAPANEL__REGISTRATION`: `on`, by default, or `off`.
+    pub registration: bool,
     /// `MIGRAPANEL__ASK_TIMEOUT_SECS`: how long a request waits for a worker, by default 60.
     pub ask_timeout_secs: u64,
 }
@@ -48,6 +53,8 @@ impl Api {
             redis_url: secret("REDIS_URL")?,
             listen: parsed("MIGRAPANEL__LISTEN", "127.0.0.1:8080")?,
             jwt_keys: secret("MIGRAPANEL__JWT_KEYS")?,
+            token_keys: token_keys()?,
+            registration: switch("MIGRAPANEL__REGISTRATION", "on")?,
             ask_timeout_secs: parsed("MIGRAPANEL__ASK_TIMEOUT_SECS", "60")?,
         })
     }
@@ -96,6 +103,49 @@ impl Migrator {
             pdns_api_key: secret("PDNS_API_KEY")?,
             dns_addr: parsed("DNS_ADDR", "127.0.0.1:53")?,
             nameservers,
+        })
+    }
+}
+
+fn token_keys() -> Result<SecretKeys> {
+    SecretKeys::parse(&secret("MIGRAPANEL__TOKEN_KEYS")?)
+}
+
+/// `on` or `off`.
+fn switch(name: &str, default: &str) -> Result<bool> {
+    match text(name, default).as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(Error::internal(format!("{name}={other} must be on or off"))),
+    }
+}
+
+/// The notifier's configuration.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    /// `DATABASE_URL`.
+    pub database_url: SecretString,
+    /// `MIGRAPANEL__TOKEN_KEYS`, the same as the API's.
+    pub token_keys: SecretKeys,
+    /// `MIGRAPANEL__SMTP_URL`: `smtp://HOST:PORT`, `smtps://USER:PASSWORD@HOST` or
+    /// `smtp://USER:PASSWORD@HOST:587?tls=required`.
+    pub smtp_url: SecretString,
+    /// `MIGRAPANEL__MAIL_FROM`: whom letters come from, such as `Hosting <panel@hosting.example>`.
+    pub mail_from: String,
+    /// `MIGRAPANEL__DASHBOARD_URL`: where links lead, such as `https://panel.hosting.example`.
+    pub dashboard_url: String,
+}
+
+impl Notifier {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        let needed = |name| secret(name).map(|value| value.expose_secret().to_owned());
+        Ok(Self {
+            database_url: secret("DATABASE_URL")?,
+            token_keys: token_keys()?,
+            smtp_url: secret("MIGRAPANEL__SMTP_URL")?,
+            mail_from: needed("MIGRAPANEL__MAIL_FROM")?,
+            dashboard_url: needed("MIGRAPANEL__DASHBOARD_URL")?,
         })
     }
 }

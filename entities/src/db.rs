@@ -53,7 +53,7 @@ impl Db {
     /// Opens a transaction that may write, after checking the right. It commits only with an entry
     /// in the audit trail.
     pub async fn write(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
-        ctx.require(permission)?;
+        ctx.require_write(permission)?;
         let tx = self.begin(AccessMode::ReadWrite, Some(ctx.tenant())).await?;
         Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(false) })
     }

@@ -13,6 +13,16 @@ pub enum Code {
     InvalidCredentials,
     TokenExpired,
     RefreshInvalid,
+    /// The password is right, and the code of the second factor is missing.
+    MfaRequired,
+    /// The tenant wants a second factor that the person has not set up.
+    MfaSetupRequired,
+    EmailUnverified,
+    LinkInvalid,
+    TooManyRequests,
+    AccountLocked,
+    TenantSuspended,
+    QuotaExceeded,
     Forbidden,
     // what is asked
     NotFound,
@@ -118,6 +128,9 @@ pub enum Error {
     /// The caller must do something else; the sentence says what.
     #[error("{message}")]
     Refused { code: Code, message: String, fields: Vec<FieldError> },
+    /// The same will work later.
+    #[error("{message}")]
+    Later { code: Code, message: String, secs: u64 },
     /// The role does not reach.
     #[error("This needs the role {needed}. Ask an administrator of the tenant.")]
     Forbidden { needed: String },
@@ -133,6 +146,11 @@ impl Error {
     /// A refusal with its code and what to do.
     pub fn refused(code: Code, message: impl Into<String>) -> Self {
         Self::Refused { code, message: message.into(), fields: Vec::new() }
+    }
+
+    /// A refusal that ends by itself after so many seconds.
+    pub fn later(code: Code, message: impl Into<String>, secs: u64) -> Self {
+        Self::Later { code, message: message.into(), secs }
     }
 
     /// A refused field of a request.
@@ -156,7 +174,7 @@ impl Error {
         match self {
             Self::NotFound("server") => Code::ServerNotFound,
             Self::NotFound(_) => Code::NotFound,
-            Self::Refused { code, .. } => *code,
+            Self::Refused { code, .. } | Self::Later { code, .. } => *code,
             Self::Forbidden { .. } => Code::Forbidden,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,

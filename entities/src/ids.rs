@@ -46,6 +46,12 @@ ids! {
     ZoneId,
     /// A hosting account on a server.
     AccountId,
+    /// A login on a device.
+    SessionId,
+    /// A mailed link or an invitation.
+    LinkId,
+    /// A program's key.
+    KeyId,
     /// One HTTP request, from its log line to the last command on a server.
     RequestId,
     /// A worker process, as the owner of leases.

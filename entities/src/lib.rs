@@ -1,7 +1,7 @@
 //! The data and its rules. The only crate that speaks SQL.
 //!
 //! Reading order: [`ids`] and [`values`] → [`error`] → [`tenancy`] → [`db`] → [`audit`] and
-//! [`outbox`] → the features: [`accounts`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
+//! [`outbox`] → the features: [`sessions`], [`accounts`], [`tenants`], [`members`], [`keys`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
 //! [`dns`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
 //! proves that somebody was authenticated, that the permission was checked and that row-level
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
@@ -15,15 +15,24 @@ pub mod dns;
 pub mod error;
 pub mod hosting;
 pub mod ids;
+pub mod impersonation;
 pub mod jobs;
+pub mod keys;
+pub mod links;
 pub mod listen;
+pub mod mail;
+pub mod members;
+pub mod mfa;
 pub mod migrations;
 pub mod outbox;
 pub mod sealing;
+pub mod secrets;
 pub mod servers;
+pub mod sessions;
 pub mod tables;
 pub mod telemetry;
 pub mod tenancy;
+pub mod tenants;
 #[cfg(feature = "testing")]
 pub mod testing;
 

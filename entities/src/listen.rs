@@ -10,12 +10,28 @@ use sea_orm::sqlx::postgres::PgListener;
 pub struct Listener(PgListener);
 
 impl Listener {
-    /// Listens on `channel`: `outbox`, or `job`, whose payload is the job's id.
+    /// Listens on `channel`: `outbox`, `mail`, `job`, whose payload is the job's id, or `session`,
+    /// see [`crate::sessions::heard`].
     pub async fn connect(url: &str, channel: &str) -> Result<Self> {
         let mut listener =
             PgListener::connect(url).await.map_err(|e| Error::Unavailable(Box::new(e)))?;
         listener.listen(channel).await.map_err(|e| Error::Unavailable(Box::new(e)))?;
         Ok(Self(listener))
+    }
+
+    /// The same, but fails when the connection was lost meanwhile, and with it perhaps a
+    /// notification.
+    pub async fn next_unbroken(&mut self) -> Result<String> {
+        let next = self.0.try_recv().await.map_err(|e| Error::Unavailable(Box::new(e)))?;
+        let lost = || Error::Unavailable("the connection of a listener was lost".into());
+        Ok(next.ok_or_else(lost)?.payload().to_owned())
+    }
+
+    /// Fails when the connection is dead.
+    pub async fn pulse(&mut self) -> Result<()> {
+        let asked = sea_orm::sqlx::query("SELECT 1").execute(&mut self.0);
+        asked.await.map_err(|e| Error::Unavailable(Box::new(e)))?;
+        Ok(())
     }
 
     /// The next notification's payload. Cancelling loses nothing that has not arrived.

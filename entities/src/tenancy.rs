@@ -1,9 +1,13 @@
 //! Who asks, for which tenant, with which rights.
 
-use crate::ids::{RequestId, TenantId, UserId};
-use crate::{Result, error::Error};
-use sea_orm::{DeriveActiveEnum, EnumIter};
+use crate::Result;
+use crate::error::{Code, Error};
+use crate::ids::{KeyId, RequestId, SessionId, TenantId, UserId};
+use crate::sessions::Standing;
+use sea_orm::{DeriveActiveEnum, EnumIter, Iterable};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A member's role. Each has the rights of those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
@@ -66,14 +70,21 @@ pub enum TenantKind {
 }
 
 /// What somebody wants to do. The one table of who may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter)]
 pub enum Permission {
     /// One's own; everybody has it.
     ProfileRead,
+    ProfileWrite,
     TenantRead,
     TenantWrite,
     MembersRead,
     MembersWrite,
+    UsersRead,
+    UsersWrite,
+    KeysRead,
+    KeysWrite,
+    /// Acting as somebody else.
+    Impersonate,
     AuditRead,
     AccountsRead,
     ZonesRead,
@@ -92,15 +103,20 @@ impl Permission {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
-            Self::ProfileRead => Role::Viewer,
+            Self::ProfileRead | Self::ProfileWrite => Role::Viewer,
             Self::TenantRead
             | Self::MembersRead
+            | Self::UsersRead
             | Self::AccountsRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
             Self::ZonesRead => Role::Billing,
             Self::TenantWrite
             | Self::MembersWrite
+            | Self::UsersWrite
+            | Self::KeysRead
+            | Self::KeysWrite
+            | Self::Impersonate
             | Self::AuditRead
             | Self::MigrationsWrite
             | Self::ServersRead
@@ -113,7 +129,35 @@ impl Permission {
     /// Whether it is the platform's alone.
     #[must_use]
     pub fn platform_only(self) -> bool {
-        matches!(self, Self::ServersRead | Self::ServersWrite | Self::JobsRead)
+        matches!(self, Self::ServersRead | Self::ServersWrite | Self::JobsRead | Self::Impersonate)
+    }
+
+    /// The scope that an API key needs for it; none: no key has it, a person must log in.
+    #[must_use]
+    pub fn scope(self) -> Option<&'static str> {
+        match self {
+            Self::ProfileRead => Some("profile:read"),
+            Self::ProfileWrite | Self::Impersonate | Self::KeysWrite => None,
+            Self::TenantRead => Some("tenants:read"),
+            Self::TenantWrite => Some("tenants:write"),
+            Self::MembersRead | Self::UsersRead => Some("members:read"),
+            Self::MembersWrite | Self::UsersWrite => Some("members:write"),
+            Self::KeysRead => Some("keys:read"),
+            Self::AuditRead => Some("audit:read"),
+            Self::AccountsRead => Some("accounts:read"),
+            Self::ZonesRead => Some("dns:read"),
+            Self::MigrationsRead => Some("migrations:read"),
+            Self::MigrationsWrite | Self::MigrationsForce => Some("migrations:write"),
+            Self::ServersUse | Self::ServersRead => Some("servers:read"),
+            Self::ServersWrite => Some("servers:write"),
+            Self::JobsRead => Some("jobs:read"),
+        }
+    }
+
+    /// Whether it is left to a suspended tenant: looking, and one's own login.
+    #[must_use]
+    pub fn survives_suspension(self) -> bool {
+        matches!(self, Self::ProfileWrite)
     }
 }
 
@@ -122,24 +166,47 @@ impl Permission {
 #[serde(tag = "kind", content = "id", rename_all = "snake_case")]
 pub enum Actor {
     User(UserId),
+    /// A program with an API key.
+    Key(KeyId),
     /// A worker on its own account, as in an undo.
     System,
     /// The operator at the machine, through the API binary's commands.
     Bootstrap,
 }
 
+/// Every scope that an API key can have.
+#[must_use]
+pub fn scopes() -> BTreeSet<&'static str> {
+    Permission::iter().filter_map(Permission::scope).collect()
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+}
+
 /// Somebody authenticated, acting in one tenant with the rights of a role. There is no public
-/// constructor: [`crate::accounts::authenticate`] makes it from a verified token and
-/// [`TenantCtx::resume`] from a stored job.
+/// constructor: [`crate::sessions::authenticate`] and [`crate::keys::authenticate`] make it from
+/// what was verified, and [`TenantCtx::resume`] from a stored job.
 #[derive(Debug, Clone)]
 pub struct TenantCtx {
     tenant: TenantId,
+    /// Where the role is held: `tenant`, or one above it.
+    home: TenantId,
     actor: Actor,
     role: Role,
     /// Whether the role is held in the platform tenant, wherever the request acts.
     platform_staff: bool,
+    impersonator: Option<UserId>,
+    session: Option<SessionId>,
+    /// Of a key: what it may be used for; empty: all that its role may.
+    scopes: Option<Arc<BTreeSet<String>>>,
+    /// What holds of the tenant that the role is held in.
+    standing: Standing,
     request: RequestId,
-    ip: Option<String>,
+    origin: Origin,
 }
 
 /// A context as a job keeps it.
@@ -148,6 +215,17 @@ pub struct StoredActor {
     pub actor: Actor,
     pub role: Role,
     pub platform_staff: bool,
+    /// The platform's person who acts as this one.
+    #[serde(default)]
+    pub impersonator: Option<UserId>,
+}
+
+impl StoredActor {
+    /// Nobody acts for this one.
+    #[must_use]
+    pub fn new(actor: Actor, role: Role, platform_staff: bool) -> Self {
+        Self { actor, role, platform_staff, impersonator: None }
+    }
 }
 
 impl TenantCtx {
@@ -155,28 +233,82 @@ impl TenantCtx {
         tenant: TenantId,
         stored: &StoredActor,
         request: RequestId,
-        ip: Option<String>,
+        origin: Origin,
     ) -> Self {
         Self {
             tenant,
+            home: tenant,
             actor: stored.actor,
             role: stored.role,
             platform_staff: stored.platform_staff,
+            impersonator: stored.impersonator,
+            session: None,
+            scopes: None,
+            standing: Standing { platform: stored.platform_staff, frozen: false, lacks_mfa: false },
             request,
-            ip,
+            origin,
         }
+    }
+
+    pub(crate) fn of_session(self, session: SessionId, standing: Standing) -> Self {
+        Self { session: Some(session), standing, ..self }
+    }
+
+    /// `scopes`: what the key may be used for; empty: all that its role may.
+    pub(crate) fn of_key(self, scopes: BTreeSet<String>, standing: Standing) -> Self {
+        Self { scopes: Some(Arc::new(scopes)), standing, ..self }
+    }
+
+    /// The same, in another tenant.
+    pub(crate) fn within(&self, tenant: TenantId) -> Self {
+        Self { tenant, ..self.clone() }
     }
 
     /// Acts on as the person who started a job.
     #[must_use]
     pub fn resume(tenant: TenantId, stored: &StoredActor, request: RequestId) -> Self {
-        Self::new(tenant, stored, request, None)
+        Self::new(tenant, stored, request, Origin::default())
     }
 
     /// What a job keeps of this context.
     #[must_use]
     pub fn store(&self) -> StoredActor {
-        StoredActor { actor: self.actor, role: self.role, platform_staff: self.platform_staff }
+        StoredActor {
+            actor: self.actor,
+            role: self.role,
+            platform_staff: self.platform_staff,
+            impersonator: self.impersonator,
+        }
+    }
+
+    /// The platform's person who acts as this one.
+    #[must_use]
+    pub fn impersonator(&self) -> Option<UserId> {
+        self.impersonator
+    }
+
+    /// The login that this request belongs to.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// What the caller's program calls itself.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&str> {
+        self.origin.user_agent.as_deref()
+    }
+
+    /// Where the request came from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The tenant that the role is held in: the one that is acted in, or one above it.
+    #[must_use]
+    pub fn home(&self) -> TenantId {
+        self.home
     }
 
     /// The tenant that is acted in.
@@ -196,7 +328,16 @@ impl TenantCtx {
     pub fn user(&self) -> Option<UserId> {
         match self.actor {
             Actor::User(id) => Some(id),
-            Actor::System | Actor::Bootstrap => None,
+            Actor::Key(_) | Actor::System | Actor::Bootstrap => None,
+        }
+    }
+
+    /// The API key, when it is one.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        match self.actor {
+            Actor::Key(id) => Some(id),
+            Actor::User(_) | Actor::System | Actor::Bootstrap => None,
         }
     }
 
@@ -221,17 +362,47 @@ impl TenantCtx {
     /// Where the request came from.
     #[must_use]
     pub fn ip(&self) -> Option<&str> {
-        self.ip.as_deref()
+        self.origin.ip.as_deref()
     }
 
     /// Refuses what the role does not reach.
     pub fn require(&self, permission: Permission) -> Result<()> {
         let needed = permission.role();
+        let is_own = matches!(permission, Permission::ProfileRead | Permission::ProfileWrite);
+        if self.standing.lacks_mfa && !is_own {
+            return Err(Error::refused(
+                Code::MfaSetupRequired,
+                "This tenant wants a second factor. Set one up at POST /api/auth/mfa/setup first.",
+            ));
+        }
         if permission.platform_only() && !self.platform_staff {
             return Err(Error::Forbidden { needed: format!("{needed} of the platform") });
         }
         if !self.role.reaches(needed) {
             return Err(Error::Forbidden { needed: needed.to_string() });
+        }
+        match (&self.scopes, permission.scope()) {
+            (None, _) => Ok(()),
+            (Some(_), None) => Err(Error::refused(
+                Code::Forbidden,
+                "No API key may do this. Log in with a password.",
+            )),
+            (Some(has), Some(scope)) if has.is_empty() || has.contains(scope) => Ok(()),
+            (Some(_), Some(scope)) => Err(Error::refused(
+                Code::Forbidden,
+                format!("This API key lacks the scope {scope}. Make one that has it."),
+            )),
+        }
+    }
+
+    /// The same for a change, which a suspended tenant cannot make.
+    pub fn require_write(&self, permission: Permission) -> Result<()> {
+        self.require(permission)?;
+        if self.standing.frozen && !permission.survives_suspension() {
+            return Err(Error::refused(
+                Code::TenantSuspended,
+                "This tenant is suspended: it can look, and change nothing. Ask your provider.",
+            ));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A database of its own for each test, copied from a migrated template that `deploy/test` makes.
 
 use crate::Result;
-use crate::accounts::{self, Claims};
+use crate::accounts::{self, Asking};
 use crate::config;
 use crate::db::{Db, SystemTx};
 use crate::error::Error;
@@ -9,7 +9,7 @@ use crate::ids::{JobId, RequestId, RowId, ServerId};
 use crate::migrations::{self, NewMigration};
 use crate::servers::{self, NewServer};
 use crate::tables::{audit_log, job, outbox};
-use crate::tenancy::{Permission, TenantCtx};
+use crate::tenancy::{Origin, Permission, TenantCtx};
 use cpanel::protocol::EnrollReport;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DatabaseConnection, EntityTrait, PaginatorTrait,
@@ -50,8 +50,7 @@ impl TestDb {
         let email = "owner@platform.test";
         accounts::bootstrap_platform(&self.db, "Platform", email, "no hash".to_owned()).await?;
         let login = accounts::find_login(&self.db, email).await?.ok_or(Error::NotFound("login"))?;
-        let claims = Claims { user: login.user, tenant: login.tenant };
-        accounts::authenticate(&self.db, claims, None, RequestId::new(), None).await
+        Ok(login.ctx(&Asking { request: RequestId::new(), origin: Origin::default() }))
     }
 
     /// A server that counts as enrolled, at an address that nobody has.

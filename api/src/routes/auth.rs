@@ -1,16 +1,20 @@
-//! Logging in and staying logged in.
+//! Logging in, staying logged in, and the ways to a login: registering, verifying, resetting.
 
-use crate::auth::{ACCESS_SECS, Caller};
+use crate::auth::{ACCESS_SECS, Caller, origin};
 use crate::error::{ApiError, request_id};
-use crate::extract::{Answer, Json, Success, ok};
+use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
+use crate::lockout::Attempt;
+use crate::password::Verdict;
 use crate::state::State;
-use actix_web::{HttpRequest, get, post, web};
-use entities::accounts::{self, NewRefresh};
-use entities::db::Db;
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::{HttpRequest, post, web};
+use entities::accounts::{self, Asking, Known, Registration, Shown};
 use entities::error::{Code, Error};
-use entities::tenancy::Permission;
+use entities::ids::TenantId;
+use entities::mfa::Factor;
+use entities::sessions::{self, Begun};
 use entities::values::MailAddress;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -18,69 +22,130 @@ use uuid::Uuid;
 use validator::Validate;
 
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {
-    config.service(login).service(refresh).service(view_me);
+    config
+        .service(login)
+        .service(refresh)
+        .service(logout)
+        .service(switch_tenant)
+        .service(register)
+        .service(verify_email)
+        .service(resend_verification)
+        .service(forgot_password)
+        .service(reset_password)
+        .service(confirm_email);
 }
+
+/// The refresh token's cookie, for browsers: no script reads it, and no other site sends it.
+const REFRESH_COOKIE: &str = "migrapanel_refresh";
+const REFRESH_PATH: &str = "/api/auth";
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
     #[validate(length(min = 3, max = 320))]
+    #[schema(examples("jane@hosting.example"))]
     email: String,
     #[schema(value_type = String, format = Password)]
     password: SecretString,
+    /// The six digits of the second factor, for whoever has one.
+    #[validate(length(max = 16))]
+    code: Option<String>,
+    /// A recovery code instead; each works once.
+    #[validate(length(max = 64))]
+    recovery_code: Option<String>,
+    /// What an earlier login from this device has answered: a device that is known is not locked out
+    /// by what strangers try.
+    #[validate(length(max = 200))]
+    device_token: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Refresh {
+    /// Browsers may leave it out: their cookie has it.
     #[validate(length(min = 16, max = 200))]
-    refresh_token: String,
+    refresh_token: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Tokens {
+pub(super) struct Tokens {
     access_token: String,
+    /// Changes at each use. Browsers get it as an HttpOnly cookie, too.
     refresh_token: String,
     /// Always `Bearer`.
     token_type: String,
     /// Seconds until the access token expires.
     expires_in: i64,
+    /// Proves at the next login that this device is known.
+    device_token: String,
+    session_id: Uuid,
     tenant: TenantOut,
     user: UserOut,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct TenantOut {
-    id: Uuid,
+pub(super) struct TenantOut {
+    pub(super) id: Uuid,
+    pub(super) name: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct UserOut {
+pub(super) struct UserOut {
     id: Uuid,
+    email: String,
+    name: String,
     role: String,
 }
 
-fn tokens(state: &State, new: NewRefresh) -> Result<Answer<Tokens>, ApiError> {
+/// Who asks, without a login.
+pub(super) fn asking(request: &HttpRequest) -> Asking {
+    Asking { request: request_id(request), origin: origin(request) }
+}
+
+/// The answer to whoever has just logged in or refreshed.
+pub(super) fn tokens(
+    request: &HttpRequest,
+    state: &State,
+    begun: Begun,
+) -> Result<Answer<Tokens>, ApiError> {
+    let access_token = state.tokens.issue(&begun.claims(), ACCESS_SECS)?;
+    let device_token = state.secrets.issue(entities::secrets::Purpose::Device, begun.user.0)?;
+    let cookie = refresh_cookie(request, begun.refresh_token.clone(), Duration::days(7));
     Ok(ok(Tokens {
-        access_token: state.tokens.issue(new.user, new.tenant, new.role)?,
-        refresh_token: new.token,
+        access_token,
+        refresh_token: begun.refresh_token,
         token_type: "Bearer".to_owned(),
         expires_in: ACCESS_SECS,
-        tenant: TenantOut { id: new.tenant.0 },
-        user: UserOut { id: new.user.0, role: new.role.to_string() },
-    }))
+        device_token,
+        session_id: begun.session.0,
+        tenant: TenantOut { id: begun.tenant.0, name: begun.tenant_name },
+        user: UserOut {
+            id: begun.user.0,
+            email: begun.email,
+            name: begun.name,
+            role: begun.role.to_string(),
+        },
+    })
+    .with_cookie(cookie))
 }
 
-fn origin(request: &HttpRequest) -> Option<String> {
-    request.peer_addr().map(|address| address.ip().to_string())
+fn refresh_cookie(request: &HttpRequest, value: String, life: Duration) -> Cookie<'static> {
+    Cookie::build(REFRESH_COOKIE, value)
+        .path(REFRESH_PATH)
+        .http_only(true)
+        .secure(request.connection_info().scheme() == "https")
+        .same_site(SameSite::Strict)
+        .max_age(life)
+        .finish()
 }
 
-/// Logs in: an access token of 15 minutes and a refresh token of 7 days.
+/// Logs in: an access token of 15 minutes and a refresh token of 7 days. Whoever has a second factor
+/// sends `code` or `recovery_code` too; without it the answer is `mfa_required`.
 #[utoipa::path(
     tag = "auth",
     security(()),
     request_body = Login,
-    responses((status = 200, body = Success<Tokens>), (status = 401, body = crate::error::Failure))
+    responses((status = 200, body = Success<Tokens>), (status = "4XX", body = crate::error::Failure))
 )]
 #[post("/api/auth/login")]
 async fn login(
@@ -88,31 +153,63 @@ async fn login(
     state: web::Data<State>,
     Json(body): Json<Login>,
 ) -> Result<Answer<Tokens>, ApiError> {
+    let asking = asking(&request);
     // What is no address is nobody's, and takes as long as an unknown one.
-    let login = match MailAddress::parse(&body.email) {
-        Ok(email) => accounts::find_login(&state.db, email.as_str()).await?,
-        Err(_) => None,
+    let email = MailAddress::parse(&body.email).ok();
+    let known = match &email {
+        Some(email) => accounts::find_login(&state.db, email.as_str()).await?,
+        None => None,
     };
-    let hash = login.as_ref().map(|login| login.password_hash.clone());
-    let right = state.passwords.verify(&body.password, hash).await?;
-    let login = login.filter(|_| right).ok_or_else(|| {
-        Error::refused(
-            Code::InvalidCredentials,
-            "The address or the password is wrong. Check both and try again.",
-        )
-    })?;
-    let session =
-        accounts::begin_session(&state.db, &login, request_id(&request), origin(&request)).await?;
-    tokens(&state, session)
+    let device = body.device_token.as_deref();
+    let device =
+        device.and_then(|t| state.secrets.recognise(entities::secrets::Purpose::Device, t));
+    let is_known_device = match (&known, device) {
+        (Some(known), Some((id, _))) => known.user().0 == id,
+        _ => false,
+    };
+    // Before the hash is computed, which is what an attacker would have us do.
+    let attempt =
+        Attempt::begin(&state, &asking, &body.email, known.as_ref(), is_known_device).await?;
+    let hash = known.as_ref().map(Known::password_hash);
+    let verdict = state.passwords.verify(&body.password, hash).await?;
+    let Some(known) = known.filter(|_| verdict != Verdict::Wrong) else {
+        attempt.failed(&state, "password").await?;
+        return Err(Error::refused(Code::InvalidCredentials, accounts::WRONG).into());
+    };
+    // A longer one cannot be hashed anew, and stays with its old hash.
+    let fits = body.password.expose_secret().len() <= 72;
+    let rehashed = match verdict {
+        Verdict::RightLegacy if fits => Some(state.passwords.hash(&body.password).await?),
+        _ => None,
+    };
+    let factor = match (body.code, body.recovery_code) {
+        (Some(code), _) => Some(Factor::Code(code)),
+        (None, Some(code)) => Some(Factor::Recovery(code)),
+        (None, None) => None,
+    };
+    let shown = Shown { known, factor, rehashed };
+    let done = accounts::log_in(&state.db, &state.secrets, shown, &asking).await;
+    match done {
+        Ok(begun) => {
+            attempt.succeeded(&state).await;
+            tokens(&request, &state, begun)
+        }
+        Err(error) => {
+            if error.code() == Code::InvalidCredentials {
+                attempt.failed(&state, "second factor").await?;
+            }
+            Err(error.into())
+        }
+    }
 }
 
-/// Exchanges a refresh token for new tokens. Each works once; showing a used one again ends the
-/// whole login.
+/// Exchanges a refresh token for new tokens. Each works once, but for ten seconds in which it gives
+/// the same successor; showing an older one ends the whole login.
 #[utoipa::path(
     tag = "auth",
     security(()),
     request_body = Refresh,
-    responses((status = 200, body = Success<Tokens>), (status = 401, body = crate::error::Failure))
+    responses((status = 200, body = Success<Tokens>), (status = "4XX", body = crate::error::Failure))
 )]
 #[post("/api/auth/refresh")]
 async fn refresh(
@@ -120,32 +217,227 @@ async fn refresh(
     state: web::Data<State>,
     Json(body): Json<Refresh>,
 ) -> Result<Answer<Tokens>, ApiError> {
-    let session =
-        accounts::refresh(&state.db, &body.refresh_token, request_id(&request), origin(&request))
-            .await?;
-    tokens(&state, session)
+    let token = body
+        .refresh_token
+        .or_else(|| request.cookie(REFRESH_COOKIE).map(|c| c.value().to_owned()))
+        .ok_or_else(|| Error::field("refresh_token", "is missing, and there is no cookie"))?;
+    let asking = asking(&request);
+    let begun =
+        sessions::refresh(&state.db, &state.secrets, &token, asking.request, &asking.origin).await;
+    if begun.is_err() {
+        state.ends.settle(&state.db).await?;
+    }
+    tokens(&request, &state, begun?)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Me {
-    user: UserOut,
-    /// The tenant that this request acts in.
-    tenant: crate::routes::tenants::TenantView,
+pub(super) struct Nothing {}
+
+/// Ends this login: its access token and its refresh token.
+#[utoipa::path(
+    tag = "auth",
+    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/logout")]
+async fn logout(
+    request: HttpRequest,
+    caller: Caller,
+    state: web::Data<State>,
+    _: NoBody,
+) -> Result<Answer<Nothing>, ApiError> {
+    let session = caller.0.session().ok_or_else(|| {
+        Error::refused(Code::Forbidden, "An API key has no login to end. Revoke the key instead.")
+    })?;
+    sessions::end_session(&state.db, &caller.0, session).await?;
+    state.ends.settle(&state.db).await?;
+    Ok(ok(Nothing {}).with_cookie(refresh_cookie(&request, String::new(), Duration::ZERO)))
 }
 
-/// Who the token belongs to, and where it acts.
-#[utoipa::path(tag = "auth", responses((status = 200, body = Success<Me>)))]
-#[get("/api/me")]
-async fn view_me(caller: Caller, db: web::Data<State>) -> Result<Answer<Me>, ApiError> {
-    let user = caller.0.user().ok_or_else(|| Error::internal("a token without a person"))?;
-    let tenant = own_tenant(&db.db, &caller).await?;
-    Ok(ok(Me { user: UserOut { id: user.0, role: caller.0.role().to_string() }, tenant }))
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    tenant_id: Uuid,
 }
 
-async fn own_tenant(
-    db: &Db,
-    caller: &Caller,
-) -> Result<crate::routes::tenants::TenantView, ApiError> {
-    let tx = db.read(&caller.0, Permission::ProfileRead).await?;
-    Ok(accounts::find_tenant(&tx).await?.into())
+/// A login in another tenant that one is a member of. This one goes on.
+#[utoipa::path(
+    tag = "auth",
+    request_body = Switch,
+    responses((status = 200, body = Success<Tokens>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/switch-tenant")]
+async fn switch_tenant(
+    request: HttpRequest,
+    caller: Caller,
+    state: web::Data<State>,
+    Json(body): Json<Switch>,
+) -> Result<Answer<Tokens>, ApiError> {
+    let tenant = TenantId(body.tenant_id);
+    let begun = sessions::switch_tenant(&state.db, &state.secrets, &caller.0, tenant).await?;
+    tokens(&request, &state, begun)
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Register {
+    #[validate(length(min = 3, max = 320))]
+    #[schema(examples("jane@shop.example"))]
+    email: String,
+    /// 8 to 72 bytes, on no list of breached ones.
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    name: String,
+    /// What the new tenant is called; one's own name when left out.
+    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    company: Option<String>,
+}
+
+/// Makes a customer of one's own. The answer is the same whoever has the address; a letter to it says
+/// how to go on.
+#[utoipa::path(
+    tag = "auth",
+    security(()),
+    request_body = Register,
+    responses((status = 202, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/register")]
+async fn register(
+    request: HttpRequest,
+    state: web::Data<State>,
+    Json(body): Json<Register>,
+) -> Result<Answer<Nothing>, ApiError> {
+    if !state.registration {
+        let text = "Registration is switched off here. Ask for an invitation.";
+        return Err(Error::refused(Code::Forbidden, text).into());
+    }
+    let email = address("email", &body.email)?;
+    let company = body.company.unwrap_or_else(|| body.name.clone());
+    let owner = [email.as_str(), &body.name, &company];
+    let password_hash = state.passwords.hash_new("password", &body.password, &owner).await?;
+    let email = email.to_string();
+    let new = Registration { email, name: body.name, company, password_hash };
+    accounts::register(&state.db, new, &asking(&request)).await?;
+    Ok(accepted(Nothing {}))
+}
+
+pub(super) fn address(field: &'static str, text: &str) -> Result<MailAddress, Error> {
+    MailAddress::parse(text).map_err(|e| Error::field(field, e.to_string()))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Link {
+    /// What stands behind `#token=` in the mailed link.
+    #[validate(length(min = 16, max = 200))]
+    token: String,
+}
+
+/// Verifies an address by the link that was mailed to it.
+#[utoipa::path(
+    tag = "auth",
+    security(()),
+    request_body = Link,
+    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/verify-email")]
+async fn verify_email(
+    request: HttpRequest,
+    state: web::Data<State>,
+    Json(body): Json<Link>,
+) -> Result<Answer<Nothing>, ApiError> {
+    accounts::verify_email(&state.db, &state.secrets, &body.token, &asking(&request)).await?;
+    Ok(ok(Nothing {}))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Address {
+    #[validate(length(min = 3, max = 320))]
+    email: String,
+}
+
+/// Mails another link to an address that is not verified yet. The answer is always the same.
+#[utoipa::path(
+    tag = "auth",
+    security(()),
+    request_body = Address,
+    responses((status = 202, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/resend-verification")]
+async fn resend_verification(
+    state: web::Data<State>,
+    Json(body): Json<Address>,
+) -> Result<Answer<Nothing>, ApiError> {
+    let email = address("email", &body.email)?;
+    accounts::resend_verification(&state.db, email.as_str()).await?;
+    Ok(accepted(Nothing {}))
+}
+
+/// Mails a link that sets a new password. The answer is the same whoever has the address.
+#[utoipa::path(
+    tag = "auth",
+    security(()),
+    request_body = Address,
+    responses((status = 202, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/forgot-password")]
+async fn forgot_password(
+    request: HttpRequest,
+    state: web::Data<State>,
+    Json(body): Json<Address>,
+) -> Result<Answer<Nothing>, ApiError> {
+    let email = address("email", &body.email)?;
+    accounts::forgot_password(&state.db, email.as_str(), &asking(&request)).await?;
+    Ok(accepted(Nothing {}))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Reset {
+    #[validate(length(min = 16, max = 200))]
+    token: String,
+    /// 8 to 72 bytes, on no list of breached ones.
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+}
+
+/// Sets a new password by the mailed link. All logins end, and a lock-out is lifted.
+#[utoipa::path(
+    tag = "auth",
+    security(()),
+    request_body = Reset,
+    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/reset-password")]
+async fn reset_password(
+    request: HttpRequest,
+    state: web::Data<State>,
+    Json(body): Json<Reset>,
+) -> Result<Answer<Nothing>, ApiError> {
+    let owner = accounts::link_owner(&state.db, &state.secrets, &body.token).await?;
+    let called = [owner.email.as_str(), owner.name.as_str()];
+    let hash = state.passwords.hash_new("password", &body.password, &called).await?;
+    accounts::reset_password(&state.db, &state.secrets, &body.token, hash, &asking(&request))
+        .await?;
+    Attempt::lift(&state, &owner.email).await;
+    state.ends.settle(&state.db).await?;
+    Ok(ok(Nothing {}))
+}
+
+/// Takes a new address into use by the link that was mailed to it.
+#[utoipa::path(
+    tag = "auth",
+    security(()),
+    request_body = Link,
+    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/auth/confirm-email")]
+async fn confirm_email(
+    request: HttpRequest,
+    state: web::Data<State>,
+    Json(body): Json<Link>,
+) -> Result<Answer<Nothing>, ApiError> {
+    accounts::change_email(&state.db, &state.secrets, &body.token, &asking(&request)).await?;
+    Ok(ok(Nothing {}))
 }

@@ -28,7 +28,7 @@ async fn healthz() -> HttpResponse {
 async fn readyz(state: web::Data<State>) -> HttpResponse {
     let postgres = state.db.ping().await.is_ok();
     let rabbitmq = state.asker.ping().await.is_ok();
-    let redis = ping_redis(&state.redis).await;
+    let redis = ping_redis(&state).await;
     let text = |up: bool| if up { "up" } else { "down" };
     let body: Value = json!({
         "status": if !postgres { "down" } else if rabbitmq && redis { "ok" } else { "degraded" },
@@ -43,9 +43,9 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
     }
 }
 
-async fn ping_redis(client: &redis::Client) -> bool {
+async fn ping_redis(state: &State) -> bool {
     let ping = async {
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = state.redis().await?;
         redis::cmd("PING").query_async::<String>(&mut connection).await
     };
     let limit = std::time::Duration::from_secs(2);

@@ -1,25 +1,29 @@
-//! Tenants and their members.
+//! Tenants: the tree below the one that is acted in.
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Success, created, ok, printable};
+use crate::extract::{Answer, Json, NoBody, Paging, Success, created, ok, page, printable};
 use crate::state::State;
-use actix_web::{get, post, web};
+use actix_web::{get, patch, post, web};
 use chrono::{DateTime, Utc};
-use entities::accounts;
-use entities::error::Error;
+use entities::ids::TenantId;
 use entities::tables::tenant;
-use entities::tenancy::{Permission, Role, TenantKind};
-use entities::values::MailAddress;
-use secrecy::SecretString;
+use entities::tenancy::TenantKind;
+use entities::tenants::{self, Change, Limits};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 use validator::Validate;
 
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {
-    config.service(create_tenant).service(list_tenants).service(add_member);
+    config
+        .service(create_tenant)
+        .service(list_tenants)
+        .service(view_tenant)
+        .service(update_tenant)
+        .service(suspend_tenant)
+        .service(resume_tenant);
 }
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -32,6 +36,40 @@ struct TenantNew {
     kind: TenantKind,
 }
 
+/// How much a tenant may have; what is left out is not limited.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsView {
+    /// Members, open invitations included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    members: Option<u32>,
+    /// Tenants directly below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenants: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    api_keys: Option<u32>,
+    /// Hosting accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    accounts: Option<u32>,
+    /// Requests in 15 minutes, of all its people and keys together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requests: Option<u32>,
+}
+
+impl From<Limits> for LimitsView {
+    fn from(l: Limits) -> Self {
+        let Limits { members, tenants, api_keys, accounts, requests } = l;
+        Self { members, tenants, api_keys, accounts, requests }
+    }
+}
+
+impl From<LimitsView> for Limits {
+    fn from(l: LimitsView) -> Self {
+        let LimitsView { members, tenants, api_keys, accounts, requests } = l;
+        Self { members, tenants, api_keys, accounts, requests }
+    }
+}
+
 /// A tenant.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TenantView {
@@ -41,16 +79,28 @@ pub struct TenantView {
     #[schema(value_type = String)]
     kind: TenantKind,
     name: String,
+    suspended_at: Option<DateTime<Utc>>,
+    suspended_reason: Option<String>,
+    /// It, or one above it, is suspended: its people can look, and change nothing.
+    frozen: bool,
+    /// Its members must have a second factor.
+    require_mfa: bool,
+    limits: LimitsView,
     created_at: DateTime<Utc>,
 }
 
 impl From<tenant::Model> for TenantView {
     fn from(row: tenant::Model) -> Self {
         Self {
+            limits: Limits::of(&row).unwrap_or_default().into(),
             id: row.id.0,
             parent_id: row.parent_id.map(|id| id.0),
             kind: row.kind,
             name: row.name,
+            suspended_at: row.suspended_at,
+            suspended_reason: row.suspended_reason,
+            frozen: row.frozen,
+            require_mfa: row.require_mfa,
             created_at: row.created_at,
         }
     }
@@ -68,71 +118,130 @@ async fn create_tenant(
     state: web::Data<State>,
     Json(body): Json<TenantNew>,
 ) -> Result<Answer<TenantView>, ApiError> {
-    let tx = state.db.read(&caller.0, Permission::TenantWrite).await?;
-    let id = accounts::create_tenant(&state.db, &tx, body.kind, &body.name).await?;
-    let tenants = accounts::list_tenants(&state.db, &tx).await?;
-    let row = tenants.into_iter().find(|row| row.id == id).ok_or(Error::NotFound("tenant"))?;
+    let row = tenants::create_tenant(&state.db, &caller.0, body.kind, &body.name).await?;
     Ok(created(row.into()))
 }
 
-/// The tenant that is acted in and all below it.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pages {
+    /// The first is 1.
+    #[param(minimum = 1, maximum = 100_000)]
+    pub(super) page: Option<u64>,
+    /// At most 200, by default 50.
+    #[param(minimum = 1, maximum = 200)]
+    pub(super) per_page: Option<u64>,
+}
+
+/// The tenant that is acted in and all below it, by name.
 #[utoipa::path(
     tag = "tenants",
+    params(Pages),
     responses((status = 200, body = Success<Vec<TenantView>>), (status = "4XX", body = crate::error::Failure))
 )]
 #[get("/api/tenants")]
 async fn list_tenants(
     caller: Caller,
     state: web::Data<State>,
+    query: web::Query<Pages>,
 ) -> Result<Answer<Vec<TenantView>>, ApiError> {
-    let tx = state.db.read(&caller.0, Permission::TenantRead).await?;
-    let rows = accounts::list_tenants(&state.db, &tx).await?;
-    Ok(ok(rows.into_iter().map(Into::into).collect()))
+    let paging = Paging::of(query.page, query.per_page)?;
+    let (rows, total) =
+        tenants::list_tenants(&state.db, &caller.0, paging.offset(), paging.per_page).await?;
+    Ok(page(rows.into_iter().map(Into::into).collect(), paging.meta(total)))
+}
+
+/// One tenant: the one that is acted in, or one below it.
+#[utoipa::path(
+    tag = "tenants",
+    params(("id" = Uuid, Path, description = "the tenant")),
+    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[get("/api/tenants/{id}")]
+async fn view_tenant(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<TenantView>, ApiError> {
+    Ok(ok(tenants::find_below(&state.db, &caller.0, TenantId(*id)).await?.into()))
 }
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct MemberNew {
-    #[validate(length(min = 3, max = 320))]
-    email: String,
-    /// 8 to 72 bytes.
-    #[schema(value_type = String, format = Password)]
-    password: SecretString,
-    /// `OWNER`, `ADMIN`, `BILLING`, `MEMBER` or `VIEWER`; at most one's own.
-    #[schema(value_type = String)]
-    role: Role,
+struct TenantChange {
+    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    name: Option<String>,
+    require_mfa: Option<bool>,
+    /// All limits as they shall be; set by whoever is above the tenant.
+    limits: Option<LimitsView>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-struct MemberView {
-    user_id: Uuid,
-    email: String,
-    role: String,
-}
-
-/// Makes a new person a member of a tenant: the one that is acted in, or one below it.
+/// Changes a tenant; what is left out stays.
 #[utoipa::path(
     tag = "tenants",
     params(("id" = Uuid, Path, description = "the tenant")),
-    request_body = MemberNew,
-    responses((status = 201, body = Success<MemberView>), (status = "4XX", body = crate::error::Failure))
+    request_body = TenantChange,
+    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
 )]
-#[post("/api/tenants/{id}/members")]
-async fn add_member(
+#[patch("/api/tenants/{id}")]
+async fn update_tenant(
     caller: Caller,
     state: web::Data<State>,
     id: web::Path<Uuid>,
-    Json(body): Json<MemberNew>,
-) -> Result<Answer<MemberView>, ApiError> {
-    let email =
-        MailAddress::parse(&body.email).map_err(|e| Error::field("email", e.to_string()))?;
-    let ctx = accounts::act_in(&state.db, &caller.0, entities::ids::TenantId(*id)).await?;
-    ctx.require(Permission::MembersWrite)?;
-    let hash = state.passwords.hash(&body.password).await?;
-    let user = accounts::add_member(&state.db, &ctx, email.as_str(), hash, body.role).await?;
-    Ok(created(MemberView {
-        user_id: user.0,
-        email: email.to_string(),
-        role: body.role.to_string(),
-    }))
+    Json(body): Json<TenantChange>,
+) -> Result<Answer<TenantView>, ApiError> {
+    let change = Change {
+        name: body.name,
+        require_mfa: body.require_mfa,
+        limits: body.limits.map(Into::into),
+    };
+    let row = tenants::update_tenant(&state.db, &caller.0, TenantId(*id), change).await?;
+    state.ends.settle(&state.db).await?;
+    Ok(ok(row.into()))
+}
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Reason {
+    #[validate(length(min = 1, max = 500), custom(function = printable))]
+    reason: String,
+}
+
+/// Suspends a tenant below one's own, with all below it: its people can look, and change nothing.
+#[utoipa::path(
+    tag = "tenants",
+    params(("id" = Uuid, Path, description = "the tenant")),
+    request_body = Reason,
+    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/tenants/{id}/suspend")]
+async fn suspend_tenant(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    Json(body): Json<Reason>,
+) -> Result<Answer<TenantView>, ApiError> {
+    let id = TenantId(*id);
+    let row = tenants::suspend_tenant(&state.db, &caller.0, id, &body.reason).await?;
+    state.ends.settle(&state.db).await?;
+    Ok(ok(row.into()))
+}
+
+/// Lets a suspended tenant go on.
+#[utoipa::path(
+    tag = "tenants",
+    params(("id" = Uuid, Path, description = "the tenant")),
+    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/tenants/{id}/resume")]
+async fn resume_tenant(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    _: NoBody,
+) -> Result<Answer<TenantView>, ApiError> {
+    let row = tenants::resume_tenant(&state.db, &caller.0, TenantId(*id)).await?;
+    state.ends.settle(&state.db).await?;
+    Ok(ok(row.into()))
 }

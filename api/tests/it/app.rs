@@ -3,11 +3,13 @@
 use actix_web::{HttpServer, web};
 use api::ask::Asker;
 use api::auth::TokenKeys;
+use api::ends::Ends;
 use api::password::Passwords;
 use api::progress::Progress;
-use api::state::State;
+use api::state::{Redis, State};
 use entities::accounts;
 use entities::config;
+use entities::secrets::SecretKeys;
 use entities::testing::TestDb;
 use reqwest::{Method, StatusCode};
 use secrecy::SecretString;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 pub const PASSWORD: &str = "correct horse 1";
 pub const KEYS: &str = "test:0123456789abcdef0123456789abcdef";
+const TOKEN_KEYS: &str = "test:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// The application.
 pub struct App {
@@ -71,8 +74,11 @@ pub async fn spawn() -> App {
         config::secret("TEST_REDIS_URL").expect("TEST_REDIS_URL is missing: run deploy/test");
     let state = web::Data::new(State {
         db: db.db.clone(),
-        redis: redis::Client::open(secrecy::ExposeSecret::expose_secret(&redis)).unwrap(),
+        redis: Redis::open(&redis).unwrap(),
         tokens: TokenKeys::parse(&SecretString::from(KEYS)).unwrap(),
+        secrets: SecretKeys::parse(&SecretString::from(TOKEN_KEYS)).unwrap(),
+        ends: Ends::start(db.db.clone(), db.url.clone()),
+        registration: true,
         passwords: Passwords::new(),
         asker: Asker::new(amqp, Duration::from_secs(5)),
         progress: Progress::start(db.url.clone()),

@@ -7,7 +7,7 @@ use crate::ids::{JobId, RowId, ServerId};
 use crate::jobs::{self, Kind, NewJob, Run};
 use crate::servers;
 use crate::tables::{job, migration, migration_approval, migration_conflict, migration_resource};
-use crate::{Result, accounts};
+use crate::{Result, sessions};
 use chrono::{DateTime, Duration, Utc};
 use cpanel::plan::{Component, Options};
 use cpanel::protocol::Preview;
@@ -224,7 +224,7 @@ pub async fn approve(
         tenant_id: Set(tx.tenant()),
         job_id: Set(id),
         user_id: Set(user),
-        token_sha256: Set(accounts::hash(&token)),
+        token_sha256: Set(sessions::hash(&token)),
         plan_digest: Set(preview.digest.clone()),
         options: Set(serde_json::to_value(options)?),
         expanded_bytes: Set(i64::try_from(preview.expanded_bytes).unwrap_or(i64::MAX)),
@@ -324,7 +324,7 @@ pub async fn start_apply(
 
 async fn find_approval(tx: &TenantTx, id: JobId, token: &str) -> Result<migration_approval::Model> {
     let row = migration_approval::Entity::find()
-        .filter(migration_approval::Column::TokenSha256.eq(accounts::hash(token)))
+        .filter(migration_approval::Column::TokenSha256.eq(sessions::hash(token)))
         .filter(migration_approval::Column::JobId.eq(id))
         .one(tx.conn())
         .await?;

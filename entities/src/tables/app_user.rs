@@ -10,6 +10,13 @@ pub struct Model {
     pub id: UserId,
     pub email: String,
     pub password_hash: String,
+    pub name: String,
+    pub email_verified_at: Option<DateTimeUtc>,
+    /// Sealed; in use once `totp_enabled_at` is set.
+    pub totp_secret: Option<String>,
+    pub totp_enabled_at: Option<DateTimeUtc>,
+    /// The time step of the last code that was taken: a code works once.
+    pub totp_last_step: i64,
     pub disabled_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
 }

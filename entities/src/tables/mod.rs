@@ -1,5 +1,6 @@
 //! The tables: columns and nothing else, one file each. The rules are in the features' files.
 
+pub mod api_key;
 pub mod app_user;
 pub mod audit_log;
 pub mod dns_record_set;
@@ -7,9 +8,12 @@ pub mod dns_zone;
 pub mod dns_zone_before;
 pub mod domain;
 pub mod hosting_account;
+pub mod invitation;
 pub mod job;
 pub mod job_log;
 pub mod job_step;
+pub mod link;
+pub mod mail;
 pub mod membership;
 pub mod migration;
 pub mod migration_approval;
@@ -17,9 +21,10 @@ pub mod migration_backup;
 pub mod migration_conflict;
 pub mod migration_resource;
 pub mod outbox;
-pub mod refresh_token;
+pub mod recovery_code;
 pub mod server;
 pub mod server_grant;
+pub mod session;
 pub mod ssh_identity;
 pub mod tenant;
 pub mod tenant_ancestry;

@@ -12,6 +12,13 @@ pub struct Model {
     pub parent_id: Option<TenantId>,
     pub kind: TenantKind,
     pub name: String,
+    pub suspended_at: Option<DateTimeUtc>,
+    pub suspended_reason: Option<String>,
+    /// Whether it, or one above it, is suspended.
+    pub frozen: bool,
+    /// Whether members must have a second factor.
+    pub require_mfa: bool,
+    pub limits: Json,
     pub created_at: DateTimeUtc,
 }
 

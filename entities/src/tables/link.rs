@@ -1,20 +1,19 @@
-//! A refresh token, stored hashed; a family descends from one login.
+//! A link that was mailed to a person. Its secret part is derived from the id and stored nowhere.
 
-use crate::ids::{RowId, TenantId, UserId};
+use crate::ids::{LinkId, UserId};
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
-#[sea_orm(table_name = "refresh_token")]
+#[sea_orm(table_name = "link")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub id: RowId,
-    pub family_id: RowId,
+    pub id: LinkId,
     pub user_id: UserId,
-    pub tenant_id: TenantId,
-    pub token_sha256: String,
+    pub purpose: String,
+    /// The address that the link is about.
+    pub email: String,
     pub expires_at: DateTimeUtc,
     pub used_at: Option<DateTimeUtc>,
-    pub revoked_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
 }
 

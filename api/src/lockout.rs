@@ -1,0 +1,194 @@
+//! What stands between a login and those who guess passwords: limits by address and account that are
+//! looked at before anything is hashed, and a lock-out that grows. Accounts are named by what was
+//! typed, so that one that does not exist behaves as one that does.
+//!
+//! The counts live in Redis; with Redis away each process counts by itself.
+
+use crate::state::State;
+use entities::Result;
+use entities::accounts::{self, Asking, Known};
+use entities::audit;
+use entities::error::{Code, Error};
+use redis::Script;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Wrong passwords until an account is locked.
+const FAILURES_MAX: u32 = 10;
+/// How long it is locked first; doubles with each further failure.
+const LOCK_SECS: u64 = 60;
+const LOCK_SECS_MAX: u64 = 3600;
+/// How long failures are remembered.
+const MEMORY_SECS: u64 = 24 * 3600;
+/// Logins that one address may try in a row, and how long until it may try one more.
+const PER_ADDRESS: u32 = 30;
+const PER_ADDRESS_SECS: u64 = 10;
+
+/// Looks at the locks and takes one try of the address: `{seconds to wait, why}`.
+const BEGIN: &str = r"
+local now = tonumber(redis.call('TIME')[1])
+local locked = tonumber(redis.call('HGET', KEYS[1], 'until') or '0')
+if locked > now then return {locked - now, 1} end
+local free = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), now)
+local wait = free - now - (tonumber(ARGV[1]) - 1) * tonumber(ARGV[2])
+if wait > 0 then return {wait, 2} end
+redis.call('SET', KEYS[2], free + ARGV[2], 'EX', free + ARGV[2] - now + 1)
+return {0, 0}";
+
+/// Counts a failure: the seconds that the account is locked from now on, 0 when it is not.
+const FAILED: &str = r"
+local now = tonumber(redis.call('TIME')[1])
+local count = redis.call('HINCRBY', KEYS[1], 'count', 1)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+if count < tonumber(ARGV[1]) then return 0 end
+local secs = math.min(ARGV[2] * 2 ^ (count - ARGV[1]), tonumber(ARGV[3]))
+redis.call('HSET', KEYS[1], 'until', now + secs)
+return secs";
+
+/// One try to log in.
+#[derive(Debug)]
+pub struct Attempt {
+    asking: Asking,
+    account: String,
+    known: Option<Known>,
+}
+
+impl Attempt {
+    /// Refuses a try that comes too soon. A known device of the account's owner has a count of its
+    /// own, so that strangers cannot lock the owner out.
+    pub async fn begin(
+        state: &State,
+        asking: &Asking,
+        email: &str,
+        known: Option<&Known>,
+        is_known_device: bool,
+    ) -> Result<Self> {
+        let account = key(email, is_known_device);
+        let address = format!("login:address:{}", asking.origin.ip.as_deref().unwrap_or("-"));
+        let (wait, why) = match ask_redis(state, &account, &address).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(%error, "lockout.redis_away");
+                LOCAL.begin(&account)
+            }
+        };
+        match (wait, why) {
+            (0, _) => Ok(Self { asking: asking.clone(), account, known: known.cloned() }),
+            (secs, 1) => Err(Error::later(
+                Code::AccountLocked,
+                "Too many wrong passwords. Wait, reset the password, or ask an administrator.",
+                secs,
+            )),
+            (secs, _) => Err(Error::later(
+                Code::TooManyRequests,
+                "Too many logins from this address. Wait a little.",
+                secs,
+            )),
+        }
+    }
+
+    /// Counts a wrong password or second factor, and records it.
+    pub async fn failed(self, state: &State, reason: &str) -> Result<()> {
+        let secs = match count_failure(state, &self.account).await {
+            Ok(secs) => secs,
+            Err(_redis_away) => LOCAL.failed(&self.account),
+        };
+        let Some(known) = self.known else {
+            let ip = self.asking.origin.ip.as_deref();
+            return audit::tally_unknown_login(&state.db, ip.unwrap_or("-")).await;
+        };
+        accounts::record_failure(&state.db, &known, &self.asking, reason).await?;
+        if secs > 0 {
+            let until = chrono::Utc::now() + Duration::from_secs(secs);
+            accounts::record_lock(&state.db, &known, &self.asking, until).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the failures before.
+    pub async fn succeeded(self, state: &State) {
+        forget(state, &[self.account]).await;
+    }
+
+    /// Lifts a lock-out, and forgets the failures.
+    pub async fn lift(state: &State, email: &str) {
+        forget(state, &[key(email, false), key(email, true)]).await;
+    }
+}
+
+fn key(email: &str, is_known_device: bool) -> String {
+    let hash = hex::encode(Sha256::digest(email.trim().to_lowercase().as_bytes()));
+    let whose = if is_known_device { "owner" } else { "anybody" };
+    format!("login:{whose}:{hash}")
+}
+
+async fn ask_redis(state: &State, account: &str, address: &str) -> redis::RedisResult<(u64, u8)> {
+    let mut redis = state.redis().await?;
+    Script::new(BEGIN)
+        .key(account)
+        .key(address)
+        .arg(PER_ADDRESS)
+        .arg(PER_ADDRESS_SECS)
+        .invoke_async(&mut redis)
+        .await
+}
+
+async fn count_failure(state: &State, account: &str) -> redis::RedisResult<u64> {
+    let mut redis = state.redis().await?;
+    Script::new(FAILED)
+        .key(account)
+        .arg(FAILURES_MAX)
+        .arg(LOCK_SECS)
+        .arg(LOCK_SECS_MAX)
+        .arg(MEMORY_SECS)
+        .invoke_async(&mut redis)
+        .await
+}
+
+async fn forget(state: &State, accounts: &[String]) {
+    LOCAL.forget(accounts);
+    let forgotten = async {
+        let mut redis = state.redis().await?;
+        redis::cmd("DEL").arg(accounts).query_async::<()>(&mut redis).await
+    };
+    if let Err(error) = forgotten.await {
+        tracing::warn!(%error, "lockout.redis_away");
+    }
+}
+
+/// This process's own counts, for while Redis is away.
+static LOCAL: LazyLock<Local> = LazyLock::new(Local::default);
+/// Accounts that are counted at most; beyond, the count begins anew.
+const LOCAL_MAX: usize = 100_000;
+
+#[derive(Default)]
+struct Local(Mutex<HashMap<String, (u32, Option<Instant>)>>);
+
+impl Local {
+    fn begin(&self, account: &str) -> (u64, u8) {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = counts.get(account).and_then(|(_, until)| *until);
+        let rest = until.map_or(Duration::ZERO, |u| u.saturating_duration_since(Instant::now()));
+        (rest.as_secs(), 1)
+    }
+
+    fn failed(&self, account: &str) -> u64 {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= LOCAL_MAX {
+            counts.clear();
+        }
+        let (count, until) = counts.entry(account.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        let Some(over) = count.checked_sub(FAILURES_MAX) else { return 0 };
+        let secs = LOCK_SECS.saturating_mul(2_u64.saturating_pow(over)).min(LOCK_SECS_MAX);
+        *until = Instant::now().checked_add(Duration::from_secs(secs));
+        secs
+    }
+
+    fn forget(&self, accounts: &[String]) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|account, _| !accounts.contains(account));
+    }
+}

@@ -1,0 +1,245 @@
+//! API keys: what a reseller's own software logs in with. A key acts in its tenant with a role that
+//! is never above what its maker has now, narrowed by scopes, networks and an end.
+
+use crate::Result;
+use crate::audit::Audit;
+use crate::db::{Db, SystemTx, TenantTx, statement};
+use crate::error::{Code, Error};
+use crate::ids::{KeyId, RequestId, TenantId};
+use crate::sessions::{self, Standing, act_in};
+use crate::tables::api_key;
+use crate::tenancy::{Actor, Origin, Permission, Role, StoredActor, TenantCtx, TenantKind, scopes};
+use crate::tenants;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use ipnet::IpNet;
+use rand::RngCore;
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use secrecy::SecretString;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use uuid::Uuid;
+
+/// What every key begins with, so that scanners recognise one that was published by mistake.
+pub const PREFIX: &str = "mpk_";
+
+/// A key that is to be made.
+#[derive(Debug)]
+pub struct New {
+    pub name: String,
+    pub role: Role,
+    /// Empty: everything that the role may.
+    pub scopes: BTreeSet<String>,
+    /// Empty: from anywhere.
+    pub addresses: Vec<String>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Makes a key; its text is shown this once.
+pub async fn create_key(
+    db: &Db,
+    ctx: &TenantCtx,
+    new: New,
+) -> Result<(api_key::Model, SecretString)> {
+    ctx.require_write(Permission::KeysWrite)?;
+    crate::accounts::own_doing(ctx)?;
+    if !ctx.role().reaches(new.role) {
+        return Err(Error::Forbidden { needed: new.role.to_string() });
+    }
+    let known = scopes();
+    if let Some(unknown) = new.scopes.iter().find(|s| !known.contains(s.as_str())) {
+        let all: Vec<&str> = known.into_iter().collect();
+        let text = format!("{unknown} is no scope; there are {}", all.join(", "));
+        return Err(Error::field("scopes", text));
+    }
+    if new.expires_at.is_some_and(|at| at <= Utc::now()) {
+        return Err(Error::field("expires_at", "lies in the past"));
+    }
+    let addresses = networks(&new.addresses)?;
+    let tx = db.system().await?;
+    tenants::reserve(
+        tx.conn(),
+        ctx.tenant(),
+        |l| l.api_keys,
+        "API keys",
+        async |conn| Ok(living(ctx.tenant()).count(conn).await?),
+    )
+    .await?;
+    let id = KeyId::new();
+    let mut secret = [0u8; 32];
+    rand::rng().fill_bytes(&mut secret);
+    let secret = URL_SAFE_NO_PAD.encode(secret);
+    let row = api_key::ActiveModel {
+        id: Set(id),
+        tenant_id: Set(ctx.tenant()),
+        name: Set(new.name.clone()),
+        role: Set(new.role),
+        scopes: Set(serde_json::to_value(&new.scopes)?),
+        addresses: Set(serde_json::to_value(&addresses)?),
+        secret_sha256: Set(sessions::hash(&secret)),
+        expires_at: Set(new.expires_at),
+        last_used_at: NotSet,
+        revoked_at: NotSet,
+        created_by: Set(ctx.user()),
+        created_at: Set(Utc::now()),
+    };
+    let row = row.insert(tx.conn()).await?;
+    let entry = Audit::ApiKeyCreated {
+        key: id,
+        name: new.name,
+        role: new.role.to_string(),
+        scopes: new.scopes.into_iter().collect(),
+    };
+    tx.audit(ctx, entry).await?;
+    tx.commit().await?;
+    Ok((row, SecretString::from(format!("{PREFIX}{}_{secret}", id.0.simple()))))
+}
+
+/// A network, or a single address.
+fn networks(texts: &[String]) -> Result<Vec<IpNet>> {
+    let mut networks = Vec::new();
+    for text in texts {
+        let network = text.parse::<IpNet>().or_else(|_not_a_network| {
+            text.parse::<IpAddr>().map(IpNet::from).map_err(|_not_an_address| {
+                let why =
+                    format!("{text} is neither an address nor a network such as 192.0.2.0/24");
+                Error::field("addresses", why)
+            })
+        })?;
+        networks.push(network.trunc());
+    }
+    Ok(networks)
+}
+
+fn living(tenant: TenantId) -> sea_orm::Select<api_key::Entity> {
+    api_key::Entity::find()
+        .filter(api_key::Column::TenantId.eq(tenant))
+        .filter(api_key::Column::RevokedAt.is_null())
+}
+
+/// A page of the tenant's keys that were not revoked, newest first, and how many there are.
+pub async fn list_keys(
+    tx: &TenantTx,
+    offset: u64,
+    limit: u64,
+) -> Result<(Vec<api_key::Model>, u64)> {
+    let query = living(tx.tenant());
+    let total = query.clone().count(tx.conn()).await?;
+    let rows = query
+        .order_by_desc(api_key::Column::CreatedAt)
+        .order_by_desc(api_key::Column::Id)
+        .offset(offset)
+        .limit(limit)
+        .all(tx.conn())
+        .await?;
+    Ok((rows, total))
+}
+
+/// One of the tenant's keys.
+pub async fn find_key(tx: &TenantTx, id: KeyId) -> Result<api_key::Model> {
+    living(tx.tenant())
+        .filter(api_key::Column::Id.eq(id))
+        .one(tx.conn())
+        .await?
+        .ok_or(Error::NotFound("API key"))
+}
+
+/// Makes a key worthless, at once.
+pub async fn revoke_key(tx: &TenantTx, id: KeyId) -> Result<()> {
+    let row = find_key(tx, id).await?;
+    let name = row.name.clone();
+    let mut active: api_key::ActiveModel = row.into();
+    active.revoked_at = Set(Some(Utc::now()));
+    active.update(tx.conn()).await?;
+    tx.audit(Audit::ApiKeyRevoked { key: id, name }).await
+}
+
+/// Makes the context of a request from a key's text. Whatever is wrong with it, the answer is one.
+pub async fn authenticate(
+    db: &Db,
+    text: &str,
+    acting: Option<TenantId>,
+    request: RequestId,
+    origin: Origin,
+) -> Result<TenantCtx> {
+    let (id, secret) = parts(text).ok_or_else(invalid)?;
+    let tx = db.system().await?;
+    let row = api_key::Entity::find_by_id(id).one(tx.conn()).await?.ok_or_else(invalid)?;
+    // Hashes of random secrets: comparing them tells nothing that helps to find one.
+    let lives = row.revoked_at.is_none() && row.expires_at.is_none_or(|at| at > Utc::now());
+    if row.secret_sha256 != sessions::hash(secret) || !lives {
+        return Err(invalid());
+    }
+    let networks: Vec<IpNet> = serde_json::from_value(row.addresses.clone())?;
+    let from = origin.ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
+    if !networks.is_empty() && !from.is_some_and(|ip| networks.iter().any(|n| n.contains(&ip))) {
+        return Err(Error::refused(
+            Code::Forbidden,
+            "This API key may not be used from this address. Add the network to the key's list.",
+        ));
+    }
+    let makers = makers_role(&tx, &row).await?.ok_or_else(invalid)?;
+    let role = if makers.reaches(row.role) { row.role } else { makers };
+    note_use(&tx, &row).await?;
+    let tenant = tenants::row(&tx, row.tenant_id).await?;
+    tx.commit().await?;
+    let platform = tenant.kind == TenantKind::Platform;
+    let stored = StoredActor::new(Actor::Key(id), role, platform);
+    let standing = Standing { platform, frozen: tenant.frozen, lacks_mfa: false };
+    let scopes: BTreeSet<String> = serde_json::from_value(row.scopes)?;
+    let ctx = TenantCtx::new(tenant.id, &stored, request, origin).of_key(scopes, standing);
+    match acting {
+        Some(other) if other != tenant.id => act_in(db, &ctx, other).await,
+        _ => Ok(ctx),
+    }
+}
+
+fn invalid() -> Error {
+    let text = "This API key is not valid: it is mistyped, expired or revoked. Make a new one.";
+    Error::refused(Code::Unauthenticated, text)
+}
+
+fn parts(text: &str) -> Option<(KeyId, &str)> {
+    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+    Some((KeyId(Uuid::try_parse(id).ok()?), secret))
+}
+
+/// The highest role that the key's maker has now in its tenant or one above it.
+async fn makers_role(tx: &SystemTx, key: &api_key::Model) -> Result<Option<Role>> {
+    let Some(maker) = key.created_by else { return Ok(None) };
+    let rows = tx
+        .conn()
+        .query_all_raw(statement(
+            "SELECT m.role FROM membership m
+             JOIN tenant_ancestry a ON a.ancestor_id = m.tenant_id AND a.descendant_id = $1
+             JOIN app_user u ON u.id = m.user_id AND u.disabled_at IS NULL
+             WHERE m.user_id = $2",
+            [key.tenant_id.0.into(), maker.0.into()],
+        ))
+        .await?;
+    let mut highest: Option<Role> = None;
+    for row in rows {
+        let role: Role = row.try_get("", "role")?;
+        if highest.is_none_or(|h| role.reaches(h)) {
+            highest = Some(role);
+        }
+    }
+    Ok(highest)
+}
+
+/// Once a minute is enough.
+async fn note_use(tx: &SystemTx, key: &api_key::Model) -> Result<()> {
+    tx.conn()
+        .execute_raw(statement(
+            "UPDATE api_key SET last_used_at = now() WHERE id = $1
+             AND (last_used_at IS NULL OR last_used_at < now() - make_interval(secs => $2))",
+            [key.id.0.into(), 60f64.into()],
+        ))
+        .await?;
+    Ok(())
+}
