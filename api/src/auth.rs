@@ -9,7 +9,7 @@ use entities::Result;
 use entities::accounts::{self, Claims};
 use entities::error::{Code, Error};
 use entities::ids::{TenantId, UserId};
-use entities::tenancy::{Role, TenantCtx};
+use entities::tenancy::{Origin, Role, TenantCtx};
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
 };
@@ -151,13 +151,23 @@ async fn identify(request: &HttpRequest) -> Result<Caller> {
             Some(TenantId(Uuid::parse_str(text).map_err(|_e| Error::NotFound("tenant"))?))
         }
     };
-    let ip = request.peer_addr().map(|address| address.ip().to_string());
-    let ctx = accounts::authenticate(&state.db, claims, acting, request_id(request), ip).await?;
+    let (id, origin) = (request_id(request), origin(request));
+    let ctx = accounts::authenticate(&state.db, claims, acting, id, origin).await?;
     let span = tracing::Span::current();
     span.record("tenant.id", tracing::field::display(ctx.tenant()));
     let caller = Caller(ctx);
     request.extensions_mut().insert(caller.clone());
     Ok(caller)
+}
+
+/// Where a request comes from. A user agent is whatever the caller says, cut at 300 characters.
+#[must_use]
+pub fn origin(request: &HttpRequest) -> Origin {
+    let agent = request.headers().get("user-agent").and_then(|v| v.to_str().ok());
+    Origin {
+        ip: request.peer_addr().map(|address| address.ip().to_string()),
+        user_agent: agent.map(|text| text.chars().take(300).collect()),
+    }
 }
 
 #[cfg(test)]

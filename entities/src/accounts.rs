@@ -6,7 +6,7 @@ use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{RequestId, RowId, TenantId, UserId};
 use crate::tables::{app_user, membership, refresh_token, tenant, tenant_ancestry};
-use crate::tenancy::{Actor, Role, StoredActor, TenantCtx, TenantKind};
+use crate::tenancy::{Actor, Origin, Role, StoredActor, TenantCtx, TenantKind};
 use chrono::{Duration, Utc};
 use sea_orm::{
     ActiveModelTrait,
@@ -75,7 +75,7 @@ pub async fn authenticate(
     claims: Claims,
     acting: Option<TenantId>,
     request: RequestId,
-    ip: Option<String>,
+    origin: Origin,
 ) -> Result<TenantCtx> {
     let tx = db.system().await?;
     let ended = || Error::refused(Code::Unauthenticated, "This login has ended. Log in again.");
@@ -103,7 +103,7 @@ pub async fn authenticate(
         role: member.role,
         platform_staff: home.kind == TenantKind::Platform,
     };
-    Ok(TenantCtx::new(tenant, &stored, request, ip))
+    Ok(TenantCtx::new(tenant, &stored, request, origin))
 }
 
 /// A refresh token that was just made; it is shown once and stored hashed.
@@ -120,7 +120,7 @@ pub async fn begin_session(
     db: &Db,
     login: &Login,
     request: RequestId,
-    ip: Option<String>,
+    origin: Origin,
 ) -> Result<NewRefresh> {
     let tx = db.system().await?;
     let token = issue(&tx, RowId::new(), login.user, login.tenant).await?;
@@ -129,7 +129,11 @@ pub async fn begin_session(
         role: login.role,
         platform_staff: login.tenant_kind == TenantKind::Platform,
     };
-    tx.audit(&TenantCtx::new(login.tenant, &stored, request, ip), Audit::UserLoggedIn {}).await?;
+    tx.audit(
+        &TenantCtx::new(login.tenant, &stored, request, origin),
+        Audit::Login { second_factor: false },
+    )
+    .await?;
     tx.commit().await?;
     Ok(NewRefresh { token, user: login.user, tenant: login.tenant, role: login.role })
 }
@@ -140,7 +144,7 @@ pub async fn refresh(
     db: &Db,
     token: &str,
     request: RequestId,
-    ip: Option<String>,
+    origin: Origin,
 ) -> Result<NewRefresh> {
     let wrong =
         || Error::refused(Code::RefreshInvalid, "This refresh token is not valid. Log in again.");
@@ -171,7 +175,7 @@ pub async fn refresh(
             role: member.role,
             platform_staff: false,
         };
-        let ctx = TenantCtx::new(row.tenant_id, &stored, request, ip);
+        let ctx = TenantCtx::new(row.tenant_id, &stored, request, origin);
         tx.audit(&ctx, Audit::RefreshTokenReused { family: row.family_id }).await?;
         tx.commit().await?;
         return Err(wrong());
@@ -238,7 +242,7 @@ pub async fn bootstrap_platform(
     };
     insert_membership(&tx, tenant, user, Role::Owner).await?;
     let stored = StoredActor { actor: Actor::Bootstrap, role: Role::Owner, platform_staff: true };
-    let ctx = TenantCtx::new(tenant, &stored, RequestId::new(), None);
+    let ctx = TenantCtx::new(tenant, &stored, RequestId::new(), Origin::default());
     tx.audit(&ctx, Audit::PlatformBootstrapped { owner: email }).await?;
     tx.commit().await?;
     Ok(tenant)
@@ -405,5 +409,5 @@ pub async fn act_in(db: &Db, ctx: &TenantCtx, tenant: TenantId) -> Result<Tenant
         .one(tx.conn())
         .await?
         .ok_or(Error::NotFound("tenant"))?;
-    Ok(TenantCtx::new(tenant, &ctx.store(), ctx.request(), ctx.ip().map(str::to_owned)))
+    Ok(TenantCtx::new(tenant, &ctx.store(), ctx.request(), ctx.origin().clone()))
 }

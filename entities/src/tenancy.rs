@@ -128,6 +128,13 @@ pub enum Actor {
     Bootstrap,
 }
 
+/// Where a request came from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+}
+
 /// Somebody authenticated, acting in one tenant with the rights of a role. There is no public
 /// constructor: [`crate::accounts::authenticate`] makes it from a verified token and
 /// [`TenantCtx::resume`] from a stored job.
@@ -139,7 +146,7 @@ pub struct TenantCtx {
     /// Whether the role is held in the platform tenant, wherever the request acts.
     platform_staff: bool,
     request: RequestId,
-    ip: Option<String>,
+    origin: Origin,
 }
 
 /// A context as a job keeps it.
@@ -155,7 +162,7 @@ impl TenantCtx {
         tenant: TenantId,
         stored: &StoredActor,
         request: RequestId,
-        ip: Option<String>,
+        origin: Origin,
     ) -> Self {
         Self {
             tenant,
@@ -163,14 +170,14 @@ impl TenantCtx {
             role: stored.role,
             platform_staff: stored.platform_staff,
             request,
-            ip,
+            origin,
         }
     }
 
     /// Acts on as the person who started a job.
     #[must_use]
     pub fn resume(tenant: TenantId, stored: &StoredActor, request: RequestId) -> Self {
-        Self::new(tenant, stored, request, None)
+        Self::new(tenant, stored, request, Origin::default())
     }
 
     /// What a job keeps of this context.
@@ -221,7 +228,25 @@ impl TenantCtx {
     /// Where the request came from.
     #[must_use]
     pub fn ip(&self) -> Option<&str> {
-        self.ip.as_deref()
+        self.origin.ip.as_deref()
+    }
+
+    /// What the caller's program calls itself.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&str> {
+        self.origin.user_agent.as_deref()
+    }
+
+    /// Where the request came from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The platform's person who acts as this one.
+    #[must_use]
+    pub fn impersonator(&self) -> Option<UserId> {
+        None
     }
 
     /// Refuses what the role does not reach.

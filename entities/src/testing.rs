@@ -9,7 +9,7 @@ use crate::ids::{JobId, RequestId, RowId, ServerId};
 use crate::migrations::{self, NewMigration};
 use crate::servers::{self, NewServer};
 use crate::tables::{audit_log, job, outbox};
-use crate::tenancy::{Permission, TenantCtx};
+use crate::tenancy::{Origin, Permission, TenantCtx};
 use cpanel::protocol::EnrollReport;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DatabaseConnection, EntityTrait, PaginatorTrait,
@@ -51,7 +51,7 @@ impl TestDb {
         accounts::bootstrap_platform(&self.db, "Platform", email, "no hash".to_owned()).await?;
         let login = accounts::find_login(&self.db, email).await?.ok_or(Error::NotFound("login"))?;
         let claims = Claims { user: login.user, tenant: login.tenant };
-        accounts::authenticate(&self.db, claims, None, RequestId::new(), None).await
+        accounts::authenticate(&self.db, claims, None, RequestId::new(), Origin::default()).await
     }
 
     /// A server that counts as enrolled, at an address that nobody has.
@@ -140,6 +140,13 @@ impl TestDb {
         let tx: SystemTx = self.db.system().await?;
         tx.conn().execute_raw(crate::db::statement(sql, [id.0.into()])).await?;
         tx.commit().await
+    }
+
+    /// Runs statements as the schema's owner, whom no row-level security binds.
+    pub async fn as_owner(&self, script: &str) -> Result<()> {
+        let owner = connect(self.url.expose_secret()).await?;
+        owner.execute_unprepared(script).await?;
+        Ok(owner.close().await?)
     }
 
     /// Removes the database; a test that fails before leaves it for a look.

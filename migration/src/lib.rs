@@ -17,6 +17,7 @@ mod m20261122_102000_jobs;
 mod m20261122_103000_hosting;
 mod m20261122_104000_migrations;
 mod m20261122_105000_confirmations;
+mod m20261122_111000_audit;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_103000_hosting::Migration),
             Box::new(m20261122_104000_migrations::Migration),
             Box::new(m20261122_105000_confirmations::Migration),
+            Box::new(m20261122_111000_audit::Migration),
         ]
     }
 }

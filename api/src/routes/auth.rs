@@ -1,6 +1,6 @@
 //! Logging in and staying logged in.
 
-use crate::auth::{ACCESS_SECS, Caller};
+use crate::auth::{ACCESS_SECS, Caller, origin};
 use crate::error::{ApiError, request_id};
 use crate::extract::{Answer, Json, Success, ok};
 use crate::state::State;
@@ -69,10 +69,6 @@ fn tokens(state: &State, new: NewRefresh) -> Result<Answer<Tokens>, ApiError> {
         tenant: TenantOut { id: new.tenant.0 },
         user: UserOut { id: new.user.0, role: new.role.to_string() },
     }))
-}
-
-fn origin(request: &HttpRequest) -> Option<String> {
-    request.peer_addr().map(|address| address.ip().to_string())
 }
 
 /// Logs in: an access token of 15 minutes and a refresh token of 7 days.

@@ -128,7 +128,7 @@ pub fn server_body(name: &str) -> Value {
 
 impl Client {
     pub async fn login(url: &str, email: &str) -> Self {
-        let http = reqwest::Client::new();
+        let http = reqwest::Client::builder().user_agent("tests").build().unwrap();
         let mut client =
             Self { http, url: url.to_owned(), token: None, tenant: String::new(), acting: None };
         let body = json!({"email": email, "password": PASSWORD});
@@ -169,6 +169,10 @@ impl Client {
         let response = request.send().await.unwrap();
         let header = response.headers().get("x-request-id");
         let request_id = header.and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        Got { status: response.status(), request_id, body: response.json().await.unwrap() }
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        // What is not JSON, such as JSON Lines, is kept as it came.
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Got { status, request_id, body }
     }
 }

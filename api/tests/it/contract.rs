@@ -34,6 +34,7 @@ fn operations() -> Vec<(&'static str, &'static str, Option<&'static str>, Value)
             json!({"email": "x@y.test", "password": "12345678", "role": "VIEWER"}),
         ),
         ("get", "/api/audit", Some("ADMIN"), Value::Null),
+        ("get", "/api/audit/export", Some("ADMIN"), Value::Null),
         ("post", "/api/servers", None, server_body("x")),
         ("get", "/api/servers", Some("MEMBER"), Value::Null),
         ("get", "/api/servers/worker-key", None, Value::Null),

@@ -5,7 +5,7 @@ use entities::accounts::{self, Claims};
 use entities::ids::{JobId, RequestId, TenantId, UserId, WorkerId};
 use entities::jobs::{self, Claimant, Ending};
 use entities::migrations::{self, State};
-use entities::tenancy::{Permission, TenantCtx};
+use entities::tenancy::{Origin, Permission, TenantCtx};
 use serde_json::{Value, json};
 
 fn source(server: &str, path: &str, user: &str) -> Value {
@@ -226,7 +226,8 @@ async fn a_token_outlives_neither_the_person_nor_the_membership() {
     let app = spawn().await;
     let claims = Claims { user: UserId::new(), tenant: TenantId::new() };
     let request = RequestId::new();
-    let refused = accounts::authenticate(&app.db.db, claims, None, request, None).await;
+    let refused =
+        accounts::authenticate(&app.db.db, claims, None, request, Origin::default()).await;
     assert_eq!(refused.unwrap_err().code(), entities::error::Code::Unauthenticated);
     app.db.remove().await.unwrap();
 }

@@ -1,0 +1,245 @@
+//! What is recorded: the closed list.
+
+use crate::ids::{RowId, TenantId, UserId};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+/// What is recorded. The name of the variant in capitals is the entry's kind. `before` and `after`
+/// hold what a change found and left, as objects of the fields that differ; no password, hash,
+/// token or key stands in any of it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", content = "data", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Audit {
+    PlatformBootstrapped {
+        owner: String,
+    },
+    Login {
+        second_factor: bool,
+    },
+    /// One failed login of an account that there is, or many of accounts that there are not: those
+    /// are counted by address from `since` on for a quarter of an hour.
+    LoginFailed {
+        reason: String,
+        count: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<DateTime<Utc>>,
+    },
+    Logout {},
+    TenantSwitch {
+        from: TenantId,
+        to: TenantId,
+    },
+    UserCreated {
+        user: UserId,
+        email: String,
+    },
+    UserUpdated {
+        user: UserId,
+        before: Value,
+        after: Value,
+    },
+    UserDeleted {
+        user: UserId,
+        before: Value,
+    },
+    MemberAdded {
+        email: String,
+        role: String,
+    },
+    MemberUpdated {
+        user: UserId,
+        before: Value,
+        after: Value,
+    },
+    MemberRemoved {
+        user: UserId,
+        before: Value,
+    },
+    TenantCreated {
+        id: TenantId,
+        name: String,
+    },
+    TenantUpdated {
+        id: TenantId,
+        before: Value,
+        after: Value,
+    },
+    TenantSuspended {
+        id: TenantId,
+        reason: String,
+    },
+    TenantResumed {
+        id: TenantId,
+    },
+    TenantUsersListed {
+        count: usize,
+    },
+    TenantUserViewed {
+        user: UserId,
+    },
+    /// A hash of the old system was verified and replaced.
+    PasswordHashMigrated {
+        user: UserId,
+    },
+    PasswordChanged {
+        user: UserId,
+    },
+    PasswordResetRequested {
+        user: UserId,
+    },
+    PasswordReset {
+        user: UserId,
+    },
+    EmailChangeRequested {
+        user: UserId,
+        to: String,
+    },
+    EmailChanged {
+        user: UserId,
+        before: Value,
+        after: Value,
+    },
+    EmailVerified {
+        user: UserId,
+        email: String,
+    },
+    InvitationCreated {
+        invitation: RowId,
+        email: String,
+        role: String,
+    },
+    InvitationAccepted {
+        invitation: RowId,
+        user: UserId,
+    },
+    InvitationRevoked {
+        invitation: RowId,
+    },
+    MfaEnabled {
+        user: UserId,
+    },
+    MfaDisabled {
+        user: UserId,
+    },
+    RecoveryCodeUsed {
+        user: UserId,
+        left: usize,
+    },
+    RecoveryCodesRenewed {
+        user: UserId,
+    },
+    SessionRevoked {
+        session: RowId,
+    },
+    SessionsRevoked {
+        user: UserId,
+        count: u64,
+    },
+    RefreshTokenReused {
+        family: RowId,
+    },
+    AccountLocked {
+        user: UserId,
+        until: DateTime<Utc>,
+    },
+    AccountUnlocked {
+        user: UserId,
+    },
+    ApiKeyCreated {
+        key: RowId,
+        name: String,
+        role: String,
+        scopes: Vec<String>,
+    },
+    ApiKeyRevoked {
+        key: RowId,
+        name: String,
+    },
+    ImpersonationStarted {
+        user: UserId,
+        reason: String,
+        until: DateTime<Utc>,
+    },
+    ImpersonationEnded {
+        user: UserId,
+    },
+    AuditExported {
+        from: Option<DateTime<Utc>>,
+        to: DateTime<Utc>,
+    },
+    /// A request was refused: by which code, and what it asked.
+    RequestRefused {
+        code: String,
+        method: String,
+        path: String,
+        detail: String,
+    },
+    ServerCreated {
+        id: String,
+        name: String,
+    },
+    ServerEnrolmentStarted {
+        id: String,
+    },
+    ServerEnrolled {
+        id: String,
+        changes: usize,
+    },
+    ServerUpdated {
+        id: String,
+        before: Value,
+        after: Value,
+    },
+    ServerGranted {
+        id: String,
+        tenant: TenantId,
+    },
+    MigrationValidated {
+        server: String,
+        path: String,
+        target_user: String,
+        passed: bool,
+    },
+    MigrationAnalysisStarted {
+        job: String,
+        server: String,
+        path: String,
+        target_user: String,
+    },
+    MigrationAnalyzed {
+        job: String,
+        sha256: String,
+    },
+    MigrationPreviewed {
+        job: String,
+        digest: String,
+    },
+    MigrationApplyStarted {
+        job: String,
+        digest: String,
+    },
+    MigrationCompleted {
+        job: String,
+        losses: u64,
+    },
+    MigrationFailed {
+        job: String,
+        code: String,
+    },
+    MigrationChecked {
+        job: String,
+        passed: bool,
+    },
+    MigrationConfirmed {
+        job: String,
+        items: Vec<String>,
+    },
+    MigrationRollbackStarted {
+        job: String,
+        forced: bool,
+    },
+    MigrationRolledBack {
+        job: String,
+    },
+}
