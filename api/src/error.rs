@@ -1,6 +1,6 @@
 //! Errors as callers see them: the status, and the one function that writes error bodies.
 
-use crate::auth::Caller;
+use crate::auth::{Caller, origin};
 use crate::state::State;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -235,19 +235,16 @@ pub fn request_id(request: &HttpRequest) -> RequestId {
 }
 
 /// A refusal of something that was meant belongs into the audit trail; a path that does not exist
-/// and a fault of ours do not.
+/// and a fault of ours do not, and a failed login has an entry of its own.
 async fn record(head: &HttpRequest, code: Code, message: &str) {
     if !head.path().starts_with("/api/")
-        || matches!(code, Code::RouteNotFound | Code::MethodNotAllowed)
+        || matches!(code, Code::RouteNotFound | Code::MethodNotAllowed | Code::InvalidCredentials)
     {
         return;
     }
     let Some(state) = head.app_data::<web::Data<State>>().cloned() else { return };
     let ctx = head.extensions().get::<Caller>().map(|caller| caller.0.clone());
-    let anonymous = Anonymous {
-        request: request_id(head),
-        ip: head.peer_addr().map(|address| address.ip().to_string()),
-    };
+    let anonymous = Anonymous { request: request_id(head), origin: origin(head) };
     let entry = Audit::RequestRefused {
         code: code.as_str(),
         method: head.method().to_string(),

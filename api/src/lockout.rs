@@ -65,8 +65,9 @@ impl Attempt {
         known: Option<&Known>,
         is_known_device: bool,
     ) -> Result<Self> {
-        let account = key(email, is_known_device);
-        let address = format!("login:address:{}", asking.origin.ip.as_deref().unwrap_or("-"));
+        let account = key(state, email, is_known_device);
+        let ip = asking.origin.ip.as_deref().unwrap_or("-");
+        let address = state.redis_key(&format!("login:address:{ip}"));
         let (wait, why) = match ask_redis(state, &account, &address).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -97,7 +98,7 @@ impl Attempt {
         };
         let Some(known) = self.known else {
             let ip = self.asking.origin.ip.as_deref();
-            return audit::tally_unknown_login(&state.db, ip.unwrap_or("-")).await;
+            return audit::tally_unknown_login(&state.db, ip).await;
         };
         accounts::record_failure(&state.db, &known, &self.asking, reason).await?;
         if secs > 0 {
@@ -114,14 +115,14 @@ impl Attempt {
 
     /// Lifts a lock-out, and forgets the failures.
     pub async fn lift(state: &State, email: &str) {
-        forget(state, &[key(email, false), key(email, true)]).await;
+        forget(state, &[key(state, email, false), key(state, email, true)]).await;
     }
 }
 
-fn key(email: &str, is_known_device: bool) -> String {
+fn key(state: &State, email: &str, is_known_device: bool) -> String {
     let hash = hex::encode(Sha256::digest(email.trim().to_lowercase().as_bytes()));
     let whose = if is_known_device { "owner" } else { "anybody" };
-    format!("login:{whose}:{hash}")
+    state.redis_key(&format!("login:{whose}:{hash}"))
 }
 
 async fn ask_redis(state: &State, account: &str, address: &str) -> redis::RedisResult<(u64, u8)> {

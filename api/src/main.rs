@@ -10,7 +10,7 @@ use api::progress::Progress;
 use api::state::{Redis, State};
 use entities::config::{self, Api};
 use entities::db::Db;
-use entities::error::Error;
+use entities::error::{Code, Error};
 use entities::{accounts, telemetry};
 use secrecy::ExposeSecret;
 use std::io::Write;
@@ -23,6 +23,10 @@ const USAGE: &str = "migrapanel-api COMMAND
   bootstrap  makes the platform and its owner (MIGRAPANEL__OWNER_EMAIL, MIGRAPANEL__OWNER_PASSWORD, or
              MIGRAPANEL__OWNER_PASSWORD_HASH of the old system); for an owner who exists it sets the
              password
+  audit verify [TENANT-ID [--head SEQ:HASH]]
+             checks the audit trail's chains: how many entries are sealed, how many not yet, and the
+             head. Fails when an entry was changed, removed, moved or put in beside, and, with a
+             head that was noted earlier, when the end was cut off
   openapi    prints the contract
 ";
 
@@ -33,6 +37,7 @@ async fn main() -> ExitCode {
         "serve" => serve().await,
         "migrate" => migrate().await,
         "bootstrap" => bootstrap().await,
+        "audit" => verify_audit().await,
         "openapi" => app::contract().map_err(Error::from).and_then(|text| print(&text)),
         _ => {
             return match print(USAGE) {
@@ -62,7 +67,7 @@ async fn serve() -> Result<(), Error> {
     let db = Db::connect(config.base.database_url.expose_secret(), 16).await?;
     let state = web::Data::new(State {
         db: db.clone(),
-        redis: Redis::open(&config.redis_url)?,
+        redis: Redis::open(&config.redis_url, &config.base.database_url)?,
         tokens: TokenKeys::parse(&config.jwt_keys)?,
         secrets: config.token_keys,
         ends: Ends::start(db.clone(), config.base.database_url.clone()),
@@ -90,6 +95,18 @@ async fn migrate() -> Result<(), Error> {
     let db = Db::connect(url.expose_secret(), 2).await?;
     db.migrate().await?;
     print("The schema is up to date.\n")
+}
+
+async fn verify_audit() -> Result<(), Error> {
+    let url = config::secret("DATABASE_URL")?;
+    let db = Db::connect(url.expose_secret(), 2).await?;
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let report = api::audit::run(&db, &arguments).await?;
+    print(&report.text)?;
+    if report.whole {
+        return Ok(());
+    }
+    Err(Error::refused(Code::Conflict, "A chain is broken: look into what its line names."))
 }
 
 async fn bootstrap() -> Result<(), Error> {

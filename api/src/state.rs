@@ -10,6 +10,7 @@ use entities::error::Error;
 use entities::secrets::SecretKeys;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -34,6 +35,12 @@ impl State {
     pub async fn redis(&self) -> redis::RedisResult<ConnectionManager> {
         self.redis.get().await
     }
+
+    /// A key in Redis, apart from those of other installations.
+    #[must_use]
+    pub fn redis_key(&self, name: &str) -> String {
+        format!("migrapanel:{}:{name}", self.redis.namespace)
+    }
 }
 
 /// The connection to Redis, made when it is first needed and made again when it was lost.
@@ -41,6 +48,8 @@ impl State {
 pub struct Redis {
     client: redis::Client,
     manager: Arc<OnceCell<ConnectionManager>>,
+    /// Of the database: installations that share a Redis do not meet there.
+    namespace: String,
 }
 
 impl std::fmt::Debug for Redis {
@@ -53,11 +62,13 @@ impl std::fmt::Debug for Redis {
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Redis {
-    /// Reads `redis://…`.
-    pub fn open(url: &SecretString) -> entities::Result<Self> {
+    /// Reads `redis://…`. `database_url` tells which installation this is.
+    pub fn open(url: &SecretString, database_url: &SecretString) -> entities::Result<Self> {
+        let hash = Sha256::digest(database_url.expose_secret().as_bytes());
+        let namespace = hex::encode(hash.get(..8).unwrap_or_default());
         let client = redis::Client::open(url.expose_secret())
             .map_err(|_its_text_has_the_password| Error::internal("REDIS_URL cannot be read"))?;
-        Ok(Self { client, manager: Arc::default() })
+        Ok(Self { client, manager: Arc::default(), namespace })
     }
 
     async fn get(&self) -> redis::RedisResult<ConnectionManager> {

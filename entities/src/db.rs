@@ -47,7 +47,16 @@ impl Db {
     pub async fn read(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
         ctx.require(permission)?;
         let tx = self.begin(AccessMode::ReadOnly, Some(ctx.tenant())).await?;
-        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(true) })
+        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(true), reads: false })
+    }
+
+    /// Opens a transaction that reads and may write nothing but the audit trail, after checking the
+    /// right: for looking at what is worth a trace. It commits only with an entry.
+    pub async fn read_audited(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
+        ctx.require(permission)?;
+        let tx = self.begin(AccessMode::ReadWrite, Some(ctx.tenant())).await?;
+        hold_to_reading(&tx).await?;
+        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(false), reads: true })
     }
 
     /// Opens a transaction that may write, after checking the right. It commits only with an entry
@@ -55,7 +64,7 @@ impl Db {
     pub async fn write(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
         ctx.require_write(permission)?;
         let tx = self.begin(AccessMode::ReadWrite, Some(ctx.tenant())).await?;
-        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(false) })
+        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(false), reads: false })
     }
 
     /// Opens a transaction that sees all tenants: for logging in, for the relay and for a worker's
@@ -89,6 +98,14 @@ impl Db {
     }
 }
 
+/// Lets Postgres refuse every write until the savepoint is released: a subtransaction may be read-only
+/// within a transaction that is not.
+async fn hold_to_reading(tx: &DatabaseTransaction) -> Result<()> {
+    tx.execute_raw(statement("SAVEPOINT reading", [])).await?;
+    tx.execute_raw(statement("SET TRANSACTION READ ONLY", [])).await?;
+    Ok(())
+}
+
 /// A statement with bound values.
 pub(crate) fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
     Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
@@ -100,6 +117,8 @@ pub struct TenantTx {
     tx: DatabaseTransaction,
     ctx: TenantCtx,
     audited: AtomicBool,
+    /// Whether only the audit trail may be written.
+    reads: bool,
 }
 
 impl TenantTx {
@@ -121,7 +140,13 @@ impl TenantTx {
 
     /// Appends to the audit trail, in this transaction.
     pub async fn audit(&self, entry: Audit) -> Result<()> {
+        if self.reads {
+            self.tx.execute_raw(statement("RELEASE SAVEPOINT reading", [])).await?;
+        }
         audit::append(&self.tx, &self.ctx, entry).await?;
+        if self.reads {
+            hold_to_reading(&self.tx).await?;
+        }
         self.audited.store(true, Ordering::Relaxed);
         Ok(())
     }

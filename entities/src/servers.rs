@@ -16,6 +16,7 @@ use sea_orm::{
     ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
 };
 use secrecy::SecretString;
+use serde_json::json;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use values::{AbsPath, Hostname};
 
@@ -153,11 +154,12 @@ pub async fn set_maintenance(
     maintenance: bool,
 ) -> Result<server::Model> {
     let row = find_server(tx, id).await?;
+    let before = json!({ "maintenance": row.maintenance });
     let mut row: server::ActiveModel = row.into();
     row.maintenance = Set(maintenance);
     let row = row.update(tx.conn()).await?;
-    let change = if maintenance { "maintenance on" } else { "maintenance off" };
-    tx.audit(Audit::ServerUpdated { id: id.to_string(), change: change.to_owned() }).await?;
+    let after = json!({ "maintenance": row.maintenance });
+    tx.audit(Audit::ServerUpdated { id: id.to_string(), before, after }).await?;
     Ok(row)
 }
 

@@ -6,9 +6,10 @@ use crate::config;
 use crate::db::{Db, SystemTx};
 use crate::error::Error;
 use crate::ids::{JobId, RequestId, RowId, ServerId};
+use crate::mail::Letter;
 use crate::migrations::{self, NewMigration};
 use crate::servers::{self, NewServer};
-use crate::tables::{audit_log, job, outbox};
+use crate::tables::{audit_log, job, mail, outbox};
 use crate::tenancy::{Origin, Permission, TenantCtx};
 use cpanel::protocol::EnrollReport;
 use sea_orm::{
@@ -51,6 +52,23 @@ impl TestDb {
         accounts::bootstrap_platform(&self.db, "Platform", email, "no hash".to_owned()).await?;
         let login = accounts::find_login(&self.db, email).await?.ok_or(Error::NotFound("login"))?;
         Ok(login.ctx(&Asking { request: RequestId::new(), origin: Origin::default() }))
+    }
+
+    /// What was written to an address, oldest first.
+    pub async fn letters(&self, to: &str) -> Result<Vec<Letter>> {
+        let tx = self.db.system().await?;
+        let rows = mail::Entity::find()
+            .filter(mail::Column::Recipient.eq(to))
+            .order_by_asc(mail::Column::Id)
+            .all(tx.conn())
+            .await?;
+        rows.into_iter().map(|row| Ok(serde_json::from_value(row.letter)?)).collect()
+    }
+
+    /// Runs a statement as the database's owner.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        let admin = connect(self.url.expose_secret()).await?;
+        run(&admin, sql).await
     }
 
     /// A server that counts as enrolled, at an address that nobody has.
@@ -126,19 +144,26 @@ impl TestDb {
     /// Lets a job's lease end now.
     pub async fn expire_lease(&self, id: JobId) -> Result<()> {
         let sql = "UPDATE job SET lease_until = now() - interval '1 second' WHERE id = $1";
-        self.execute(sql, id).await
+        self.on_job(sql, id).await
     }
 
     /// Makes all approvals of a job older than they may be.
     pub async fn expire_approvals(&self, id: JobId) -> Result<()> {
         let sql = "UPDATE migration_approval SET expires_at = now() - interval '1 second' WHERE job_id = $1";
-        self.execute(sql, id).await
+        self.on_job(sql, id).await
     }
 
-    async fn execute(&self, sql: &str, id: JobId) -> Result<()> {
+    async fn on_job(&self, sql: &str, id: JobId) -> Result<()> {
         let tx: SystemTx = self.db.system().await?;
         tx.conn().execute_raw(crate::db::statement(sql, [id.0.into()])).await?;
         tx.commit().await
+    }
+
+    /// Runs statements as the schema's owner, whom no row-level security binds.
+    pub async fn as_owner(&self, script: &str) -> Result<()> {
+        let owner = connect(self.url.expose_secret()).await?;
+        owner.execute_unprepared(script).await?;
+        Ok(owner.close().await?)
     }
 
     /// Removes the database; a test that fails before leaves it for a look.

@@ -1,6 +1,6 @@
 //! Messages and timers in, SSH out.
 //!
-//! [`relay`] brings the outbox to RabbitMQ. [`migrator`] claims jobs and runs their [`sagas`] with
+//! [`relay`] brings the outbox to RabbitMQ and lets [`seal`] chain the audit trail. [`migrator`] claims jobs and runs their [`sagas`] with
 //! stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
 //! are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
 
@@ -17,6 +17,7 @@ pub mod relay;
 pub mod runner;
 pub mod saga;
 pub mod sagas;
+pub mod seal;
 pub mod ssh;
 pub mod world;
 

@@ -1,9 +1,10 @@
-//! The relay: brings the outbox to RabbitMQ, and announces again what waits or was left behind.
+//! The relay: brings the outbox to RabbitMQ, announces again what waits or was left behind, and
+//! seals the audit trail.
 //! With the broker away it waits; nothing is lost, since a message is marked as sent only after the
 //! broker has confirmed it.
 
-use crate::amqp;
 use crate::error::Result;
+use crate::{amqp, seal};
 use entities::asks::JOB_QUEUE;
 use entities::config::Base;
 use entities::db::Db;
@@ -30,6 +31,7 @@ const PRUNE: Duration = Duration::from_secs(3600);
 pub async fn run(config: &Base) -> Result<()> {
     let db = Db::connect(config.database_url.expose_secret(), 4).await?;
     tokio::spawn(keep_sweeping(db.clone()));
+    tokio::spawn(seal::keep_sealing(db.clone()));
     loop {
         match serve(config, &db).await {
             Ok(()) => {}

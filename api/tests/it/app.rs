@@ -18,13 +18,14 @@ use std::time::Duration;
 
 pub const PASSWORD: &str = "correct horse 1";
 pub const KEYS: &str = "test:0123456789abcdef0123456789abcdef";
-const TOKEN_KEYS: &str = "test:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub const TOKEN_KEYS: &str = "test:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// The application.
 pub struct App {
     pub db: TestDb,
     pub url: String,
     pub owner: Client,
+    state: web::Data<State>,
 }
 
 /// Somebody who is logged in, or nobody.
@@ -43,6 +44,8 @@ pub struct Got {
     pub status: StatusCode,
     pub body: Value,
     pub request_id: String,
+    /// Of the header.
+    pub retry_after: Option<u64>,
 }
 
 impl Got {
@@ -74,7 +77,7 @@ pub async fn spawn() -> App {
         config::secret("TEST_REDIS_URL").expect("TEST_REDIS_URL is missing: run deploy/test");
     let state = web::Data::new(State {
         db: db.db.clone(),
-        redis: Redis::open(&redis).unwrap(),
+        redis: Redis::open(&redis, &db.url).unwrap(),
         tokens: TokenKeys::parse(&SecretString::from(KEYS)).unwrap(),
         secrets: SecretKeys::parse(&SecretString::from(TOKEN_KEYS)).unwrap(),
         ends: Ends::start(db.db.clone(), db.url.clone()),
@@ -85,19 +88,27 @@ pub async fn spawn() -> App {
     });
     let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
     accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();
-    let server = HttpServer::new(move || api::app::build(state.clone()).0)
+    let served = state.clone();
+    let server = HttpServer::new(move || api::app::build(served.clone()).0)
         .workers(1)
         .bind("127.0.0.1:0")
         .unwrap();
     let url = format!("http://{}", server.addrs()[0]);
     tokio::spawn(server.run());
     let owner = Client::login(&url, "owner@platform.test").await;
-    App { db, url, owner }
+    App { db, url, owner, state }
 }
 
 impl App {
     pub fn anonymous(&self) -> Client {
         Client { token: None, ..self.owner.clone() }
+    }
+
+    /// As if all logins had come from elsewhere.
+    pub async fn forget_addresses(&self) {
+        let mut redis = self.state.redis().await.unwrap();
+        let key = self.state.redis_key("login:address:127.0.0.1");
+        redis::cmd("DEL").arg(key).query_async::<()>(&mut redis).await.unwrap();
     }
 
     /// A customer of the platform with a member of this role.
@@ -134,7 +145,7 @@ pub fn server_body(name: &str) -> Value {
 
 impl Client {
     pub async fn login(url: &str, email: &str) -> Self {
-        let http = reqwest::Client::new();
+        let http = reqwest::Client::builder().user_agent("tests").build().unwrap();
         let mut client =
             Self { http, url: url.to_owned(), token: None, tenant: String::new(), acting: None };
         let body = json!({"email": email, "password": PASSWORD});
@@ -175,6 +186,12 @@ impl Client {
         let response = request.send().await.unwrap();
         let header = response.headers().get("x-request-id");
         let request_id = header.and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        Got { status: response.status(), request_id, body: response.json().await.unwrap() }
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        // What is not JSON, such as JSON Lines, is kept as it came.
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Got { status, request_id, retry_after, body }
     }
 }

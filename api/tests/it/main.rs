@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod app;
+mod audit;
 mod auth;
 mod contract;
 mod migration;

@@ -16,7 +16,7 @@ async fn a_tenant_sees_its_own_and_those_below_and_no_other() {
     let acting = app.owner.acting_in(&a.tenant).get("/api/me").await.data(200);
     assert_eq!(acting["tenant"]["name"], "alpha");
     let path = format!("/api/tenants/{}/members", b.tenant);
-    let body = json!({"email": "spy@x.test", "password": "12345678", "role": "OWNER"});
+    let body = json!({"email": "spy@x.test", "password": "correct horse 2", "role": "OWNER"});
     a.post(&path, body).await.refused(404, "not_found");
     app.db.remove().await.unwrap();
 }
@@ -28,7 +28,7 @@ async fn nobody_gives_a_role_above_their_own() {
     let admin = app.member_of(&owner.tenant, "gamma", "ADMIN").await;
     let member = app.member_of(&owner.tenant, "gamma", "MEMBER").await;
     let path = format!("/api/tenants/{}/members", owner.tenant);
-    let body = |role: &str| json!({"email": format!("new-{role}@x.test").to_lowercase(), "password": "12345678", "role": role});
+    let body = |role: &str| json!({"email": format!("new-{role}@x.test").to_lowercase(), "password": "correct horse 2", "role": role});
     admin.post(&path, body("OWNER")).await.refused(403, "forbidden");
     admin.post(&path, body("ADMIN")).await.data(201);
     member.post(&path, body("VIEWER")).await.refused(403, "forbidden");

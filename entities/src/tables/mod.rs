@@ -3,6 +3,8 @@
 pub mod api_key;
 pub mod app_user;
 pub mod audit_log;
+pub mod audit_seal;
+pub mod audit_unsealed;
 pub mod dns_record_set;
 pub mod dns_zone;
 pub mod dns_zone_before;

@@ -33,7 +33,7 @@ async fn a_write_without_an_audit_entry_does_not_commit_and_a_read_cannot_write(
     let tx = db.db.write(&ctx, Permission::MigrationsWrite).await.unwrap();
     assert_eq!(tx.commit().await.unwrap_err().code(), Code::Internal);
     let tx = db.db.read(&ctx, Permission::MigrationsRead).await.unwrap();
-    let written = tx.audit(entities::audit::Audit::UserLoggedIn {}).await;
+    let written = tx.audit(entities::audit::Audit::Logout {}).await;
     assert_eq!(written.unwrap_err().code(), Code::Internal);
     drop(tx);
     db.remove().await.unwrap();

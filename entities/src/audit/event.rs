@@ -1,18 +1,9 @@
-//! The audit trail: a closed list of what is recorded, appended in the transaction of what it
-//! records. Nobody may change or delete an entry.
+//! What is recorded: the closed list.
 
-use crate::Result;
-use crate::db::{SystemTx, TenantTx};
-use crate::ids::{KeyId, LinkId, RowId, SessionId, TenantId, UserId};
-use crate::tables::audit_log;
-use crate::tenancy::{Actor, TenantCtx};
+use crate::ids::{KeyId, LinkId, SessionId, TenantId, UserId};
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
-};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// What is recorded. The name of the variant in capitals is the entry's kind. `before` and `after`
 /// hold what a change found and left, as objects of the fields that differ; no password, hash,
@@ -200,7 +191,8 @@ pub enum Audit {
     },
     ServerUpdated {
         id: String,
-        change: String,
+        before: Value,
+        after: Value,
     },
     ServerGranted {
         id: String,
@@ -253,85 +245,4 @@ pub enum Audit {
     MigrationRolledBack {
         job: String,
     },
-}
-
-/// Appends an entry in the name of `ctx`.
-pub(crate) async fn append(tx: &DatabaseTransaction, ctx: &TenantCtx, entry: Audit) -> Result<()> {
-    let value = serde_json::to_value(&entry)?;
-    let (actor_kind, actor_id) = match ctx.actor() {
-        Actor::User(id) => ("user", Some(id)),
-        Actor::Key(id) => ("key", Some(UserId(id.0))),
-        Actor::System => ("system", None),
-        Actor::Bootstrap => ("bootstrap", None),
-    };
-    let row = audit_log::ActiveModel {
-        id: Set(RowId::new()),
-        tenant_id: Set(ctx.tenant()),
-        kind: Set(value.get("kind").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned()),
-        actor_kind: Set(actor_kind.to_owned()),
-        actor_id: Set(actor_id),
-        request_id: Set(Some(ctx.request())),
-        ip: Set(ctx.ip().map(str::to_owned)),
-        data: Set(value.get("data").cloned().unwrap_or_else(|| json!({}))),
-        created_at: Set(Utc::now()),
-    };
-    audit_log::Entity::insert(row).exec_without_returning(tx).await?;
-    Ok(())
-}
-
-/// Records a refused request where it was to act; without a context, with the platform.
-pub async fn record_refusal(
-    tx: &SystemTx,
-    ctx: Option<&TenantCtx>,
-    anonymous: Anonymous,
-    entry: Audit,
-) -> Result<()> {
-    if let Some(ctx) = ctx {
-        return append(tx.conn(), ctx, entry).await;
-    }
-    let Some(platform) = crate::tenants::platform(tx).await? else { return Ok(()) };
-    let value = serde_json::to_value(&entry)?;
-    audit_log::ActiveModel {
-        id: Set(RowId::new()),
-        tenant_id: Set(platform),
-        kind: Set(value.get("kind").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned()),
-        actor_kind: Set("anonymous".to_owned()),
-        actor_id: Set(None),
-        request_id: Set(Some(anonymous.request)),
-        ip: Set(anonymous.ip),
-        data: Set(value.get("data").cloned().unwrap_or_else(|| json!({}))),
-        created_at: Set(Utc::now()),
-    }
-    .insert(tx.conn())
-    .await?;
-    Ok(())
-}
-
-/// What is known of a caller who is nobody.
-#[derive(Debug)]
-pub struct Anonymous {
-    pub request: crate::ids::RequestId,
-    pub ip: Option<String>,
-}
-
-/// The newest entries before `before`, newest first.
-pub async fn list_entries(
-    tx: &TenantTx,
-    before: Option<DateTime<Utc>>,
-    limit: u64,
-) -> Result<Vec<audit_log::Model>> {
-    let mut query = audit_log::Entity::find()
-        .filter(audit_log::Column::TenantId.eq(tx.tenant()))
-        .order_by_desc(audit_log::Column::CreatedAt)
-        .limit(limit);
-    if let Some(before) = before {
-        query = query.filter(audit_log::Column::CreatedAt.lt(before));
-    }
-    Ok(query.all(tx.conn()).await?)
-}
-
-/// Counts a failed login of nobody, by address.
-pub async fn tally_unknown_login(db: &crate::db::Db, ip: &str) -> Result<()> {
-    tracing::debug!(ip, db = ?db, "unknown");
-    Ok(())
 }

@@ -1,0 +1,4 @@
+//! The rules and what Postgres itself enforces, against a real server.
+#![cfg(test)]
+
+mod audit;
