@@ -72,13 +72,7 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
-            let bytes = bytes.await.map_err(|error| {
-                let code = match error.as_response_error().status_code().as_u16() {
-                    413 => Code::PayloadTooLarge,
-                    _ => Code::InvalidRequest,
-                };
-                Error::refused(code, format!("The body cannot be taken: {error}."))
-            })?;
+            let bytes = bytes.await.map_err(|error| unreadable(&error))?;
             let value: T = serde_json::from_slice(&bytes).map_err(|error| {
                 Error::refused(
                     Code::InvalidRequest,
@@ -89,6 +83,15 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
             Ok(Self(value))
         })
     }
+}
+
+/// Why a body could not be taken.
+pub fn unreadable(error: &actix_web::Error) -> Error {
+    let code = match error.as_response_error().status_code().as_u16() {
+        413 => Code::PayloadTooLarge,
+        _ => Code::InvalidRequest,
+    };
+    Error::refused(code, format!("The body cannot be taken: {error}."))
 }
 
 /// A name that a person gives: no control characters, which neither a log nor a screen can show.

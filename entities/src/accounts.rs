@@ -274,7 +274,7 @@ pub async fn create_tenant(
     if !allowed {
         return Err(Error::field("kind", "a tenant of this kind cannot be made below this tenant"));
     }
-    let system = db.system().await?;
+    let system = db.system_as(tx.ctx()).await?;
     let id = insert_tenant(&system, kind, name, Some(parent.id)).await?;
     system.audit(tx.ctx(), Audit::TenantCreated { id, name: name.to_owned() }).await?;
     system.commit().await?;
@@ -316,7 +316,7 @@ pub async fn add_member(
     if !ctx.role().reaches(role) {
         return Err(Error::Forbidden { needed: role.to_string() });
     }
-    let tx = db.system().await?;
+    let tx = db.system_as(ctx).await?;
     let email = email.trim().to_lowercase();
     let user = insert_user(&tx, &email, password_hash).await?;
     insert_membership(&tx, ctx.tenant(), user, role).await?;
@@ -409,5 +409,5 @@ pub async fn act_in(db: &Db, ctx: &TenantCtx, tenant: TenantId) -> Result<Tenant
         .one(tx.conn())
         .await?
         .ok_or(Error::NotFound("tenant"))?;
-    Ok(TenantCtx::new(tenant, &ctx.store(), ctx.request(), ctx.origin().clone()))
+    Ok(ctx.within(tenant))
 }

@@ -21,6 +21,8 @@ pub enum Code {
     InvalidRequest,
     PayloadTooLarge,
     Conflict,
+    IdempotencyMismatch,
+    IdempotencyRunning,
     // servers
     ServerNotFound,
     ServerNotEnrolled,

@@ -1,9 +1,11 @@
 //! Who asks, for which tenant, with which rights.
 
+use crate::idempotency::Once;
 use crate::ids::{RequestId, TenantId, UserId};
 use crate::{Result, error::Error};
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A member's role. Each has the rights of those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
@@ -147,6 +149,8 @@ pub struct TenantCtx {
     platform_staff: bool,
     request: RequestId,
     origin: Origin,
+    /// What lets a repeated request have its effect once.
+    once: Option<Arc<Once>>,
 }
 
 /// A context as a job keeps it.
@@ -171,7 +175,23 @@ impl TenantCtx {
             platform_staff: stored.platform_staff,
             request,
             origin,
+            once: None,
         }
+    }
+
+    /// The same, of a request with an `Idempotency-Key`.
+    #[must_use]
+    pub fn with_once(self, once: Arc<Once>) -> Self {
+        Self { once: Some(once), ..self }
+    }
+
+    pub(crate) fn once(&self) -> Option<&Arc<Once>> {
+        self.once.as_ref()
+    }
+
+    /// The same, in another tenant.
+    pub(crate) fn within(&self, tenant: TenantId) -> Self {
+        Self { tenant, ..self.clone() }
     }
 
     /// Acts on as the person who started a job.

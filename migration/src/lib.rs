@@ -18,6 +18,7 @@ mod m20261122_103000_hosting;
 mod m20261122_104000_migrations;
 mod m20261122_105000_confirmations;
 mod m20261122_111000_audit;
+mod m20261122_112000_idempotency;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_104000_migrations::Migration),
             Box::new(m20261122_105000_confirmations::Migration),
             Box::new(m20261122_111000_audit::Migration),
+            Box::new(m20261122_112000_idempotency::Migration),
         ]
     }
 }
