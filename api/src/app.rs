@@ -2,8 +2,8 @@
 //! contract.
 
 use crate::error::render;
-use crate::routes;
 use crate::state::State;
+use crate::{idempotency, routes};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{DefaultHeaders, from_fn};
@@ -67,6 +67,7 @@ pub fn build(
     let app = app
         .app_data(served)
         .service(routes::health::openapi_document)
+        .wrap(from_fn(idempotency::once))
         .wrap(TracingLogger::<crate::trace::RequestSpan>::new())
         .wrap(from_fn(render))
         .wrap(never_a_page());
@@ -80,7 +81,8 @@ fn never_a_page() -> DefaultHeaders {
         .add(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox"))
 }
 
-/// Names every error code in the contract: programs may rely on the list being whole.
+/// Names every error code in the contract, since programs may rely on the list being whole, and the
+/// header that each POST takes.
 fn with_codes(mut document: Document) -> Document {
     let codes = document
         .components
@@ -93,6 +95,7 @@ fn with_codes(mut document: Document) -> Document {
     if let Some(RefOr::T(Schema::Object(code))) = codes {
         code.enum_values = Some(Code::names().into_iter().map(Value::String).collect());
     }
+    idempotency::document(&mut document);
     document
 }
 

@@ -170,7 +170,13 @@ impl FromRequest for Caller {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move { Ok(identify(&request).await?) })
+        let known = request.extensions().get::<Self>().cloned();
+        Box::pin(async move {
+            match known {
+                Some(caller) => Ok(caller),
+                None => Ok(identify(&request).await?),
+            }
+        })
     }
 }
 

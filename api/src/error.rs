@@ -82,9 +82,11 @@ pub fn status(code: Code) -> StatusCode {
         | Code::JetbackupLayout
         | Code::UnsafeMember
         | Code::InvalidAccount
-        | Code::ReservedUserName => StatusCode::UNPROCESSABLE_ENTITY,
+        | Code::ReservedUserName
+        | Code::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         Code::ApprovalInvalid | Code::ApprovalExpired | Code::ApprovalUsed => StatusCode::FORBIDDEN,
         Code::Conflict
+        | Code::IdempotencyRunning
         | Code::ServerNotEnrolled
         | Code::ServerMaintenance
         | Code::UserTaken
@@ -162,7 +164,7 @@ pub async fn render(
         tracing::info!(code = %code.as_str(), request_id = %request_id, "request.refused");
     }
     record(&head, code, &message).await;
-    let retryable = matches!(status.as_u16(), 429 | 500 | 503);
+    let retryable = matches!(status.as_u16(), 429 | 500 | 503) || code == Code::IdempotencyRunning;
     let mut body = HttpResponse::build(status);
     body.insert_header(("x-request-id", request_id.to_string()));
     if let Some(Error::Later { secs, .. }) =

@@ -90,13 +90,7 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
-            let bytes = bytes.await.map_err(|error| {
-                let code = match error.as_response_error().status_code().as_u16() {
-                    413 => Code::PayloadTooLarge,
-                    _ => Code::InvalidRequest,
-                };
-                Error::refused(code, format!("The body cannot be taken: {error}."))
-            })?;
+            let bytes = bytes.await.map_err(|error| unreadable(&error))?;
             let value: T = serde_json::from_slice(&bytes).map_err(|error| {
                 Error::refused(
                     Code::InvalidRequest,
@@ -172,6 +166,15 @@ impl Paging {
     pub fn meta(self, total: u64) -> serde_json::Value {
         serde_json::json!({ "page": self.page, "per_page": self.per_page, "total": total })
     }
+}
+
+/// Why a body could not be taken.
+pub fn unreadable(error: &actix_web::Error) -> Error {
+    let code = match error.as_response_error().status_code().as_u16() {
+        413 => Code::PayloadTooLarge,
+        _ => Code::InvalidRequest,
+    };
+    Error::refused(code, format!("The body cannot be taken: {error}."))
 }
 
 /// A name that a person gives: no control characters, which neither a log nor a screen can show.

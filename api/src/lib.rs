@@ -7,6 +7,7 @@ pub mod auth;
 pub mod ends;
 pub mod error;
 pub mod extract;
+pub mod idempotency;
 pub mod lockout;
 pub mod password;
 pub mod progress;

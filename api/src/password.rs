@@ -152,9 +152,12 @@ mod tests {
         assert!(is_legacy("correct horse battery staple", VECTOR));
         assert!(!is_legacy("correct horse battery stapler", VECTOR));
         assert!(is_importable(VECTOR));
-        for wrong in
-            ["", "pbkdf2_sha512$1$00$00", &VECTOR.replace("100000", "1000001"), VECTOR.split_at(100).0]
-        {
+        for wrong in [
+            "",
+            "pbkdf2_sha512$1$00$00",
+            &VECTOR.replace("100000", "1000001"),
+            VECTOR.split_at(100).0,
+        ] {
             assert!(!is_importable(wrong), "{wrong}");
         }
     }

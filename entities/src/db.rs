@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::audit::{self, Audit};
 use crate::error::Error;
+use crate::idempotency::Once;
 use crate::ids::TenantId;
 use crate::outbox::{self, Message};
 use crate::tenancy::{Permission, TenantCtx};
@@ -11,6 +12,7 @@ use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
     DbBackend, Statement, TransactionTrait, Value,
 };
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -47,7 +49,13 @@ impl Db {
     pub async fn read(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
         ctx.require(permission)?;
         let tx = self.begin(AccessMode::ReadOnly, Some(ctx.tenant())).await?;
-        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(true), reads: false })
+        Ok(TenantTx {
+            tx,
+            ctx: ctx.clone(),
+            audited: AtomicBool::new(true),
+            reads: false,
+            once: None,
+        })
     }
 
     /// Opens a transaction that reads and may write nothing but the audit trail, after checking the
@@ -56,7 +64,13 @@ impl Db {
         ctx.require(permission)?;
         let tx = self.begin(AccessMode::ReadWrite, Some(ctx.tenant())).await?;
         hold_to_reading(&tx).await?;
-        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(false), reads: true })
+        Ok(TenantTx {
+            tx,
+            ctx: ctx.clone(),
+            audited: AtomicBool::new(false),
+            reads: true,
+            once: None,
+        })
     }
 
     /// Opens a transaction that may write, after checking the right. It commits only with an entry
@@ -64,13 +78,26 @@ impl Db {
     pub async fn write(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
         ctx.require_write(permission)?;
         let tx = self.begin(AccessMode::ReadWrite, Some(ctx.tenant())).await?;
-        Ok(TenantTx { tx, ctx: ctx.clone(), audited: AtomicBool::new(false), reads: false })
+        if let Some(once) = ctx.once() {
+            once.claim(&tx).await?;
+        }
+        let (audited, once) = (AtomicBool::new(false), ctx.once().cloned());
+        Ok(TenantTx { tx, ctx: ctx.clone(), audited, reads: false, once })
     }
 
     /// Opens a transaction that sees all tenants: for logging in, for the relay and for a worker's
     /// own bookkeeping.
     pub async fn system(&self) -> Result<SystemTx> {
-        Ok(SystemTx { tx: self.begin(AccessMode::ReadWrite, None).await? })
+        Ok(SystemTx { tx: self.begin(AccessMode::ReadWrite, None).await?, once: None })
+    }
+
+    /// Opens a transaction that sees all tenants for what `ctx` asks: whatever is made with it for a
+    /// request with an `Idempotency-Key` is made once. The caller checks the right.
+    pub async fn system_as(&self, ctx: &TenantCtx) -> Result<SystemTx> {
+        let tx = self.begin(AccessMode::ReadWrite, None).await?;
+        let Some(once) = ctx.once() else { return Ok(SystemTx { tx, once: None }) };
+        once.claim(&tx).await?;
+        Ok(SystemTx { tx, once: Some((Arc::clone(once), ctx.tenant())) })
     }
 
     /// Begins in a task of its own: a caller that is dropped half-way would otherwise return a
@@ -119,6 +146,8 @@ pub struct TenantTx {
     audited: AtomicBool,
     /// Whether only the audit trail may be written.
     reads: bool,
+    /// The request that this is the effect of.
+    once: Option<Arc<Once>>,
 }
 
 impl TenantTx {
@@ -156,12 +185,17 @@ impl TenantTx {
         outbox::append(&self.tx, self.tenant(), message).await
     }
 
-    /// Commits; a write without an audit entry is an error of ours.
+    /// Commits; a write without an audit entry is an error of ours. For a request with an
+    /// `Idempotency-Key` the commit waits for the answer: until then nobody else sees what was made.
     pub async fn commit(self) -> Result<()> {
         if !self.audited.load(Ordering::Relaxed) {
             return Err(Error::internal("a write transaction without an audit entry"));
         }
-        Ok(self.tx.commit().await?)
+        match self.once {
+            Some(once) => once.keep(self.tx, self.ctx.tenant()),
+            None => self.tx.commit().await?,
+        }
+        Ok(())
     }
 }
 
@@ -169,6 +203,8 @@ impl TenantTx {
 #[derive(Debug)]
 pub struct SystemTx {
     tx: DatabaseTransaction,
+    /// The request that this is the effect of.
+    once: Option<(Arc<Once>, TenantId)>,
 }
 
 impl SystemTx {
@@ -186,8 +222,12 @@ impl SystemTx {
         outbox::append(&self.tx, tenant, message).await
     }
 
-    /// Commits.
+    /// Commits; as the effect of a request with an `Idempotency-Key` it waits for the answer.
     pub async fn commit(self) -> Result<()> {
-        Ok(self.tx.commit().await?)
+        match self.once {
+            Some((once, tenant)) => once.keep(self.tx, tenant),
+            None => self.tx.commit().await?,
+        }
+        Ok(())
     }
 }

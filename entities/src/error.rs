@@ -31,6 +31,8 @@ pub enum Code {
     InvalidRequest,
     PayloadTooLarge,
     Conflict,
+    IdempotencyMismatch,
+    IdempotencyRunning,
     // servers
     ServerNotFound,
     ServerNotEnrolled,

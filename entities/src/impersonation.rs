@@ -44,7 +44,7 @@ pub async fn begin(db: &Db, ctx: &TenantCtx, wanted: Wanted) -> Result<Impersona
     if !(60..=sessions::ACCESS_SECS_MAX).contains(&secs) {
         return Err(Error::field("minutes", "must be 1 to 60"));
     }
-    let tx = db.system().await?;
+    let tx = db.system_as(ctx).await?;
     let person = app_user::Entity::find_by_id(user).one(tx.conn()).await?;
     let place = match person {
         Some(person) => sessions::find_place(&tx, person, Some(tenant)).await?,

@@ -61,7 +61,7 @@ pub async fn create_key(
         return Err(Error::field("expires_at", "lies in the past"));
     }
     let addresses = networks(&new.addresses)?;
-    let tx = db.system().await?;
+    let tx = db.system_as(ctx).await?;
     tenants::reserve(
         tx.conn(),
         ctx.tenant(),

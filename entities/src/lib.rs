@@ -14,6 +14,7 @@ pub mod db;
 pub mod dns;
 pub mod error;
 pub mod hosting;
+pub mod idempotency;
 pub mod ids;
 pub mod impersonation;
 pub mod jobs;

@@ -223,7 +223,7 @@ pub async fn add_member(
 ) -> Result<Member> {
     ctx.require_write(Permission::MembersWrite)?;
     at_most_own(ctx, role)?;
-    let tx = db.system().await?;
+    let tx = db.system_as(ctx).await?;
     room_for_one(&tx, ctx.tenant()).await?;
     let id = accounts::insert_user(&tx, email, "", password_hash, true).await?;
     accounts::insert_membership(&tx, ctx.tenant(), id, role).await?;
@@ -362,7 +362,7 @@ pub async fn invite(
     ctx.require_write(Permission::MembersWrite)?;
     at_most_own(ctx, role)?;
     let email = email.trim().to_lowercase();
-    let tx = db.system().await?;
+    let tx = db.system_as(ctx).await?;
     let tenant = tenants::row(&tx, ctx.tenant()).await?;
     let already = app_user::Entity::find()
         .inner_join_members()

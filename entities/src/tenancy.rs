@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::error::{Code, Error};
+use crate::idempotency::Once;
 use crate::ids::{KeyId, RequestId, SessionId, TenantId, UserId};
 use crate::sessions::Standing;
 use sea_orm::{DeriveActiveEnum, EnumIter, Iterable};
@@ -207,6 +208,8 @@ pub struct TenantCtx {
     standing: Standing,
     request: RequestId,
     origin: Origin,
+    /// What lets a repeated request have its effect once.
+    once: Option<Arc<Once>>,
 }
 
 /// A context as a job keeps it.
@@ -247,6 +250,7 @@ impl TenantCtx {
             standing: Standing { platform: stored.platform_staff, frozen: false, lacks_mfa: false },
             request,
             origin,
+            once: None,
         }
     }
 
@@ -257,6 +261,16 @@ impl TenantCtx {
     /// `scopes`: what the key may be used for; empty: all that its role may.
     pub(crate) fn of_key(self, scopes: BTreeSet<String>, standing: Standing) -> Self {
         Self { scopes: Some(Arc::new(scopes)), standing, ..self }
+    }
+
+    /// The same, of a request with an `Idempotency-Key`.
+    #[must_use]
+    pub fn with_once(self, once: Arc<Once>) -> Self {
+        Self { once: Some(once), ..self }
+    }
+
+    pub(crate) fn once(&self) -> Option<&Arc<Once>> {
+        self.once.as_ref()
     }
 
     /// The same, in another tenant.

@@ -89,7 +89,7 @@ pub async fn create_tenant(
     name: &str,
 ) -> Result<tenant::Model> {
     ctx.require_write(Permission::TenantWrite)?;
-    let tx = db.system().await?;
+    let tx = db.system_as(ctx).await?;
     let parent = row(&tx, ctx.tenant()).await?;
     let allowed = match parent.kind {
         TenantKind::Platform => kind != TenantKind::Platform,

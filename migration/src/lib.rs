@@ -19,6 +19,7 @@ mod m20261122_104000_migrations;
 mod m20261122_105000_confirmations;
 mod m20261122_110000_identity;
 mod m20261122_111000_audit;
+mod m20261122_112000_idempotency;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_105000_confirmations::Migration),
             Box::new(m20261122_110000_identity::Migration),
             Box::new(m20261122_111000_audit::Migration),
+            Box::new(m20261122_112000_idempotency::Migration),
         ]
     }
 }

@@ -11,7 +11,7 @@ use entities::db::Db;
 use entities::ids::RowId;
 use entities::listen::Listener;
 use entities::outbox::{self, Unsent};
-use entities::{jobs, telemetry};
+use entities::{idempotency, jobs, telemetry};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use secrecy::ExposeSecret;
@@ -108,6 +108,7 @@ async fn keep_sweeping(db: Db) {
             tx.commit().await?;
             if pruned.elapsed() > PRUNE {
                 outbox::prune(&db).await?;
+                idempotency::prune(&db).await?;
             }
             Ok::<_, entities::error::Error>(count)
         };

@@ -10,6 +10,7 @@ pub mod dns_zone;
 pub mod dns_zone_before;
 pub mod domain;
 pub mod hosting_account;
+pub mod idempotency;
 pub mod invitation;
 pub mod job;
 pub mod job_log;

@@ -3,7 +3,7 @@
 use entities::error::Code;
 use entities::tenancy::{Permission, TenantKind};
 use entities::testing::TestDb;
-use entities::{accounts, jobs, migrations};
+use entities::{jobs, migrations, sessions, tenants};
 
 #[tokio::test]
 async fn another_tenants_rows_are_not_there() {
@@ -11,9 +11,9 @@ async fn another_tenants_rows_are_not_there() {
     let platform = db.platform().await.unwrap();
     let server = db.server(&platform).await.unwrap();
     let job = db.migration(&platform, server, "alice").await.unwrap();
-    let tx = db.db.read(&platform, Permission::TenantWrite).await.unwrap();
-    let other = accounts::create_tenant(&db.db, &tx, TenantKind::Customer, "other").await.unwrap();
-    let other = accounts::act_in(&db.db, &platform, other).await.unwrap();
+    let kind = TenantKind::Customer;
+    let other = tenants::create_tenant(&db.db, &platform, kind, "other").await.unwrap();
+    let other = sessions::act_in(&db.db, &platform, other.id).await.unwrap();
     let tx = db.db.read(&other, Permission::MigrationsRead).await.unwrap();
     assert_eq!(jobs::find_job(&tx, job).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(migrations::find_migration(&tx, job).await.unwrap_err().code(), Code::NotFound);
