@@ -2,7 +2,7 @@
 
 RUN=$LOCAL/run
 LOGS=$LOCAL/logs
-PROCESSES=(api relay migrator)
+PROCESSES=(api relay notifier migrator)
 
 # keep_secret NAME VALUE: made once, kept in .local/secrets.env.
 keep_secret() {
@@ -14,6 +14,7 @@ make_secrets() {
     keep_secret OWNER_EMAIL "owner@migrapanel.test"
     keep_secret OWNER_PASSWORD "$(secret)"
     keep_secret MIGRAPANEL__JWT_KEYS "local:$(secret)"
+    keep_secret MIGRAPANEL__TOKEN_KEYS "local:$(head -c 32 /dev/urandom | base64)"
     keep_secret MIGRAPANEL__SEALING_KEYS "local:$(head -c 32 /dev/urandom | base64)"
 }
 
@@ -44,7 +45,7 @@ stop_process() {
 
 stop_processes() {
     local name
-    for name in migrator relay api; do
+    for name in migrator notifier relay api; do
         stop_process "$name"
     done
 }

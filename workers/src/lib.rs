@@ -1,7 +1,7 @@
 //! Messages and timers in, SSH out.
 //!
-//! [`relay`] brings the outbox to RabbitMQ and lets [`seal`] chain the audit trail. [`migrator`] claims jobs and runs their [`sagas`] with
-//! stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
+//! [`relay`] brings the outbox to RabbitMQ and lets [`seal`] chain the audit trail. [`notifier`] sends
+//! the [`letters`]. [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
 //! are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
 
 pub mod agent;
@@ -11,7 +11,9 @@ pub mod error;
 pub mod facts;
 pub mod fleet;
 pub mod health;
+pub mod letters;
 pub mod migrator;
+pub mod notifier;
 pub mod powerdns;
 pub mod relay;
 pub mod runner;

@@ -163,7 +163,7 @@ async fn whoever_registers_proves_the_address_first() {
     // Who has a login already is told by mail; the caller hears the same.
     nobody.post("/api/auth/register", new).await.data(202);
     assert_eq!(last_letter(&app, "jane@shop.test").await, Letter::AccountExists);
-    for (password, name) in [("short", "J"), ("jane@shop.test", "J"), ("Jane Roe 1", "Jane Roe")] {
+    for (password, name) in [("short", "J"), ("new@shop.test", "J"), ("Jane Roe 1", "Jane Roe")] {
         let weak = json!({"email": "new@shop.test", "password": password, "name": name});
         nobody.post("/api/auth/register", weak).await.refused(400, "invalid_request");
     }
@@ -295,7 +295,8 @@ async fn many_wrong_passwords_lock_strangers_out_and_not_the_owners_device() {
         let good = json!({"email": email, "password": PASSWORD});
         let device = log_in(&app, good.clone()).await.body["data"]["device_token"].clone();
         let wrong = json!({"email": email, "password": "wrong wrong"});
-        for _ in 0..9 {
+        // Whoever does not exist has failed once already.
+        for _ in 0..if device.is_null() { 8 } else { 9 } {
             log_in(&app, wrong.clone()).await.refused(401, "invalid_credentials");
             app.forget_addresses().await;
         }

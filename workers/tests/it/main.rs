@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod claims;
+mod notifier;
 mod relay;
 mod saga;
 mod tenancy;
