@@ -108,6 +108,7 @@ impl Stack {
             .env("AMQP_URL", &self.urls[1])
             .env("REDIS_URL", &self.urls[2])
             .env("MIGRAPANEL__JWT_KEYS", "e2e:0123456789abcdef0123456789abcdef")
+            .env("MIGRAPANEL__TOKEN_KEYS", "e2e:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
             .env("MIGRAPANEL__SEALING_KEYS", "e2e:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
             .env("MIGRAPANEL__AGENT", binary("agent"))
             .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
