@@ -114,9 +114,7 @@ impl FromRequest for NoBody {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
-            let bytes = bytes.await.map_err(|error| {
-                Error::refused(Code::InvalidRequest, format!("The body cannot be taken: {error}."))
-            })?;
+            let bytes = bytes.await.map_err(|error| unreadable(&error))?;
             let is_empty = bytes.trim_ascii().is_empty()
                 || serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
                     .is_ok_and(|map| map.is_empty());

@@ -295,7 +295,7 @@ pub async fn change_password(
 /// Mails a link to the new address; the old one holds until it is opened.
 pub async fn request_email_change(db: &Db, ctx: &TenantCtx, email: &str) -> Result<()> {
     own_doing(ctx)?;
-    let tx = db.system().await?;
+    let tx = db.system_as(ctx).await?;
     let user = locked(&tx, sessions::person(ctx)?).await?.ok_or(Error::NotFound("user"))?;
     let email = normal(email);
     let taken = by_email(&tx, &email).await?.is_some();

@@ -92,12 +92,24 @@ impl Db {
     }
 
     /// Opens a transaction that sees all tenants for what `ctx` asks: whatever is made with it for a
-    /// request with an `Idempotency-Key` is made once. The caller checks the right.
+    /// request with an `Idempotency-Key` is made once. Its commit waits for the answer, so that
+    /// nothing that a handler does after it may rest on others' seeing what was made; what ends
+    /// logins uses [`Db::system`]. The caller checks the right.
     pub async fn system_as(&self, ctx: &TenantCtx) -> Result<SystemTx> {
         let tx = self.begin(AccessMode::ReadWrite, None).await?;
         let Some(once) = ctx.once() else { return Ok(SystemTx { tx, once: None }) };
         once.claim(&tx).await?;
         Ok(SystemTx { tx, once: Some((Arc::clone(once), ctx.tenant())) })
+    }
+
+    /// The role and the tenant that a connection carries outside any transaction: none and nothing,
+    /// or a transaction was not ended.
+    #[cfg(feature = "testing")]
+    pub async fn connection_state(&self) -> Result<(String, String)> {
+        let sql = "SELECT current_setting('role') AS role, coalesce(current_setting('app.tenant_id', true), '') AS tenant";
+        let row = self.pool.query_one_raw(statement(sql, [])).await?;
+        let row = row.ok_or_else(|| Error::internal("Postgres tells no settings"))?;
+        Ok((row.try_get("", "role")?, row.try_get("", "tenant")?))
     }
 
     /// Begins in a task of its own: a caller that is dropped half-way would otherwise return a

@@ -9,8 +9,10 @@ use crate::ids::{JobId, RequestId, RowId, ServerId};
 use crate::mail::Letter;
 use crate::migrations::{self, NewMigration};
 use crate::servers::{self, NewServer};
+use crate::sessions;
 use crate::tables::{audit_log, job, mail, outbox};
-use crate::tenancy::{Origin, Permission, TenantCtx};
+use crate::tenancy::{Origin, Permission, TenantCtx, TenantKind};
+use crate::tenants;
 use cpanel::protocol::EnrollReport;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DatabaseConnection, EntityTrait, PaginatorTrait,
@@ -65,10 +67,38 @@ impl TestDb {
         rows.into_iter().map(|row| Ok(serde_json::from_value(row.letter)?)).collect()
     }
 
-    /// Runs a statement as the database's owner.
-    pub async fn execute(&self, sql: &str) -> Result<()> {
-        let admin = connect(self.url.expose_secret()).await?;
-        run(&admin, sql).await
+    /// Runs statements as the schema's owner, whom no row-level security binds.
+    pub async fn execute(&self, script: &str) -> Result<()> {
+        let owner = connect(self.url.expose_secret()).await?;
+        owner.execute_unprepared(script).await?;
+        Ok(owner.close().await?)
+    }
+
+    /// A table's rows as text, whole.
+    pub async fn dump(&self, table: &str) -> Result<String> {
+        let owner = connect(self.url.expose_secret()).await?;
+        let sql = format!("SELECT coalesce(string_agg(to_json(t)::text, '\n'), '') FROM {table} t");
+        let row = owner.query_one_raw(crate::db::statement(&sql, [])).await?;
+        owner.close().await?;
+        Ok(row.map_or(Ok(String::new()), |row| row.try_get_by_index(0))?)
+    }
+
+    /// All rows of all tables as text.
+    pub async fn dump_all(&self) -> Result<String> {
+        let tx = self.db.system().await?;
+        let sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+        let mut text = String::new();
+        for row in tx.conn().query_all_raw(crate::db::statement(sql, [])).await? {
+            let table: String = row.try_get_by_index(0)?;
+            text.push_str(&self.dump(&table).await?);
+        }
+        Ok(text)
+    }
+
+    /// A customer of the tenant that `ctx` acts in, with the same person acting there.
+    pub async fn tenant(&self, ctx: &TenantCtx, name: &str) -> Result<TenantCtx> {
+        let made = tenants::create_tenant(&self.db, ctx, TenantKind::Customer, name).await?;
+        sessions::act_in(&self.db, ctx, made.id).await
     }
 
     /// A server that counts as enrolled, at an address that nobody has.
@@ -157,13 +187,6 @@ impl TestDb {
         let tx: SystemTx = self.db.system().await?;
         tx.conn().execute_raw(crate::db::statement(sql, [id.0.into()])).await?;
         tx.commit().await
-    }
-
-    /// Runs statements as the schema's owner, whom no row-level security binds.
-    pub async fn as_owner(&self, script: &str) -> Result<()> {
-        let owner = connect(self.url.expose_secret()).await?;
-        owner.execute_unprepared(script).await?;
-        Ok(owner.close().await?)
     }
 
     /// Removes the database; a test that fails before leaves it for a look.

@@ -46,6 +46,8 @@ pub struct Got {
     pub request_id: String,
     /// Of the header.
     pub retry_after: Option<u64>,
+    /// Of `Idempotent-Replayed`.
+    pub replayed: Option<String>,
 }
 
 impl Got {
@@ -168,17 +170,40 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Got {
-        self.send(Method::POST, path, Some(body.to_string())).await
+    /// With an `Idempotency-Key`, so that whatever creates is seen to heed it.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: Value) -> impl Future<Output = Got> {
+        let key = entities::ids::RowId::new().to_string();
+        let (client, path) = (self.clone(), path.to_owned());
+        async move {
+            let got = client.ask(Method::POST, &path, Some(body.to_string()), Some(&key)).await;
+            if client.token.is_some() && [201, 202].contains(&got.status.as_u16()) {
+                assert_eq!(got.replayed.as_deref(), Some("false"), "POST {path} keeps no answer");
+            }
+            got
+        }
     }
 
     pub async fn send(&self, method: Method, path: &str, body: Option<String>) -> Got {
+        self.ask(method, path, body, None).await
+    }
+
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        key: Option<&str>,
+    ) -> Got {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         if let Some(tenant) = &self.acting {
             request = request.header("X-Tenant-Id", tenant);
+        }
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
         }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
@@ -189,9 +214,11 @@ impl Client {
         let retry_after = response.headers().get("retry-after");
         let retry_after = retry_after.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let status = response.status();
+        let replayed = response.headers().get("idempotent-replayed");
+        let replayed = replayed.map(|v| v.to_str().unwrap().to_owned());
         let text = response.text().await.unwrap();
         // What is not JSON, such as JSON Lines, is kept as it came.
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Got { status, request_id, retry_after, body }
+        Got { status, request_id, retry_after, replayed, body }
     }
 }

@@ -5,6 +5,7 @@ mod app;
 mod audit;
 mod auth;
 mod contract;
+mod idempotency;
 mod migration;
 mod servers;
 mod tenancy;

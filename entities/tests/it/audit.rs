@@ -3,10 +3,10 @@
 use entities::audit::verify::{Chain, Noted, verify_chain};
 use entities::audit::{self, Audit, Cursor, Filter, seal, unknown};
 use entities::error::Code;
+use entities::servers;
 use entities::tables::audit_log;
 use entities::tenancy::{Permission, TenantCtx};
 use entities::testing::TestDb;
-use entities::{servers, sessions, tenants};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -341,9 +341,7 @@ async fn pages_stay_as_they_are_while_entries_come_in() {
 async fn a_tenant_sees_its_own_trail_and_chain_only() {
     let db = TestDb::create().await.unwrap();
     let platform = db.platform().await.unwrap();
-    let kind = entities::tenancy::TenantKind::Customer;
-    let other = tenants::create_tenant(&db.db, &platform, kind, "other").await.unwrap();
-    let other = sessions::act_in(&db.db, &platform, other.id).await.unwrap();
+    let other = db.tenant(&platform, "other").await.unwrap();
     note(&db, &platform, 2).await;
     note(&db, &other, 3).await;
     seal_all(&db).await;

@@ -2,3 +2,5 @@
 #![cfg(test)]
 
 mod audit;
+mod idempotency;
+mod locks;
