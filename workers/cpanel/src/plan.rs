@@ -5,6 +5,7 @@
 //! that they rest on, so that apply can tell whether anything has changed since the preview.
 //! Nothing in a plan is secret: hashes and keys stay in the account, which never leaves the target.
 
+use crate::protocol::Outcome;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -255,7 +256,7 @@ pub enum Resource {
     /// The account's PHP-FPM pool of a version.
     PhpPool { user: Username, version: String },
     /// A job of the crontab, disabled until somebody confirms it: the line as it would run here, and
-    /// as the archive has it. `settings` are the crontab's (`MAILTO`).
+    /// as the archive has it. `settings` are those in force for it (`MAILTO`).
     CronJob { user: Username, line: String, source: String, settings: BTreeMap<String, String> },
     /// A database with its tables.
     Database {
@@ -451,6 +452,16 @@ pub struct NotTransferred {
     pub reason: String,
 }
 
+/// What there is to say in the report of an item beside what its operation comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// An operation's id, or an item of its own: `docroot:shop.example`.
+    pub item: String,
+    /// `adapted`, or `disabled` when somebody must do something about it.
+    pub outcome: Outcome,
+    pub detail: String,
+}
+
 /// Sums over the operations.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Totals {
@@ -475,6 +486,9 @@ pub struct Plan {
     pub totals: Totals,
     pub warnings: Vec<Warning>,
     pub not_transferred: Vec<NotTransferred>,
+    /// What comes over in another form.
+    #[serde(default)]
+    pub notes: Vec<Note>,
     /// Conflicts that no resolution settles yet. A plan with any cannot be applied.
     pub conflicts: Vec<Conflict>,
 }

@@ -5,9 +5,10 @@
 
 use crate::account::{Account, Domain};
 use crate::plan::{
-    Action, Component, Conflict, ControlFacts, Facts, Mode, NotTransferred, Operation, Options,
-    Ownership, Plan, Presence, Resolution, Resource, StepName, Totals, Warning,
+    Action, Component, Conflict, ControlFacts, Facts, Mode, NotTransferred, Note, Operation,
+    Options, Ownership, Plan, Presence, Resolution, Resource, StepName, Totals, Warning,
 };
+use crate::protocol::Outcome;
 use crate::{plan_databases, plan_dns, plan_mail, plan_sites, plan_tls};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub(crate) struct Draft<'a> {
     operations: Vec<Operation>,
     warnings: BTreeSet<Warning>,
     lost: Vec<NotTransferred>,
+    notes: Vec<Note>,
     conflicts: BTreeMap<String, Conflict>,
     /// Ids of conflicts that came up, settled or not.
     met: BTreeSet<String>,
@@ -60,6 +62,7 @@ impl<'a> Draft<'a> {
             operations: Vec::new(),
             warnings: input.account.warnings.iter().cloned().collect(),
             lost: input.account.not_transferable.clone(),
+            notes: input.account.notes.clone(),
             conflicts: BTreeMap::new(),
             met: BTreeSet::new(),
         }
@@ -120,6 +123,25 @@ impl<'a> Draft<'a> {
         let lost = NotTransferred { item, reason: reason.into() };
         if !self.lost.contains(&lost) {
             self.lost.push(lost);
+        }
+    }
+
+    /// Says of an item of the report that it comes over in another form, and warns of it.
+    pub(crate) fn adapt(
+        &mut self,
+        code: &str,
+        kind: &str,
+        subject: &str,
+        detail: impl Into<String>,
+    ) {
+        let detail = detail.into();
+        self.warn(code, subject, detail.as_str());
+        self.note(Note { item: format!("{kind}:{subject}"), outcome: Outcome::Adapted, detail });
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 
@@ -215,6 +237,7 @@ impl<'a> Draft<'a> {
             totals,
             warnings: self.warnings.into_iter().collect(),
             not_transferred: self.lost,
+            notes: self.notes,
             conflicts: self.conflicts.into_values().collect(),
         }
     }
