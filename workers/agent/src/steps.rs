@@ -49,7 +49,10 @@ fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport>
     }
     // What others rest on comes first, whatever the plan's order.
     operations.sort_by_key(|o| rank(&o.resource));
-    let account = job.account()?;
+    let mut account = job.account()?;
+    if begun.plan.suspended {
+        account.lock_logins();
+    }
     let mut work = Work::new(job, begun, &account, step)?;
     let total = u64::try_from(operations.len()).unwrap_or(u64::MAX);
     let mut items = Vec::new();

@@ -47,6 +47,14 @@ pub struct Account {
     pub notes: Vec<Note>,
 }
 
+impl Account {
+    /// Takes every login its password, as a suspended account's are.
+    pub fn lock_logins(&mut self) {
+        self.password = Password::Locked;
+        self.mail.mailboxes.iter_mut().for_each(|m| m.password = Password::Locked);
+    }
+}
+
 /// The server that an archive was made on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SourceServer {

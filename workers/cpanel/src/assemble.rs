@@ -34,11 +34,7 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
                 why: "neither userdata/main nor cp/USER names one".to_owned(),
             }
         })?;
-    let password = if record.suspended {
-        Password::Locked
-    } else {
-        Password::parse(&members.text("shadow").unwrap_or_default())
-    };
+    let password = Password::parse(&members.text("shadow").unwrap_or_default());
     let context = mail::Context {
         members,
         record: &record,
@@ -47,10 +43,7 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
         domains: &domains,
         password: &password,
     };
-    let mut mail = mail::parse(&context, &mut findings);
-    if record.suspended {
-        mail.mailboxes.iter_mut().for_each(|m| m.password = Password::Locked);
-    }
+    let mail = mail::parse(&context, &mut findings);
     let databases = databases::parse(members, &mut findings);
     let hosts = local_hosts(&source);
     let database_users = grants::parse(members, &user, &hosts, &databases, &mut findings);
@@ -265,13 +258,6 @@ fn losses(
             totals.outside
         );
         findings.lost("members_outside", message);
-    }
-    if record.suspended {
-        findings.warn(
-            "account_suspended",
-            "",
-            "The account was suspended on the source; its logins stay locked.",
-        );
     }
 }
 

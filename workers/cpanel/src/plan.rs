@@ -85,6 +85,21 @@ pub struct Options {
     /// Conflict id → the chosen resolution.
     #[serde(default)]
     pub resolutions: BTreeMap<String, Resolution>,
+    /// What becomes of an account that was suspended on the source.
+    #[serde(default)]
+    pub suspended: Suspended,
+}
+
+/// What becomes of an account that was suspended on the source. It may be suspended for what it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suspended {
+    /// All of it comes over and nothing of it can be used: sites answer 503, mail is refused, logins
+    /// and database users are locked.
+    #[default]
+    Keep,
+    /// It comes over as any other; logins that are locked in the archive stay so.
+    Activate,
 }
 
 impl Options {
@@ -252,6 +267,9 @@ pub enum Resource {
         /// PHP version on the target, `8.2`, and the one that the archive asked for.
         php: String,
         php_source: Option<String>,
+        /// It answers 503 and shows nothing of the account.
+        #[serde(default)]
+        suspended: bool,
     },
     /// The account's PHP-FPM pool of a version.
     PhpPool { user: Username, version: String },
@@ -277,6 +295,9 @@ pub enum Resource {
         catch_all: Option<CatchAll>,
         forwards_to: Option<DomainName>,
         active: bool,
+        /// Why it is not active.
+        #[serde(default)]
+        dormant: Option<Dormant>,
     },
     /// A mailbox; `maildir` lies below the home. `login_aliases` are further logins of the same box.
     Mailbox {
@@ -400,6 +421,18 @@ pub const PRIVILEGES: &[&str] = &[
     "DELETE HISTORY",
 ];
 
+/// Why a domain takes no mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dormant {
+    /// Nobody has shown yet that the domain is the tenant's.
+    Unverified,
+    /// Another server takes it, as on the source.
+    Elsewhere,
+    /// The account is suspended.
+    Suspended,
+}
+
 /// Where mail for unknown addresses of a domain goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -489,6 +522,9 @@ pub struct Plan {
     /// What comes over in another form.
     #[serde(default)]
     pub notes: Vec<Note>,
+    /// The account was suspended on the source and stays so.
+    #[serde(default)]
+    pub suspended: bool,
     /// Conflicts that no resolution settles yet. A plan with any cannot be applied.
     pub conflicts: Vec<Conflict>,
 }

@@ -208,6 +208,9 @@ fn login_place(draft: &mut Draft<'_>, login: &DatabaseLogin) -> Option<(Database
 
 fn add_user(draft: &mut Draft<'_>, login: &DatabaseLogin, name: DatabaseUser, action: Action) {
     let (credential, password) = match &login.auth {
+        DatabaseAuth::Native(_) if draft.suspended => {
+            (Credential::Locked, "its old password, locked")
+        }
         DatabaseAuth::Native(_) => (Credential::Kept, "its old password"),
         DatabaseAuth::Unusable(_) => (Credential::New, "a new password"),
     };

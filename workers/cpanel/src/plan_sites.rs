@@ -204,6 +204,7 @@ fn site(draft: &mut Draft<'_>, domain: &Domain, php: String, php_source: Option<
         docroot,
         php,
         php_source,
+        suspended: draft.suspended,
     };
     draft.add(format!("website:{name}"), FILES, action, (summary, resource));
 }
@@ -223,7 +224,9 @@ fn wildcard_site(
         format!("Set up a site for every other name below {domain} at {docroot} with PHP {php}");
     let id = format!("website:*.{domain}");
     let aliases = BTreeSet::new();
-    let resource = Resource::Website { domain, wildcard: true, aliases, docroot, php, php_source };
+    let suspended = draft.suspended;
+    let resource =
+        Resource::Website { domain, wildcard: true, aliases, docroot, php, php_source, suspended };
     draft.add(id, FILES, action, (summary, resource));
 }
 

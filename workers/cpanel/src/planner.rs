@@ -6,7 +6,7 @@
 use crate::account::{Account, Domain};
 use crate::plan::{
     Action, Component, Conflict, ControlFacts, Facts, Mode, NotTransferred, Note, Operation,
-    Options, Ownership, Plan, Presence, Resolution, Resource, StepName, Totals, Warning,
+    Options, Ownership, Plan, Presence, Resolution, Resource, StepName, Suspended, Totals, Warning,
 };
 use crate::protocol::Outcome;
 use crate::{plan_databases, plan_dns, plan_mail, plan_sites, plan_tls};
@@ -30,7 +30,17 @@ pub struct Input<'a> {
 /// Plans the restore of an account.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
-    let mut draft = Draft::new(*input);
+    let suspended = input.account.suspended && input.options.suspended == Suspended::Keep;
+    let mut locked: Account;
+    let mut input = *input;
+    if suspended {
+        locked = input.account.clone();
+        locked.lock_logins();
+        input.account = &locked;
+    }
+    let mut draft = Draft::new(input);
+    draft.suspended = suspended;
+    draft.tell_of_suspension();
     draft.settle_domains();
     plan_sites::plan(&mut draft);
     plan_databases::plan(&mut draft);
@@ -45,6 +55,8 @@ pub(crate) struct Draft<'a> {
     pub input: Input<'a>,
     /// Domains that are left out, by choice or until a conflict is settled.
     pub skipped: BTreeSet<DomainName>,
+    /// The account was suspended on the source and stays so.
+    pub suspended: bool,
     operations: Vec<Operation>,
     warnings: BTreeSet<Warning>,
     lost: Vec<NotTransferred>,
@@ -59,6 +71,7 @@ impl<'a> Draft<'a> {
         Self {
             input,
             skipped: BTreeSet::new(),
+            suspended: false,
             operations: Vec::new(),
             warnings: input.account.warnings.iter().cloned().collect(),
             lost: input.account.not_transferable.clone(),
@@ -66,6 +79,27 @@ impl<'a> Draft<'a> {
             conflicts: BTreeMap::new(),
             met: BTreeSet::new(),
         }
+    }
+
+    fn tell_of_suspension(&mut self) {
+        if !self.input.account.suspended {
+            return;
+        }
+        let user = self.input.target_user.as_str();
+        let (outcome, detail) = if self.suspended {
+            let text = "The account was suspended on the source and stays so: its sites answer 503, \
+                        its mail is refused, its logins and database users are locked, its cron jobs \
+                        stay off. To open it, preview again with \"suspended\": \"activate\" (once it \
+                        was applied, with \"mode\": \"overwrite\", too) and apply.";
+            (Outcome::Disabled, text)
+        } else {
+            let text = "The account was suspended on the source and is open here, by choice. Logins \
+                        that are locked in the archive need a new password.";
+            (Outcome::Adapted, text)
+        };
+        self.warn("account_suspended", user, detail);
+        let item = format!("suspended:{user}");
+        self.note(Note { item, outcome, detail: detail.to_owned() });
     }
 
     /// Whether the target has the account already, and it is the one that is restored into.
@@ -238,6 +272,7 @@ impl<'a> Draft<'a> {
             warnings: self.warnings.into_iter().collect(),
             not_transferred: self.lost,
             notes: self.notes,
+            suspended: self.suspended,
             conflicts: self.conflicts.into_values().collect(),
         }
     }

@@ -148,6 +148,8 @@ impl Loader {
         let mut filtered = Filtered::open(file, &user, &check)?;
         let loaded = mariadb::client(user.as_str())
             .arg(format!("{BEFORE_DUMP}, max_statement_time={}", statement_limit(load.bytes)))
+            // Else those inside routines, too, would go.
+            .arg("--comments")
             .arg("--max-allowed-packet=1G")
             .arg(format!("--database={}", load.name))
             .ids(self.person.uid, self.person.gid)
