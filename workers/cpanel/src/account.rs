@@ -208,6 +208,12 @@ pub struct Autoresponder {
     pub address: MailAddress,
     pub subject: String,
     pub body: String,
+    /// The name that the answer came from, beside the address.
+    #[serde(default)]
+    pub from_name: Option<String>,
+    /// The text is HTML.
+    #[serde(default)]
+    pub html: bool,
     /// The least time between two answers to one sender.
     pub interval_hours: u32,
     pub start_unix: Option<i64>,

@@ -280,10 +280,13 @@ fn responder(members: &Members, address: &MailAddress) -> Option<Autoresponder> 
     let text = members.text(&format!("homedir/.autorespond/{address}"))?;
     let text = text.replace("\r\n", "\n");
     let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
-    let subject = head
-        .lines()
-        .find_map(|l| l.split_once(':').filter(|(k, _)| k.trim().eq_ignore_ascii_case("subject")))
-        .map(|(_, value)| value.trim().to_owned());
+    let header = |name: &str| {
+        let mut fields = head.lines().filter_map(|l| l.split_once(':'));
+        let found = fields.find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim().to_owned())
+    };
+    let html =
+        header("content-type").is_some_and(|t| t.to_ascii_lowercase().starts_with("text/html"));
     let path = format!("homedir/.autorespond/{address}.json");
     let bytes = members.texts.get(&path).map(Vec::as_slice).unwrap_or_default();
     let times: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
@@ -294,12 +297,23 @@ fn responder(members: &Members, address: &MailAddress) -> Option<Autoresponder> 
     let interval = number("interval").and_then(|n| u32::try_from(n).ok()).unwrap_or(24);
     Some(Autoresponder {
         address: address.clone(),
-        subject: subject.unwrap_or_default(),
+        subject: header("subject").unwrap_or_default(),
         body: body.to_owned(),
+        from_name: header("from").as_deref().and_then(from_name),
+        html,
         interval_hours: interval.min(24 * 365),
         start_unix: number("start").filter(|n| *n > 0),
         stop_unix: number("stop").filter(|n| *n > 0),
     })
+}
+
+/// The name in `"Ann" <ann@shop.example>`, or the whole when there is no address.
+fn from_name(text: &str) -> Option<String> {
+    let name = text.split('<').next().unwrap_or_default();
+    let name: String = name.chars().filter(|c| !c.is_control() && !"\"\\".contains(*c)).collect();
+    let name = name.trim();
+    let usable = !name.is_empty() && !name.contains('@') && name.chars().count() <= 60;
+    usable.then(|| name.to_owned())
 }
 
 /// Registered domains take mail. A subdomain does only if something is there for it: cPanel writes

@@ -313,11 +313,16 @@ pub enum Resource {
     Forwarder { address: MailAddress, destinations: BTreeSet<MailAddress>, keep_copy: bool },
     /// An autoresponder as a Sieve vacation (RFC 5230). The texts may hold cPanel's `%subject%`,
     /// `%from%` and `%email%`. Interval 0: every message is answered. `keep`: the mailbox keeps what
-    /// it answers; else it is there for the answers only.
+    /// it answers; else it is there for the answers only. `from_name` stands beside the address that
+    /// answers; the text may be HTML.
     Vacation {
         address: MailAddress,
         subject: String,
         body: String,
+        #[serde(default)]
+        from_name: Option<String>,
+        #[serde(default)]
+        html: bool,
         interval_hours: u32,
         start_unix: Option<i64>,
         stop_unix: Option<i64>,

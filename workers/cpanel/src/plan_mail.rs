@@ -244,6 +244,8 @@ fn vacations(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &mut BTre
             address: address.clone(),
             subject: responder.subject.clone(),
             body: responder.body.clone(),
+            from_name: responder.from_name.clone(),
+            html: responder.html,
             interval_hours: responder.interval_hours,
             start_unix: responder.start_unix,
             stop_unix: responder.stop_unix,

@@ -98,12 +98,11 @@ fn with_job(text: &str, (_, line, settings): &Confirmed<'_>, user: &Username) ->
     if text.lines().any(|l| l == *line) {
         return Ok(text);
     }
-    let in_force = settings_of(&text);
-    let unset = DEFAULTS.iter().chain([&("MAILTO", user.as_str())]);
-    let mut wanted: BTreeMap<&str, &str> = unset
-        .filter(|(name, _)| in_force.contains_key(*name))
-        .map(|(name, value)| (*name, *value))
-        .collect();
+    let before = text.clone();
+    let in_force = settings_of(&before);
+    let unset = DEFAULTS.into_iter().chain([("MAILTO", user.as_str())]);
+    let mut wanted: BTreeMap<&str, &str> =
+        unset.filter(|(name, _)| in_force.contains_key(name)).collect();
     wanted.extend(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     for (name, value) in wanted {
         if in_force.get(name) != Some(&value) {
