@@ -281,10 +281,11 @@ fn files(members: &Members, sites: &home::Sites, findings: &mut Findings) -> Fil
     for (name, (count, bytes)) in behind {
         match home::why_left_behind(&name) {
             Some(why) => {
-                let text = format!("{count} files of {bytes} bytes are left behind: {why}.");
+                let files = counted(count);
+                let text = format!("{files} of {bytes} bytes left behind: {why}.");
                 findings.lost(&format!("left_behind:{name}"), text);
             }
-            None => of_panel.push(format!("{name} ({count} files)")),
+            None => of_panel.push(format!("{name} ({})", counted(count))),
         }
     }
     if !of_panel.is_empty() {
@@ -293,6 +294,10 @@ fn files(members: &Members, sites: &home::Sites, findings: &mut Findings) -> Fil
         findings.warn("panel_files", "", text);
     }
     files
+}
+
+fn counted(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 fn presence(members: &Members, account: &Account) -> BTreeMap<Component, Presence> {
