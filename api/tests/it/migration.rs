@@ -116,6 +116,8 @@ fn preview() -> Preview {
         totals: Totals::default(),
         warnings: vec![],
         not_transferred: vec![],
+        notes: vec![],
+        suspended: false,
         conflicts: vec![],
     };
     Preview { plan, digest: "d1".into(), expanded_bytes: 1 }

@@ -215,7 +215,7 @@ pub async fn record_items(
 /// thing it is.
 fn component_of(item: &str) -> Component {
     match item.split(':').next().unwrap_or_default() {
-        "database" | "database_host" | "database_user" | "grant" | "postgresql" => {
+        "database" | "database_host" | "database_user" | "grant" | "postgresql" | "statements" => {
             Component::Databases
         }
         "autoresponder"
@@ -223,12 +223,15 @@ fn component_of(item: &str) -> Component {
         | "catch_all"
         | "dkim"
         | "filter"
+        | "folder"
         | "forward"
+        | "forwarder"
         | "mail_domain"
         | "mailbox"
         | "mailing_lists"
         | "mailing_list_archives"
-        | "pipe" => Component::Email,
+        | "pipe"
+        | "vacation" => Component::Email,
         "dnssec_keys" | "dynamic_dns" | "record" | "zone" => Component::Dns,
         "certificate" => Component::Ssl,
         _ => Component::Files,

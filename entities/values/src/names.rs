@@ -218,7 +218,8 @@ impl MailAddress {
             });
         }
         if local.starts_with(['.', '-']) || local.ends_with('.') {
-            return Err(Invalid { what, rule: "has a local part that begins or ends with a dot" });
+            let rule = "has a local part that begins with a dot or a hyphen, or ends with a dot";
+            return Err(Invalid { what, rule });
         }
         Ok(Self(format!("{}@{domain}", local.to_ascii_lowercase())))
     }

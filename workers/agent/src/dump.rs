@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use cpanel::sql::DumpFilter;
-use flate2::read::MultiGzDecoder;
+use cpanel::stream::Gunzip;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
@@ -50,8 +50,7 @@ impl<'a> Filtered<'a> {
         let packed = file.read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
         file.rewind().map_err(Error::internal)?;
         let file = BufReader::with_capacity(256 << 10, file);
-        let dump: Box<dyn Read> =
-            if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let dump: Box<dyn Read> = if packed { Box::new(Gunzip::new(file)) } else { Box::new(file) };
         let tap = Tap::default();
         let filter = Some(DumpFilter::new(tap.clone(), definer));
         let ready = io::Cursor::new(Vec::new());

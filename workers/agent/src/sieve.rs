@@ -30,8 +30,17 @@ pub fn script(vacation: Option<&Resource>, rules: &[FilterRule]) -> Result<Strin
 
 /// An answer as the autoresponder gave it, within its dates. Whether the mailbox keeps the message.
 fn answer(text: &mut String, resource: &Resource) -> Result<bool> {
-    let Resource::Vacation { address, subject, body, interval_hours, start_unix, stop_unix, keep } =
-        resource
+    let Resource::Vacation {
+        address,
+        subject,
+        body,
+        from_name,
+        html,
+        interval_hours,
+        start_unix,
+        stop_unix,
+        keep,
+    } = resource
     else {
         return Err(Error::internal("not an automatic answer"));
     };
@@ -55,11 +64,21 @@ fn answer(text: &mut String, resource: &Resource) -> Result<bool> {
         "if string :is \"${from}\" \"\" { set \"from\" \"${email}\"; }\n",
     ));
     let seconds = u64::from(*interval_hours).saturating_mul(3600);
+    let mut how = String::new();
+    if let Some(name) = from_name {
+        let from = format!("{} <{address}>", encoded(name));
+        how.push_str(&format!(" :from {}", quoted(&plain(&from))));
+    }
+    let mut body = with_variables(body);
+    if *html {
+        how.push_str(" :mime");
+        body = format!("Content-Type: text/html; charset=utf-8\n\n{body}");
+    }
     let answer = format!(
-        "vacation :seconds {seconds} :subject {} :addresses [{}] {};",
+        "vacation :seconds {seconds} :subject {} :addresses [{}]{how} {};",
         quoted(&with_variables(subject)),
         quoted(address.as_str()),
-        quoted(&with_variables(body))
+        quoted(&body)
     );
     match tests.is_empty() {
         true => writeln!(text, "{answer}"),
@@ -67,6 +86,21 @@ fn answer(text: &mut String, resource: &Resource) -> Result<bool> {
     }
     .map_err(Error::internal)?;
     Ok(*keep)
+}
+
+/// A name in a header: between quotes, or encoded when it has other signs than ASCII's (RFC 2047).
+fn encoded(name: &str) -> String {
+    if name.is_ascii() {
+        return format!("\"{}\"", name.replace(['"', '\\'], ""));
+    }
+    // An encoded word has at most 75 characters; a sign takes at most twelve.
+    let signs: Vec<char> = name.chars().collect();
+    let words = signs.chunks(5).map(|chunk| {
+        let text: String = chunk.iter().collect();
+        let bytes: String = text.bytes().map(|b| format!("={b:02X}")).collect();
+        format!("=?utf-8?Q?{bytes}?=")
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// cPanel's placeholders as variables; nothing else of the text can become one.
@@ -165,6 +199,8 @@ mod tests {
             address: "a@x.example".parse().unwrap(),
             subject: "Away \"; redirect \"evil@x.example".to_owned(),
             body: "Back\\\nsoon, %from%: ${env.x} %subject%".to_owned(),
+            from_name: None,
+            html: false,
             interval_hours: 8,
             start_unix: Some(1_700_000_000),
             stop_unix: None,
@@ -178,6 +214,30 @@ mod tests {
         );
         assert!(script.contains("2023-11-14T22:13:20+00:00"), "{script}");
         assert!(script.contains(":seconds 28800 ") && script.ends_with("discard;\n"), "{script}");
+    }
+
+    #[test]
+    fn an_answer_in_html_under_a_name() {
+        let answer = |name: &str| {
+            let resource = Resource::Vacation {
+                address: "a@x.example".parse().unwrap(),
+                subject: "Away".to_owned(),
+                body: "<b>Hello %from%</b>".to_owned(),
+                from_name: Some(name.to_owned()),
+                html: true,
+                interval_hours: 0,
+                start_unix: None,
+                stop_unix: None,
+                keep: true,
+            };
+            script(Some(&resource), &[]).unwrap()
+        };
+        let script = answer("The \"Shop\" ${env.x}");
+        let from = r#":from "\"The Shop ${dollar}{env.x}\" <a@x.example>" :mime"#;
+        assert!(script.contains(from), "{script}");
+        let body = "\"Content-Type: text/html; charset=utf-8\r\n\r\n<b>Hello ${from}</b>\"";
+        assert!(script.contains(body), "{script}");
+        assert!(answer("Café").contains(r#":from "=?utf-8?Q?=43=61=66=C3=A9?= <a@x.example>""#));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::job::{Begun, Job};
 use crate::journal::{Effect, Entry, Journal};
 use crate::{changes, layout, mariadb, parking, services, space, verify};
-use cpanel::plan::{Operation, Resource, StepName};
+use cpanel::plan::{Note, Operation, Resource, StepName};
 use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
 use std::path::Path;
 use values::DatabaseName;
@@ -49,7 +49,10 @@ fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport>
     }
     // What others rest on comes first, whatever the plan's order.
     operations.sort_by_key(|o| rank(&o.resource));
-    let account = job.account()?;
+    let mut account = job.account()?;
+    if begun.plan.suspended {
+        account.lock_logins();
+    }
     let mut work = Work::new(job, begun, &account, step)?;
     let total = u64::try_from(operations.len()).unwrap_or(u64::MAX);
     let mut items = Vec::new();
@@ -68,7 +71,19 @@ fn carry_out(job: &Job<'_>, begun: &Begun, step: StepName) -> Result<StepReport>
         items.push(ItemReport { id: operation.id.clone(), outcome, detail });
     }
     job.events.progress(total, total, "done")?;
+    items.iter_mut().for_each(|item| add_notes(&begun.plan.notes, item));
     Ok(StepReport { items })
+}
+
+/// What the plan had to say of an item stands beside what became of it.
+fn add_notes(notes: &[Note], item: &mut ItemReport) {
+    for note in notes.iter().filter(|n| n.item == item.id) {
+        if item.outcome == Outcome::Migrated {
+            item.outcome = note.outcome;
+        }
+        let both = format!("{} {}", item.detail, note.detail);
+        item.detail = both.trim().to_owned();
+    }
 }
 
 const fn rank(resource: &Resource) -> u8 {

@@ -15,12 +15,12 @@ use crate::space;
 use crate::uidlist;
 use cpanel::account::{Account, DatabaseAuth, MailFormat};
 use cpanel::archive::{self, Entry, Kind};
-use cpanel::home::{Part, part};
+use cpanel::home::{self, Part};
 use cpanel::member::MemberPath;
 use cpanel::plan::Resource;
 use cpanel::rehome::with_home;
 use cpanel::stream::Limits;
-use rustix::fs::{FileType, Timespec, Timestamps};
+use rustix::fs::{FileType, Stat, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -54,6 +54,11 @@ pub struct Unpacked {
     /// Settings of PHP in `.htaccess` files that were moved to `.user.ini`, and that were not.
     pub php_settings: u64,
     pub php_settings_lost: u64,
+    /// Files and directories that nobody may open, as in the archive, and some of their names.
+    #[serde(default)]
+    pub closed: u64,
+    #[serde(default)]
+    pub closed_names: Vec<String>,
     /// Links and files that gave way to a directory of the same name.
     #[serde(default)]
     pub displaced: u64,
@@ -114,6 +119,7 @@ fn pass(work: &Work<'_>, staging: &Beneath) -> Result<Unpacked> {
     let mut unpacker = Unpacker {
         job: work.job,
         account: work.account,
+        sites: home::Sites::of(work.account),
         wanted: Wanted::of(work)?,
         staging,
         owner: work.owner(0o600)?,
@@ -237,6 +243,7 @@ impl Wanted {
 struct Unpacker<'u> {
     job: &'u Job<'u>,
     account: &'u Account,
+    sites: home::Sites,
     wanted: Wanted,
     staging: &'u Beneath,
     /// The account's ids.
@@ -264,7 +271,7 @@ impl Unpacker<'_> {
         let Some(path) = entry.path.below("homedir").filter(|p| !p.is_root()) else {
             return Ok(());
         };
-        match part(&path) {
+        match self.sites.part(&path) {
             Part::File if self.wanted.file(&path) => self.file(&path, entry),
             Part::Mail => self.mail(&path, entry),
             _ => Ok(()),
@@ -281,8 +288,12 @@ impl Unpacker<'_> {
     fn file(&mut self, path: &MemberPath, entry: Entry<'_>) -> Result<()> {
         let to = Path::new(HOME).join(os(path.as_bytes()));
         match &entry.kind {
-            Kind::Directory => return self.directory(&to, entry.mode),
+            Kind::Directory => {
+                self.note_closed(path, entry.mode);
+                return self.directory(&to, entry.mode);
+            }
             Kind::File => {
+                self.note_closed(path, entry.mode);
                 self.done.files = self.done.files.saturating_add(1);
                 self.done.bytes = self.done.bytes.saturating_add(entry.size);
                 let is_config = [&b".htaccess"[..], b".user.ini", b"php.ini"]
@@ -305,7 +316,8 @@ impl Unpacker<'_> {
             }
             Kind::Hardlink(target) => {
                 let target = target.as_ref().and_then(|t| t.below("homedir"));
-                let target = target.filter(|t| part(t) == Part::File && self.wanted.file(t));
+                let target =
+                    target.filter(|t| self.sites.part(t) == Part::File && self.wanted.file(t));
                 let from = target.map(|t| Path::new(HOME).join(os(t.as_bytes())));
                 if !self.link(from, &to)? {
                     self.done.dropped_links = self.done.dropped_links.saturating_add(1);
@@ -314,6 +326,16 @@ impl Unpacker<'_> {
             Kind::Other => self.done.other = self.done.other.saturating_add(1),
         }
         Ok(())
+    }
+
+    /// What nobody may open is named: it may be something harmful that was put out of action.
+    fn note_closed(&mut self, path: &MemberPath, mode: u32) {
+        if is_closed(mode) {
+            self.done.closed = self.done.closed.saturating_add(1);
+            if self.done.closed_names.len() < FILES_NAMED {
+                self.done.closed_names.push(path.to_string());
+            }
+        }
     }
 
     fn link(&mut self, from: Option<PathBuf>, to: &Path) -> Result<bool> {
@@ -330,11 +352,14 @@ impl Unpacker<'_> {
     /// What of a maildir is kept: messages, folders, and the files by which clients recognise them.
     fn mail(&mut self, path: &MemberPath, entry: Entry<'_>) -> Result<()> {
         let Some((address, inside)) = self.wanted.mailbox(path) else { return Ok(()) };
+        let entry = Entry { mode: entry.mode | 0o400, ..entry };
         if self.wanted.mdboxes.contains(address) {
             let to = Path::new(MDBOX).join(address).join(os(inside.as_bytes()));
             return self.mdbox(&to, &inside, entry);
         }
         let base = Path::new(MAIL).join(address);
+        let renamed = renamed_folder(&inside);
+        let inside = renamed.as_ref().unwrap_or(&inside);
         let parts: Vec<&[u8]> = inside.components().collect();
         let is_box = |p: &[u8]| [&b"cur"[..], b"new", b"tmp"].contains(&p);
         let is_folder = |p: &[u8]| p.starts_with(b".") && p.len() > 1;
@@ -350,13 +375,18 @@ impl Unpacker<'_> {
         match (inner, &entry.kind) {
             ([], Kind::Directory) => self.directory(&to, 0o700),
             ([one], Kind::Directory) if is_box(one) => self.directory(&to, 0o700),
+            // To clients a renamed folder is another one, and it may have met one of this name.
+            ([_], Kind::File) if renamed.is_some() => Ok(()),
             ([b"dovecot-uidlist"], Kind::File) => self.uidlist(&to, entry),
             ([one], Kind::File) if is_state(one) => self.regular(&to, entry),
             ([one, _], Kind::File) if is_box(one) && *one != b"tmp" => self.regular(&to, entry),
             ([one, _], Kind::Hardlink(Some(target))) if is_box(one) && *one != b"tmp" => {
-                let target = target.below("homedir").filter(|t| part(t) == Part::Mail);
+                let target = target.below("homedir").filter(|t| home::part(t) == Part::Mail);
                 let found = target.as_ref().and_then(|t| self.wanted.mailbox(t));
-                let from = found.map(|(a, i)| Path::new(MAIL).join(a).join(os(i.as_bytes())));
+                let from = found.map(|(a, i)| {
+                    let i = renamed_folder(&i).unwrap_or(i);
+                    Path::new(MAIL).join(a).join(os(i.as_bytes()))
+                });
                 self.link(from, &to).map(drop)
             }
             _ => Ok(()),
@@ -407,7 +437,8 @@ impl Unpacker<'_> {
     fn directory(&mut self, path: &Path, mode: u32) -> Result<()> {
         self.parents(path)?;
         self.make_way(path)?;
-        let owner = Owner { mode: mode & 0o770 | 0o700, ..self.owner };
+        let mode = if is_closed(mode) { 0 } else { mode & 0o770 | 0o700 };
+        let owner = Owner { mode, ..self.owner };
         if !self.staging.make_dir(path, owner)? {
             self.staging.set_owner(path, owner)?;
         }
@@ -430,7 +461,8 @@ impl Unpacker<'_> {
 
     fn write(&mut self, path: &Path, mode: u32, mtime: u64, body: &mut dyn Read) -> Result<()> {
         self.parents(path)?;
-        let owner = Owner { mode: mode & 0o770 | 0o400, ..self.owner };
+        let mode = if is_closed(mode) { 0 } else { mode & 0o770 | 0o400 };
+        let owner = Owner { mode, ..self.owner };
         // Looking first costs as much as making.
         let file = match self.staging.try_create(path, owner)? {
             Some(file) => file,
@@ -495,8 +527,10 @@ impl Unpacker<'_> {
     fn write_settings(&mut self) -> Result<()> {
         for (dir, settings) in std::mem::take(&mut self.settings) {
             let path = dir.join(".user.ini");
-            // A link or a directory of that name is the site's own affair.
-            if self.staging.kind(&path)?.is_some_and(|k| k != FileType::RegularFile) {
+            // A link or a directory of that name is the site's own affair, and so is a closed file.
+            let stat = self.staging.stat(&path)?;
+            let is_file = |s: &Stat| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile;
+            if stat.is_some_and(|s| !is_file(&s) || is_closed(s.st_mode)) {
                 continue;
             }
             let old = self.staging.read(&path, htaccess::SIZE_MAX)?.unwrap_or_default();
@@ -552,6 +586,21 @@ impl Unpacker<'_> {
         }
         Some(target.to_vec())
     }
+}
+
+/// The path inside a mailbox under the name that its folder gets; none when it keeps its own.
+fn renamed_folder(inside: &MemberPath) -> Option<MemberPath> {
+    let text = inside.to_str()?;
+    let (folder, rest) = text.split_once('/').unwrap_or((text, ""));
+    let name = folder.strip_prefix('.')?;
+    let new = home::folder_name(name);
+    let path = format!(".{new}/{rest}");
+    (new != name).then(|| MemberPath::parse(path.trim_end_matches('/').as_bytes()).ok())?
+}
+
+/// Whether not even its owner may open it.
+const fn is_closed(mode: u32) -> bool {
+    mode & 0o700 == 0
 }
 
 /// Fills the buffer as far as there is something to read.

@@ -63,9 +63,11 @@ fn sites(begun: &Begun, ipv4: Ipv4Addr) -> Result<Vec<Placed>> {
     for (place, operation) in begun.plan.operations.iter().enumerate() {
         let check = match &operation.resource {
             Resource::Home { path, .. } => home(begun, Path::new(path.as_str()))?,
-            Resource::Website { domain, wildcard: false, .. } => http(domain, ipv4),
-            Resource::Website { domain, .. } => {
-                http(&DomainName::parse(&format!("any.{domain}"))?, ipv4)
+            Resource::Website { domain, wildcard: false, suspended, .. } => {
+                http(domain, ipv4, *suspended)
+            }
+            Resource::Website { domain, suspended, .. } => {
+                http(&DomainName::parse(&format!("any.{domain}"))?, ipv4, *suspended)
             }
             Resource::PhpPool { user, version } => pool(user, version),
             Resource::Certificate { domain, sha256, .. } => tls(domain, sha256, ipv4)?,
@@ -263,9 +265,17 @@ fn open_to_others(dir: &Beneath, at: &Path, left: &mut u32) -> Result<Option<std
     Ok(None)
 }
 
-fn http(domain: &DomainName, ipv4: Ipv4Addr) -> Check {
+fn http(domain: &DomainName, ipv4: Ipv4Addr, suspended: bool) -> Check {
     let name = format!("http:{domain}");
     match http_status(domain, ipv4) {
+        Ok(Some(503)) if suspended => {
+            let text = format!("http://{domain}/ answers 503: the account is suspended.");
+            check(name, CheckStatus::Pass, text)
+        }
+        Ok(Some(status)) if suspended => {
+            let text = format!("http://{domain}/ answers {status} though it is suspended.");
+            check(name, CheckStatus::Fail, text)
+        }
         Ok(Some(status @ 200..=399)) => {
             check(name, CheckStatus::Pass, format!("http://{domain}/ answers {status}."))
         }

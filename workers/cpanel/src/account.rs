@@ -3,7 +3,7 @@
 //! It holds secrets (hashes and private keys) and therefore never leaves the target: the agent keeps
 //! it in a file that only root can read. What others may see is the [`crate::protocol::Summary`].
 
-use crate::plan::{Component, FilterRule, NotTransferred, Presence, RecordSet, Warning};
+use crate::plan::{Component, FilterRule, NotTransferred, Note, Presence, RecordSet, Warning};
 use crate::secret::{Password, Secret};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -36,15 +36,23 @@ pub struct Account {
     pub zones: Vec<Zone>,
     pub certificates: Vec<Certificate>,
     pub dkim: Vec<DkimKey>,
-    /// Job lines of the crontab as they stand, without comments and settings.
-    pub cron: Vec<String>,
-    /// Settings of the crontab that are taken over (`MAILTO`), in the order of their names.
-    pub cron_settings: BTreeMap<String, String>,
+    /// Job lines of the crontab, without comments.
+    pub cron: Vec<CronJob>,
     pub ftp: Vec<FtpLogin>,
     pub files: Files,
     pub presence: BTreeMap<Component, Presence>,
     pub warnings: Vec<Warning>,
     pub not_transferable: Vec<NotTransferred>,
+    #[serde(default)]
+    pub notes: Vec<Note>,
+}
+
+impl Account {
+    /// Takes every login its password, as a suspended account's are.
+    pub fn lock_logins(&mut self) {
+        self.password = Password::Locked;
+        self.mail.mailboxes.iter_mut().for_each(|m| m.password = Password::Locked);
+    }
 }
 
 /// The server that an archive was made on.
@@ -200,6 +208,12 @@ pub struct Autoresponder {
     pub address: MailAddress,
     pub subject: String,
     pub body: String,
+    /// The name that the answer came from, beside the address.
+    #[serde(default)]
+    pub from_name: Option<String>,
+    /// The text is HTML.
+    #[serde(default)]
+    pub html: bool,
     /// The least time between two answers to one sender.
     pub interval_hours: u32,
     pub start_unix: Option<i64>,
@@ -305,6 +319,15 @@ pub struct DkimKey {
     pub bits: u32,
     /// PEM, one block.
     pub key: Secret,
+}
+
+/// A job of the crontab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CronJob {
+    /// As it stands there.
+    pub line: String,
+    /// Settings that stand above the line and are taken over (`MAILTO`), in the order of their names.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// An FTP login; reported, not taken over.

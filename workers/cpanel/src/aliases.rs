@@ -76,6 +76,8 @@ impl Aliases {
         findings: &mut Findings,
     ) {
         let mut destinations = BTreeSet::new();
+        // Beside others, what refuses or throws away changes nothing: they get their mail.
+        let alone = targets.iter().all(|t| matches!(t, Target::Fail | Target::Blackhole));
         for target in targets {
             match target {
                 Target::Address(to) => {
@@ -88,6 +90,7 @@ impl Aliases {
                     self.responders.insert(address.clone());
                 }
                 Target::Pipe(command) => self.pipes.push((address.clone(), command)),
+                Target::Fail | Target::Blackhole if !alone => {}
                 Target::Fail => {
                     findings.lost(
                         &format!("forward:{address}"),
@@ -113,8 +116,8 @@ impl Aliases {
 
 fn catch_all(targets: Vec<Target>, domain: &DomainName, findings: &mut Findings) -> CatchAll {
     if targets.len() > 1 {
-        let message = "Unknown addresses went to several places; the first one is taken over.";
-        findings.warn("catch_all_several", domain.as_str(), message);
+        let message = "Unknown addresses went to several places; only the first one is taken over.";
+        findings.lost(&format!("catch_all:{domain}"), message);
     }
     match targets.into_iter().next() {
         Some(Target::Address(address)) => CatchAll::Address(address),

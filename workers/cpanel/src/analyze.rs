@@ -34,6 +34,8 @@ pub fn read_account<'a>(
 /// Distinct mailboxes and folders that are counted.
 const MAILDIRS_MAX: usize = 100_000;
 const TOPS_MAX: usize = 1000;
+/// Directories that may be left behind and are told apart.
+const LEFT_MAX: usize = 100_000;
 
 struct Collector<'l> {
     members: Members,
@@ -87,11 +89,32 @@ impl Collector<'_> {
                 files.entries = files.entries.saturating_add(1);
                 files.bytes = files.bytes.saturating_add(entry.size);
             }
+            Part::LeftBehind if entry.kind != Kind::Other => self.count_left(path, entry),
             Part::SshKeys => self.members.ssh_keys = true,
             Part::Mail => self.visit_mail(path, entry)?,
             _ => {}
         }
         Ok(())
+    }
+
+    fn count_left(&mut self, path: &MemberPath, entry: &Entry<'_>) {
+        let full = path.as_bytes();
+        let (directory, is_file) = match &entry.kind {
+            Kind::Directory => (full, 0),
+            kind => {
+                let is_file = matches!(kind, Kind::File | Kind::Hardlink(_));
+                let above = full.iter().rposition(|b| *b == b'/');
+                (above.and_then(|at| full.get(..at)).unwrap_or(full), u64::from(is_file))
+            }
+        };
+        let left = &mut self.members.left;
+        let room = left.len() < LEFT_MAX || left.contains_key(directory);
+        // Beyond that, nobody has sites there.
+        let top = path.components().next().unwrap_or_default();
+        let count = left.entry(if room { directory } else { top }.to_vec()).or_default();
+        count.entries = count.entries.saturating_add(1);
+        count.files = count.files.saturating_add(is_file);
+        count.bytes = count.bytes.saturating_add(entry.size);
     }
 
     /// Counts messages: files in `cur` and `new` of a box or of one of its folders.
@@ -119,7 +142,11 @@ impl Collector<'_> {
         if maildir.folders.len() > MAILDIRS_MAX {
             return Err(Error::TooLarge("a mailbox has too many folders".to_owned()));
         }
-        let count = maildir.folders.entry(folder.to_owned()).or_default();
+        let name = home::folder_name(folder);
+        if name != folder {
+            maildir.renamed.insert(name.to_owned());
+        }
+        let count = maildir.folders.entry(name.to_owned()).or_default();
         if is_message {
             *count = count.saturating_add(1);
             maildir.bytes = maildir.bytes.saturating_add(entry.size);
@@ -144,7 +171,7 @@ impl Collector<'_> {
 }
 
 fn twice(path: &MemberPath) -> Error {
-    Error::UnsafeMember(format!("{path}, which stands in it twice"))
+    Error::Twice(path.to_string())
 }
 
 /// The mailbox that a directory of messages belongs to, and the folder of it: `D/L` and `Sent`.

@@ -1,9 +1,9 @@
 //! From what a pass kept to the account.
 
 use crate::account::Domain;
-use crate::account::{Account, SourceServer, Zone};
+use crate::account::{Account, CronJob, Files, SourceServer, Zone};
 use crate::archive::Totals;
-use crate::crontab::{self, Crontab};
+use crate::crontab;
 use crate::error::Error;
 use crate::findings::Findings;
 use crate::member::shown;
@@ -11,7 +11,7 @@ use crate::members::Members;
 use crate::plan::{Component, Presence};
 use crate::record::{self, Record};
 use crate::secret::Password;
-use crate::{certificates, databases, dkim, domains, ftp, grants, mail, yaml, zone};
+use crate::{certificates, databases, dkim, domains, ftp, grants, home, mail, yaml, zone};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use values::{AbsPath, DomainName, Username};
@@ -34,11 +34,7 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
                 why: "neither userdata/main nor cp/USER names one".to_owned(),
             }
         })?;
-    let password = if record.suspended {
-        Password::Locked
-    } else {
-        Password::parse(&members.text("shadow").unwrap_or_default())
-    };
+    let password = Password::parse(&members.text("shadow").unwrap_or_default());
     let context = mail::Context {
         members,
         record: &record,
@@ -47,10 +43,7 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
         domains: &domains,
         password: &password,
     };
-    let mut mail = mail::parse(&context, &mut findings);
-    if record.suspended {
-        mail.mailboxes.iter_mut().for_each(|m| m.password = Password::Locked);
-    }
+    let mail = mail::parse(&context, &mut findings);
     let databases = databases::parse(members, &mut findings);
     let hosts = local_hosts(&source);
     let database_users = grants::parse(members, &user, &hosts, &databases, &mut findings);
@@ -58,10 +51,11 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
     let source = with_public_address(source, &main_domain, &zones);
     let certificates = certificates::parse(members, &domains, &record.removed, &mut findings);
     let dkim = dkim::parse(members, &domains, &mut findings);
-    let crontab = cron(members, &user, &mut findings);
+    let jobs = cron(members, &user, &mut findings);
     let logins = members.text("proftpdpasswd").unwrap_or_default();
     let ftp = ftp::parse(&logins, &user, &source, &mut findings);
     losses(members, totals, &record, &domains, &mut findings);
+    let files = files(members, &home::Sites::at(&domains, &wildcards), &mut findings);
     let mut account = Account {
         user,
         main_domain,
@@ -77,13 +71,13 @@ pub(crate) fn assemble(members: &Members, totals: &Totals) -> Result<Account, Er
         zones,
         certificates,
         dkim,
-        cron: crontab.lines,
-        cron_settings: crontab.settings,
+        cron: jobs,
         ftp,
-        files: members.files,
+        files,
         presence: BTreeMap::new(),
         warnings: findings.warnings,
         not_transferable: findings.not_transferable,
+        notes: findings.notes,
     };
     account.presence = presence(members, &account);
     check_counts(&account)?;
@@ -204,7 +198,7 @@ fn zones(members: &Members, domains: &[Domain], findings: &mut Findings) -> Vec<
     zones
 }
 
-fn cron(members: &Members, user: &Username, findings: &mut Findings) -> Crontab {
+fn cron(members: &Members, user: &Username, findings: &mut Findings) -> Vec<CronJob> {
     for (name, _) in members.below("cron").filter(|(name, _)| *name != user.as_str()) {
         findings.lost(&format!("cron:{name}"), "It is another user's crontab.");
     }
@@ -254,21 +248,56 @@ fn losses(
     for name in &record.domains {
         if !domains.iter().any(|d| d.name == *name || d.internal.as_ref() == Some(name)) {
             let message = "The account's record has it, but it has no site in the archive.";
-            findings.warn("domain_without_site", name.as_str(), message);
+            findings.lost(&format!("domain:{name}"), message);
         }
     }
     if totals.outside > 0 {
-        let message =
-            format!("{} members lie beside the account and are not read.", totals.outside);
-        findings.warn("members_outside", "", message);
-    }
-    if record.suspended {
-        findings.warn(
-            "account_suspended",
-            "",
-            "The account was suspended on the source; its logins stay locked.",
+        let message = format!(
+            "{} members of the archive lie beside the account and are not read. If another account \
+             is among them, put it into an archive of its own.",
+            totals.outside
         );
+        findings.lost("members_outside", message);
     }
+}
+
+/// The files that are restored, those of sites in odd places with them. The others are named.
+fn files(members: &Members, sites: &home::Sites, findings: &mut Findings) -> Files {
+    let mut files = members.files;
+    let mut behind: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for (directory, left) in &members.left {
+        if sites.hold(directory) {
+            files.entries = files.entries.saturating_add(left.entries);
+            files.bytes = files.bytes.saturating_add(left.bytes);
+            continue;
+        }
+        let top = directory.split(|b| *b == b'/').next().unwrap_or_default();
+        let (count, bytes) = behind.entry(String::from_utf8_lossy(top).into_owned()).or_default();
+        *count = count.saturating_add(left.files);
+        *bytes = bytes.saturating_add(left.bytes);
+    }
+    behind.retain(|_, (count, _)| *count > 0);
+    let mut of_panel = Vec::new();
+    for (name, (count, bytes)) in behind {
+        match home::why_left_behind(&name) {
+            Some(why) => {
+                let files = counted(count);
+                let text = format!("{files} of {bytes} bytes left behind: {why}.");
+                findings.lost(&format!("left_behind:{name}"), text);
+            }
+            None => of_panel.push(format!("{name} ({})", counted(count))),
+        }
+    }
+    if !of_panel.is_empty() {
+        let list = of_panel.join(", ");
+        let text = format!("These belong to the source's panel and are left behind: {list}.");
+        findings.warn("panel_files", "", text);
+    }
+    files
+}
+
+fn counted(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 fn presence(members: &Members, account: &Account) -> BTreeMap<Component, Presence> {

@@ -1,26 +1,24 @@
 //! `cron/USER`: job lines and settings.
 
+use crate::account::CronJob;
+use crate::cron_time;
 use crate::findings::Findings;
+use crate::member::shown;
 use crate::rehome::with_home;
 use std::collections::BTreeMap;
 
-/// Job lines as they stand, and settings.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Crontab {
-    pub lines: Vec<String>,
-    pub settings: BTreeMap<String, String>,
-}
+/// Settings that are taken over. Others, such as `LD_PRELOAD`, change what every job runs.
+const SETTINGS: &[&str] = &["MAILTO", "CRON_TZ", "TZ", "PATH"];
 
 /// Lines over this are no crontab's.
 const LINE_MAX: usize = 4096;
 
-/// Settings that are taken over: none of them changes what a job runs.
-const SETTINGS: &[&str] = &["MAILTO", "CRON_TZ", "TZ"];
-
-/// Reads a user's crontab. Lines that cron would not take are reported and left out.
-pub(crate) fn parse(text: &str, findings: &mut Findings) -> Crontab {
-    let mut crontab = Crontab::default();
-    for line in text.lines() {
+/// Reads a user's crontab: each job with the settings that stand above it, which are in force for it.
+/// Lines that cron would not take are reported and left out.
+pub(crate) fn parse(text: &str, findings: &mut Findings) -> Vec<CronJob> {
+    let mut jobs = Vec::new();
+    let mut settings: BTreeMap<String, String> = BTreeMap::new();
+    for (number, line) in (1_u32..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -28,26 +26,26 @@ pub(crate) fn parse(text: &str, findings: &mut Findings) -> Crontab {
         if let Some((name, value)) = setting(line) {
             let shell = ["/bin/sh", "/bin/bash", "/usr/local/cpanel/bin/jailshell"];
             if SETTINGS.contains(&name.as_str()) {
-                crontab.settings.insert(name, value);
+                settings.insert(name, value);
             } else if name == "SHELL" && shell.contains(&value.as_str()) {
                 let value = if value == "/bin/sh" { value } else { "/bin/bash".to_owned() };
-                crontab.settings.insert(name, value);
+                settings.insert(name, value);
             } else {
-                let message =
+                let text =
                     "This setting of the crontab is left out: jobs run with the server's own.";
-                findings.warn("cron_setting_left_out", &name, message);
+                findings.lost(&format!("cron_setting:{name}"), text);
             }
-        } else if is_job(line) {
-            crontab.lines.push(line.to_owned());
-        } else {
-            findings.warn(
-                "cron_line_refused",
-                line,
-                "The line of the crontab is left out: cron would refuse it.",
-            );
+            continue;
+        }
+        match cron_time::refusal(line) {
+            None => jobs.push(CronJob { line: line.to_owned(), settings: settings.clone() }),
+            Some(why) => {
+                let text = format!("Cron would refuse it ({why}): {}", shown(line.as_bytes()));
+                findings.lost(&format!("cron_line:{number}"), text);
+            }
         }
     }
-    crontab
+    jobs
 }
 
 /// A job as it would run here: paths of the old home and PHP's programs by their new names. None when
@@ -106,22 +104,6 @@ fn setting(line: &str) -> Option<(String, String)> {
     valid.then(|| (name.to_owned(), bare.to_owned()))
 }
 
-fn is_job(line: &str) -> bool {
-    if line.len() > LINE_MAX || line.chars().any(|c| c.is_control() && c != '\t') {
-        return false;
-    }
-    let mut words = line.split_whitespace();
-    if let Some(word) = line.strip_prefix('@') {
-        let known =
-            ["reboot", "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
-        return known.iter().any(|k| word.starts_with(k)) && words.nth(1).is_some();
-    }
-    let time = |word: &str| {
-        word.bytes().all(|b| b.is_ascii_alphanumeric() || b"*/,-".contains(&b)) && word.len() <= 100
-    };
-    words.by_ref().take(5).filter(|w| time(w)).count() == 5 && words.next().is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,22 +111,24 @@ mod tests {
     #[test]
     fn jobs_and_settings() {
         let mut findings = Findings::default();
-        let crontab = parse(
-            "MAILTO=\"a@b.example\"\r\nSHELL=/bin/sh\n# x\n\n*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null\n@daily x\n* * * nonsense\n@daily\n",
+        let jobs = parse(
+            "@daily early\nMAILTO=\"a@b.example\"\r\nSHELL=/bin/sh\n# x\n\n*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null\nMAILTO=c@d.example\n@daily x\n* * * nonsense\n@daily\n",
             &mut findings,
         );
-        assert_eq!(
-            crontab.lines,
-            ["*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null", "@daily x"]
-        );
-        assert_eq!(crontab.settings["MAILTO"], "a@b.example");
-        assert_eq!(findings.warnings.len(), 2);
-        assert_eq!(crontab.settings["SHELL"], "/bin/sh");
+        let lines: Vec<&str> = jobs.iter().map(|j| j.line.as_str()).collect();
+        let job = "*/15 0-4 * jan mon,tue /usr/bin/php -r 'a=1;' >/dev/null";
+        assert_eq!(lines, ["@daily early", job, "@daily x"]);
+        assert!(jobs[0].settings.is_empty());
+        assert_eq!(jobs[1].settings["MAILTO"], "a@b.example");
+        assert_eq!(jobs[2].settings["MAILTO"], "c@d.example");
+        assert_eq!(jobs[2].settings["SHELL"], "/bin/sh");
+        let lost: Vec<&str> = findings.not_transferable.iter().map(|l| l.item.as_str()).collect();
+        assert_eq!(lost, ["cron_line:9", "cron_line:10"]);
         let mut findings = Findings::default();
-        let hostile =
-            "SHELL=/home/x/evil\nLD_PRELOAD=/home/x/y.so\nSHELL=/usr/local/cpanel/bin/jailshell\n";
-        assert_eq!(parse(hostile, &mut findings).settings["SHELL"], "/bin/bash");
-        assert_eq!(findings.warnings.len(), 2);
+        let hostile = "SHELL=/home/x/evil\nLD_PRELOAD=/home/x/y.so\nSHELL=/usr/local/cpanel/bin/jailshell\n@daily x\n";
+        let jobs = parse(hostile, &mut findings);
+        assert_eq!(jobs[0].settings, BTreeMap::from([("SHELL".into(), "/bin/bash".into())]));
+        assert_eq!(findings.not_transferable.len(), 2);
     }
 
     #[test]

@@ -77,6 +77,14 @@ fn database(
             findings.warn("dump_incomplete", name.as_str(), message);
         }
     }
+    if let Some(foreign) = scanned.map(|d| &d.seen.foreign).filter(|f| !f.is_empty()) {
+        let list: Vec<String> = foreign.iter().map(|(word, n)| format!("{word} ({n})")).collect();
+        let message = format!(
+            "Its dump holds statements that no dump has. They are not carried out: {}.",
+            list.join(", ")
+        );
+        findings.lost(&format!("statements:{name}"), message);
+    }
     let bytes = scanned.map_or(0, |d| d.bytes);
     let member = path.and_then(|p| RelPath::parse(p).ok());
     Database { name, charset, collation, member, dump, bytes }

@@ -41,7 +41,7 @@ pub(crate) fn names(members: &Members, record: &Record, findings: &mut Findings)
         Ok(node) => from_main(&node, record, findings),
         Err(why) => {
             let message = format!("It is not read ({why}); the legacy lists are used instead.");
-            findings.warn("userdata_unreadable", "userdata/main", message);
+            findings.lost("userdata:main", message);
             legacy(members, record, findings)
         }
     }

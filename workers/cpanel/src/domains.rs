@@ -4,6 +4,7 @@ use crate::account::{Domain, DomainKind, SourceServer, Wildcard};
 use crate::domain_names::{Names, names};
 use crate::error::Error;
 use crate::findings::Findings;
+use crate::home;
 use crate::members::Members;
 use crate::record::Record;
 use crate::yaml::{self, Node};
@@ -101,7 +102,8 @@ impl Reader<'_> {
         match yaml::parse(&text) {
             Ok(node) => Some(node),
             Err(why) => {
-                findings.warn("userdata_unreadable", &path, format!("It is not read ({why})."));
+                let text = format!("The site's settings are not read ({why}).");
+                findings.lost(&format!("userdata:{file}"), text);
                 None
             }
         }
@@ -146,7 +148,7 @@ impl Reader<'_> {
                 return RelPath::parse("public_html").ok();
             }
             let message = "The archive does not tell its document root.";
-            findings.warn("docroot_unknown", name.as_str(), message);
+            findings.adapt("docroot_unknown", "docroot", name.as_str(), message);
             return None;
         };
         let below = if root.starts_with('/') {
@@ -158,14 +160,22 @@ impl Reader<'_> {
         let below = below.filter(|path| !path.as_str().is_empty());
         if below.is_none() {
             let message = "Its document root lies outside the home and is replaced by a default.";
-            findings.warn("docroot_outside_home", name.as_str(), message);
+            findings.lost(&format!("docroot:{name}"), message);
+        }
+        if let Some(private) = below.as_ref().filter(|path| home::is_private(path)) {
+            let text = format!(
+                "Its document root {private} holds mail, keys or passwords of the account, which it \
+                 would publish: it is replaced by a default."
+            );
+            findings.lost(&format!("docroot:{name}"), text);
+            return None;
         }
         // Signs that Apache reads in the middle of a quoted path.
         let odd = |path: &RelPath| path.as_str().contains(['"', '\\', '$', '%']);
         if below.as_ref().is_some_and(odd) {
             let message = "No web server can serve its document root, which has one of \" \\ $ % in \
                            its name: it is replaced by a default.";
-            findings.warn("docroot_refused", name.as_str(), message);
+            findings.lost(&format!("docroot:{name}"), message);
             return None;
         }
         below
@@ -183,11 +193,8 @@ impl Reader<'_> {
         for word in text.split_whitespace() {
             let pattern = word.strip_prefix("*.");
             let Ok(name) = DomainName::parse(pattern.unwrap_or(word)) else {
-                findings.warn(
-                    "alias_refused",
-                    site.as_str(),
-                    "An alias that is no host name is left out.",
-                );
+                let text = format!("It is no host name that an alias of {site} could be.");
+                findings.lost(&format!("alias:{word}"), text);
                 continue;
             };
             if pattern.is_some() || self.own.contains(&name) {
@@ -199,8 +206,9 @@ impl Reader<'_> {
             if belongs && !of_parked {
                 aliases.insert(name);
             } else if !belongs {
-                let message = "It is an alias of a site but lies below no domain of the account.";
-                findings.warn("alias_foreign", name.as_str(), message);
+                let text =
+                    format!("It was an alias of {site} but lies below no domain of the account.");
+                findings.lost(&format!("alias:{name}"), text);
             }
         }
         aliases
@@ -382,7 +390,7 @@ mod tests {
         let main = domains.iter().find(|d| d.kind == DomainKind::Main).unwrap();
         let aliases: Vec<&str> = main.aliases.iter().map(DomainName::as_str).collect();
         assert_eq!(aliases, ["www.x.example"]);
-        assert_eq!(findings.warnings.len(), 4, "{findings:?}");
+        assert_eq!(findings.not_transferable.len(), 4, "{findings:?}");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use crate::account::DumpState;
 use crate::sql::{DumpFilter, Seen};
-use flate2::bufread::MultiGzDecoder;
+use crate::stream::Gunzip;
 use std::io::{self, BufReader, Read, Write};
 use values::DatabaseUser;
 
 /// What was seen of a dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Dump {
     /// As text, expanded.
     pub bytes: u64,
@@ -20,7 +20,7 @@ impl Dump {
     /// Reads a dump without keeping it.
     pub(crate) fn scan(body: &mut dyn Read, gzip: bool) -> io::Result<Self> {
         if gzip {
-            let mut decoder = MultiGzDecoder::new(BufReader::new(body));
+            let mut decoder = Gunzip::new(BufReader::new(body));
             return Self::scan_text(&mut decoder);
         }
         Self::scan_text(body)

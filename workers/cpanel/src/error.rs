@@ -26,6 +26,8 @@ pub enum Error {
         "The archive has a member that no cPanel backup has ({0}): it is not read any further."
     )]
     UnsafeMember(String),
+    #[error("The archive holds {0} twice, and none can tell which one counts: make it again.")]
+    Twice(String),
     #[error("The archive is larger than allowed: {0}.")]
     TooLarge(String),
     #[error("The archive's {what} cannot be read: {why}.")]
@@ -43,7 +45,7 @@ impl Error {
             Self::Truncated | Self::Damaged(_) => "truncated",
             Self::JetbackupLayout => "jetbackup_layout",
             Self::NoAccount | Self::Metadata { .. } => "invalid_account",
-            Self::UnsafeMember(_) => "unsafe_member",
+            Self::UnsafeMember(_) | Self::Twice(_) => "unsafe_member",
             Self::TooLarge(_) => "archive_too_large",
             Self::Io(_) => "archive_unsafe",
         }

@@ -15,17 +15,33 @@ pub(crate) struct Lost {
 /// Rules of one mailbox or domain are not more than this.
 pub(crate) const RULES_MAX: usize = 500;
 
+/// What was read of the rules of a mailbox or domain.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub rules: Vec<Result<FilterRule, Lost>>,
+    /// Why all of them are lost.
+    pub unread: Option<String>,
+    /// How many there are beyond the most that are taken over.
+    pub beyond: usize,
+}
+
 /// Reads the rules of a mailbox: from `filter.yaml`, which is the form that they were made in, else
 /// from the Exim filter beside it.
-pub(crate) fn parse(yaml: Option<&str>, text: Option<&str>) -> Vec<Result<FilterRule, Lost>> {
-    let structured = yaml.and_then(|y| yaml::parse(y).ok());
-    let rules = structured.as_ref().and_then(|node| node.get("filter"));
-    let mut found = match (rules, text) {
-        (Some(Node::List(rules)), _) => rules.iter().filter(|r| is_enabled(r)).map(rule).collect(),
-        (_, Some(text)) => filter_text::parse(text),
-        _ => Vec::new(),
-    };
-    found.truncate(RULES_MAX);
+pub(crate) fn parse(yaml: Option<&str>, text: Option<&str>) -> Found {
+    let structured = yaml.map(yaml::parse);
+    let rules = structured.as_ref().and_then(|node| node.as_ref().ok()?.get("filter"));
+    let mut found = Found::default();
+    match (rules, text, structured.as_ref()) {
+        (Some(Node::List(rules)), ..) => {
+            found.rules = rules.iter().filter(|r| is_enabled(r)).map(rule).collect();
+        }
+        (_, Some(text), _) => found.rules = filter_text::parse(text),
+        (_, None, Some(Err(why))) => found.unread = Some(why.to_string()),
+        // A file that was made for a mailbox without rules.
+        (_, None, _) => {}
+    }
+    found.beyond = found.rules.len().saturating_sub(RULES_MAX);
+    found.rules.truncate(RULES_MAX);
     found
 }
 
@@ -179,7 +195,7 @@ pub(crate) fn action_save(to: &str) -> Result<FilterAction, String> {
     if !(parts.is_empty() || parts.len() == 2) || parts.contains(&"..") {
         return Err(refused());
     }
-    let folder = folder.trim_start_matches('.');
+    let folder = crate::home::folder_name(folder.trim_start_matches('.'));
     if folder.is_empty() {
         return Ok(FilterAction::Keep);
     }
@@ -212,12 +228,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_cannot_be_read_and_what_is_beyond_the_most_is_told() {
+        let found = parse(Some("filter: [\n"), None);
+        assert!(found.rules.is_empty() && found.unread.is_some(), "{found:?}");
+        assert_eq!(parse(None, None), Found::default());
+        assert_eq!(parse(Some("--- \nversion: '2.2'\n"), None), Found::default());
+        let rule = "  - \n    actions: []\n    enabled: 1\n    filtername: x\n    rules: []\n";
+        let found = parse(Some(&format!("--- \nfilter: \n{}", rule.repeat(503))), None);
+        assert_eq!((found.rules.len(), found.beyond), (500, 3));
+    }
+
+    #[test]
     fn the_structured_form() {
         let yaml = "--- \nfilter: \n  - \n    actions: \n      - \n        action: save\n        dest: $home/mail/shop.example/info/.Junk\n    enabled: 1\n    filtername: spam\n    rules: \n      - \n        match: contains\n        opt: and\n        part: '$header_subject:'\n        val: viagra\n      - \n        match: is above\n        opt: or\n        part: '$h_X-Spam-Score:'\n        val: '5.0'\n      - \n        match: matches\n        opt: or\n        part: $message_body\n        val: '\\bcheap\\b'\n  - \n    actions: \n      - \n        action: finish\n    enabled: 0\n    filtername: off\n    rules: []\nversion: '2.2'\n";
-        let rules = parse(Some(yaml), Some("if error"));
+        let rules = parse(Some(yaml), Some("if error")).rules;
         assert_eq!(rules.len(), 1);
         assert!(rules[0].as_ref().unwrap_err().why.contains("Perl"));
-        let rules = parse(Some(&yaml.replace("\\bcheap\\b", "cheap\\d+")), None);
+        let rules = parse(Some(&yaml.replace("\\bcheap\\b", "cheap\\d+")), None).rules;
         let rule = rules[0].as_ref().unwrap();
         assert_eq!(rule.tests.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(rule.tests[0][1].value, "5");

@@ -1,13 +1,15 @@
 //! What a reader notices on its way.
 
 use crate::member::shown;
-use crate::plan::{NotTransferred, Warning};
+use crate::plan::{NotTransferred, Note, Warning};
+use crate::protocol::Outcome;
 
 /// Collects warnings and losses; bounded, so that an archive cannot flood the report.
 #[derive(Debug, Default, Clone)]
 pub struct Findings {
     pub warnings: Vec<Warning>,
     pub not_transferable: Vec<NotTransferred>,
+    pub notes: Vec<Note>,
 }
 
 /// More of one kind than this are dropped; the last kept one says so.
@@ -27,6 +29,21 @@ impl Findings {
             message: "There are more warnings than are shown.".to_owned(),
         };
         push(&mut self.warnings, warning, last);
+    }
+
+    /// Notes something that comes over in another form than the archive has it: a warning, and an
+    /// `adapted` item `KIND:SUBJECT` of the report.
+    pub fn adapt(&mut self, code: &str, kind: &str, subject: &str, message: impl Into<String>) {
+        let message = message.into();
+        self.warn(code, subject, message.as_str());
+        let item = format!("{kind}:{}", shown(subject.as_bytes()));
+        let note = Note { item, outcome: Outcome::Adapted, detail: message };
+        let last = Note {
+            item: "more_changes".to_owned(),
+            outcome: Outcome::Adapted,
+            detail: "There are more changes than are shown.".to_owned(),
+        };
+        push(&mut self.notes, note, last);
     }
 
     /// Notes something that is not restored. `item` is cleaned of control characters.

@@ -106,7 +106,8 @@ fn read_statement(tokens: &[Token<'_>], users: &mut Users, findings: &mut Findin
     let mut cursor = Cursor { tokens, at: 0 };
     if cursor.accept("GRANT") {
         if read_grant(&mut cursor, users, findings).is_none() {
-            findings.warn("grant_unread", "mysql.sql", "A grant is out of form and is left out.");
+            findings
+                .lost("grant:mysql.sql", "A grant in mysql.sql is out of form and is left out.");
         }
     } else if cursor.accept("CREATE") || cursor.accept("ALTER") {
         if !cursor.accept("USER") {
@@ -208,7 +209,7 @@ fn read_auth_json(bytes: &[u8], users: &mut Users, findings: &mut Findings) {
     }
     let Ok(serde_json::Value::Object(all)) = serde_json::from_slice(bytes) else {
         let message = "It is not read: no JSON object.";
-        findings.warn("database_auth_unreadable", "mysql.sql-auth.json", message);
+        findings.lost("database_user:mysql.sql-auth.json", message);
         return;
     };
     for (user, hosts) in all {

@@ -10,6 +10,7 @@ pub mod analyze;
 pub mod archive;
 mod assemble;
 mod certificates;
+mod cron_time;
 mod crontab;
 mod databases;
 mod directory;

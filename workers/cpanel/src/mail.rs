@@ -53,10 +53,16 @@ fn mailboxes(
     {
         let dir = inbox.cloned().unwrap_or_default();
         let password = context.password.clone();
-        mail.mailboxes.extend(mailbox(context, address.clone(), "mail", password, &dir));
+        mail.mailboxes.extend(mailbox(
+            context,
+            address.clone(),
+            "mail",
+            (password, &dir),
+            findings,
+        ));
     }
     for domain in context.domains {
-        for (local, password, quota) in logins(context.members, &domain.name) {
+        for Login { local, password, quota } in logins(context.members, &domain.name) {
             let text = format!("{local}@{}", domain.name);
             let address = match MailAddress::parse(&text) {
                 Ok(address) => address,
@@ -70,8 +76,15 @@ fn mailboxes(
             }
             let key = format!("{}/{local}", domain.name);
             let dir = left.remove(key.as_str()).cloned().unwrap_or_default();
-            let mut found = mailbox(context, address, &format!("mail/{key}"), password, &dir);
-            found.iter_mut().for_each(|m| m.quota_bytes = quota);
+            let mut found =
+                mailbox(context, address, &format!("mail/{key}"), (password, &dir), findings);
+            let quota = quota.map(|text| quota_bytes(&text));
+            if let (Some(found), Some(Err(told))) = (&found, &quota) {
+                let message = format!("Its quota of {told:?} is none: it is unlimited now.");
+                findings.adapt("quota_unlimited", "mailbox", found.address.as_str(), message);
+            }
+            let bytes = quota.and_then(Result::ok).flatten();
+            found.iter_mut().for_each(|m| m.quota_bytes = bytes);
             mail.mailboxes.extend(found);
         }
     }
@@ -98,7 +111,13 @@ fn without_login(
             let message = "Its messages are there but no login: it is made locked.";
             findings.warn("mailbox_without_login", address.as_str(), message);
             let path = format!("mail/{key}");
-            mail.mailboxes.extend(mailbox(context, address, &path, Password::Locked, dir));
+            mail.mailboxes.extend(mailbox(
+                context,
+                address,
+                &path,
+                (Password::Locked, dir),
+                findings,
+            ));
         }
         _ => findings
             .lost(&format!("mailbox:{local}@{domain}"), "Its domain is none of the account's."),
@@ -109,9 +128,13 @@ fn mailbox(
     context: &Context<'_>,
     address: MailAddress,
     path: &str,
-    password: Password,
-    dir: &Maildir,
+    (password, dir): (Password, &Maildir),
+    findings: &mut Findings,
 ) -> Option<Mailbox> {
+    for folder in &dir.renamed {
+        let message = format!("Its folder INBOX.{folder} is {folder} now, as clients show it.");
+        findings.adapt("folder_renamed", "mailbox", address.as_str(), message);
+    }
     let marker = context.members.line(&format!("homedir/{path}/mailbox_format.cpanel"));
     // The marker stands for the whole account, whose older mailboxes may still be maildirs.
     let is_empty = dir.folders.values().all(|n| *n == 0);
@@ -128,9 +151,28 @@ fn mailbox(
     })
 }
 
-/// Local part, password and quota of a domain's logins. A login's hash is looked up by its whole
+/// A line of `passwd` with what stands in the files beside it.
+struct Login {
+    local: String,
+    password: Password,
+    /// As it stands there.
+    quota: Option<String>,
+}
+
+/// A quota in bytes, none for 0, which means unlimited. What is no number that a file system can
+/// hold comes back as it was.
+fn quota_bytes(text: &str) -> Result<Option<u64>, String> {
+    match text.trim().parse::<i64>() {
+        Ok(0) => Ok(None),
+        Ok(bytes) => u64::try_from(bytes).map(Some).map_err(|_negative| text.to_owned()),
+        Err(_invalid) if text.trim().is_empty() => Ok(None),
+        Err(_invalid) => Err(crate::member::shown(text.trim().as_bytes())),
+    }
+}
+
+/// The domain's logins. A login's hash is looked up by its whole
 /// name: by a part of it, `ann` would get the hash of `joann`.
-fn logins(members: &Members, domain: &DomainName) -> Vec<(String, Password, Option<u64>)> {
+fn logins(members: &Members, domain: &DomainName) -> Vec<Login> {
     let fields = |file: &str| -> BTreeMap<String, String> {
         let text = members.text(&format!("homedir/etc/{domain}/{file}")).unwrap_or_default();
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
@@ -142,9 +184,9 @@ fn logins(members: &Members, domain: &DomainName) -> Vec<(String, Password, Opti
         .map(|local| {
             let hash =
                 shadow.get(&local).and_then(|rest| rest.split(':').next()).unwrap_or_default();
-            let bytes = quota.get(&local).and_then(|n| n.trim().parse().ok()).filter(|n| *n > 0);
             let password = Password::parse(hash);
-            (local, password, bytes)
+            let quota = quota.get(&local).cloned();
+            Login { local, password, quota }
         })
         .collect()
 }
@@ -210,13 +252,18 @@ fn filters(context: &Context<'_>, mail: &mut Mail, findings: &mut Findings) {
     }
 }
 
-fn kept(
-    rules: Vec<Result<FilterRule, filters::Lost>>,
-    of: &str,
-    findings: &mut Findings,
-) -> Vec<FilterRule> {
+fn kept(found: filters::Found, of: &str, findings: &mut Findings) -> Vec<FilterRule> {
     let mut kept = Vec::new();
-    for rule in rules {
+    if let Some(why) = found.unread {
+        let text = format!("Its rules cannot be read ({why}) and are not taken over.");
+        findings.lost(&format!("filter:{of}:all"), text);
+    }
+    if found.beyond > 0 {
+        let most = filters::RULES_MAX;
+        let text = format!("It has {} rules beyond the first {most}, left out.", found.beyond);
+        findings.lost(&format!("filter:{of}:beyond"), text);
+    }
+    for rule in found.rules {
         match rule {
             Ok(rule) => kept.push(rule),
             Err(lost) => {
@@ -233,10 +280,13 @@ fn responder(members: &Members, address: &MailAddress) -> Option<Autoresponder> 
     let text = members.text(&format!("homedir/.autorespond/{address}"))?;
     let text = text.replace("\r\n", "\n");
     let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
-    let subject = head
-        .lines()
-        .find_map(|l| l.split_once(':').filter(|(k, _)| k.trim().eq_ignore_ascii_case("subject")))
-        .map(|(_, value)| value.trim().to_owned());
+    let header = |name: &str| {
+        let mut fields = head.lines().filter_map(|l| l.split_once(':'));
+        let found = fields.find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim().to_owned())
+    };
+    let html =
+        header("content-type").is_some_and(|t| t.to_ascii_lowercase().starts_with("text/html"));
     let path = format!("homedir/.autorespond/{address}.json");
     let bytes = members.texts.get(&path).map(Vec::as_slice).unwrap_or_default();
     let times: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
@@ -247,12 +297,23 @@ fn responder(members: &Members, address: &MailAddress) -> Option<Autoresponder> 
     let interval = number("interval").and_then(|n| u32::try_from(n).ok()).unwrap_or(24);
     Some(Autoresponder {
         address: address.clone(),
-        subject: subject.unwrap_or_default(),
+        subject: header("subject").unwrap_or_default(),
         body: body.to_owned(),
+        from_name: header("from").as_deref().and_then(from_name),
+        html,
         interval_hours: interval.min(24 * 365),
         start_unix: number("start").filter(|n| *n > 0),
         stop_unix: number("stop").filter(|n| *n > 0),
     })
+}
+
+/// The name in `"Ann" <ann@shop.example>`, or the whole when there is no address.
+fn from_name(text: &str) -> Option<String> {
+    let name = text.split('<').next().unwrap_or_default();
+    let name: String = name.chars().filter(|c| !c.is_control() && !"\"\\".contains(*c)).collect();
+    let name = name.trim();
+    let usable = !name.is_empty() && !name.contains('@') && name.chars().count() <= 60;
+    usable.then(|| name.to_owned())
 }
 
 /// Registered domains take mail. A subdomain does only if something is there for it: cPanel writes

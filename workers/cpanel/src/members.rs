@@ -3,7 +3,7 @@
 use crate::account::Files;
 use crate::dump::Dump;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The metadata of an account, by path below its root, and what was counted beside it.
 #[derive(Debug, Default)]
@@ -18,9 +18,20 @@ pub struct Members {
     /// mailbox.
     pub(crate) maildirs: BTreeMap<String, Maildir>,
     pub(crate) files: Files,
+    /// What is left behind unless a site lies there, by directory.
+    pub(crate) left: BTreeMap<Vec<u8>, Left>,
     /// Whether the home is in the archive.
     pub(crate) home: bool,
     pub(crate) ssh_keys: bool,
+}
+
+/// What was counted in a directory that may be left behind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// With directories and links.
+    pub entries: u64,
+    pub files: u64,
+    pub bytes: u64,
 }
 
 /// What was counted in a directory of messages.
@@ -29,6 +40,8 @@ pub(crate) struct Maildir {
     /// Folder → messages; the inbox has the empty name.
     pub folders: BTreeMap<String, u64>,
     pub bytes: u64,
+    /// Folders whose name on the disk begins with `.INBOX.`, by the name that they get.
+    pub renamed: BTreeSet<String>,
     /// Dovecot's mdbox storage was seen.
     pub mdbox: bool,
 }

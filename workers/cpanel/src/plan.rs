@@ -5,6 +5,7 @@
 //! that they rest on, so that apply can tell whether anything has changed since the preview.
 //! Nothing in a plan is secret: hashes and keys stay in the account, which never leaves the target.
 
+use crate::protocol::Outcome;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,21 @@ pub struct Options {
     /// Conflict id → the chosen resolution.
     #[serde(default)]
     pub resolutions: BTreeMap<String, Resolution>,
+    /// What becomes of an account that was suspended on the source.
+    #[serde(default)]
+    pub suspended: Suspended,
+}
+
+/// What becomes of an account that was suspended on the source. It may be suspended for what it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suspended {
+    /// All of it comes over and nothing of it can be used: sites answer 503, mail is refused, logins
+    /// and database users are locked.
+    #[default]
+    Keep,
+    /// It comes over as any other; logins that are locked in the archive stay so.
+    Activate,
 }
 
 impl Options {
@@ -251,11 +267,14 @@ pub enum Resource {
         /// PHP version on the target, `8.2`, and the one that the archive asked for.
         php: String,
         php_source: Option<String>,
+        /// It answers 503 and shows nothing of the account.
+        #[serde(default)]
+        suspended: bool,
     },
     /// The account's PHP-FPM pool of a version.
     PhpPool { user: Username, version: String },
     /// A job of the crontab, disabled until somebody confirms it: the line as it would run here, and
-    /// as the archive has it. `settings` are the crontab's (`MAILTO`).
+    /// as the archive has it. `settings` are those in force for it (`MAILTO`).
     CronJob { user: Username, line: String, source: String, settings: BTreeMap<String, String> },
     /// A database with its tables.
     Database {
@@ -276,6 +295,9 @@ pub enum Resource {
         catch_all: Option<CatchAll>,
         forwards_to: Option<DomainName>,
         active: bool,
+        /// Why it is not active.
+        #[serde(default)]
+        dormant: Option<Dormant>,
     },
     /// A mailbox; `maildir` lies below the home. `login_aliases` are further logins of the same box.
     Mailbox {
@@ -291,11 +313,16 @@ pub enum Resource {
     Forwarder { address: MailAddress, destinations: BTreeSet<MailAddress>, keep_copy: bool },
     /// An autoresponder as a Sieve vacation (RFC 5230). The texts may hold cPanel's `%subject%`,
     /// `%from%` and `%email%`. Interval 0: every message is answered. `keep`: the mailbox keeps what
-    /// it answers; else it is there for the answers only.
+    /// it answers; else it is there for the answers only. `from_name` stands beside the address that
+    /// answers; the text may be HTML.
     Vacation {
         address: MailAddress,
         subject: String,
         body: String,
+        #[serde(default)]
+        from_name: Option<String>,
+        #[serde(default)]
+        html: bool,
         interval_hours: u32,
         start_unix: Option<i64>,
         stop_unix: Option<i64>,
@@ -399,6 +426,18 @@ pub const PRIVILEGES: &[&str] = &[
     "DELETE HISTORY",
 ];
 
+/// Why a domain takes no mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dormant {
+    /// Nobody has shown yet that the domain is the tenant's.
+    Unverified,
+    /// Another server takes it, as on the source.
+    Elsewhere,
+    /// The account is suspended.
+    Suspended,
+}
+
 /// Where mail for unknown addresses of a domain goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -451,6 +490,16 @@ pub struct NotTransferred {
     pub reason: String,
 }
 
+/// What there is to say in the report of an item beside what its operation comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// An operation's id, or an item of its own: `docroot:shop.example`.
+    pub item: String,
+    /// `adapted`, or `disabled` when somebody must do something about it.
+    pub outcome: Outcome,
+    pub detail: String,
+}
+
 /// Sums over the operations.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Totals {
@@ -475,6 +524,12 @@ pub struct Plan {
     pub totals: Totals,
     pub warnings: Vec<Warning>,
     pub not_transferred: Vec<NotTransferred>,
+    /// What comes over in another form.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+    /// The account was suspended on the source and stays so.
+    #[serde(default)]
+    pub suspended: bool,
     /// Conflicts that no resolution settles yet. A plan with any cannot be applied.
     pub conflicts: Vec<Conflict>,
 }

@@ -153,7 +153,7 @@ fn add_database(draft: &mut Draft<'_>, database: &Database, name: DatabaseName, 
     let mut wanted = database.collation.clone();
     if let Some(known) = wanted.as_deref().and_then(collation) {
         let message = format!("MariaDB has no {}; {known} is used.", wanted.unwrap_or_default());
-        draft.warn("collation_mapped", database.name.as_str(), message);
+        draft.adapt("collation_mapped", "database", name.as_str(), message);
         wanted = Some(known.to_owned());
     }
     let verb = if action == Action::Replace { "Replace" } else { "Create" };
@@ -208,6 +208,9 @@ fn login_place(draft: &mut Draft<'_>, login: &DatabaseLogin) -> Option<(Database
 
 fn add_user(draft: &mut Draft<'_>, login: &DatabaseLogin, name: DatabaseUser, action: Action) {
     let (credential, password) = match &login.auth {
+        DatabaseAuth::Native(_) if draft.suspended => {
+            (Credential::Locked, "its old password, locked")
+        }
         DatabaseAuth::Native(_) => (Credential::Kept, "its old password"),
         DatabaseAuth::Unusable(_) => (Credential::New, "a new password"),
     };

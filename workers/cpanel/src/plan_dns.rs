@@ -39,7 +39,9 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
             .zones
             .iter()
             .any(|zone| zone.name == domain.name || domain.name.is_below(&zone.name));
-        if !served && draft.input.options.components.is_empty() {
+        let refused = format!("zone:{}", domain.name);
+        let refused = draft.input.account.not_transferable.iter().any(|l| l.item == refused);
+        if !served && !refused && draft.input.options.components.is_empty() {
             draft.warn(
                 "zone_missing",
                 domain.name.as_str(),
@@ -164,7 +166,7 @@ impl Rewrite<'_> {
                 if self.target6.is_none() {
                     let message =
                         "Its IPv6 address was the source's and goes: the server has none.";
-                    draft.warn("ipv6_dropped", &set.name, message);
+                    draft.lose(format!("record:{}:AAAA", set.name), message);
                 }
                 self.target6.map(|ip| ip.to_string())
             }
@@ -185,7 +187,7 @@ impl Rewrite<'_> {
             "Its {} led to the source server and leads to the zone's own name now.",
             set.rtype
         );
-        draft.warn("source_name_replaced", &set.name, message);
+        draft.adapt("source_name_replaced", "record", &set.name, message);
         let kept = record.strip_suffix(target).unwrap_or_default();
         format!("{kept}{}", self.apex)
     }
@@ -241,8 +243,9 @@ impl Rewrite<'_> {
             rest.extend(policies);
             return rest;
         }
-        draft.warn(
+        draft.adapt(
             "spf_merged",
+            "record",
             &set.name,
             "It had several SPF records; they are joined into one.",
         );

@@ -1,7 +1,7 @@
 //! Mail domains, mailboxes, forwarders, vacations and DKIM keys.
 
 use crate::account::{CatchAll as Source, MailDomain, MailFormat, Routing, Zone};
-use crate::plan::{CatchAll, Component, Credential, Mode, Resource, StepName};
+use crate::plan::{CatchAll, Component, Credential, Dormant, Mode, Resource, StepName};
 use crate::planner::Draft;
 use crate::secret::Password;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,29 +69,43 @@ fn add_domain(draft: &mut Draft<'_>, name: &DomainName, domain: &MailDomain) {
         }
         Routing::Auto => zone.is_none_or(|z| points_to_source(draft, z)),
     };
-    if !local {
-        let message = "Its mail goes to another server, as on the source; mailboxes open, but none arrives here.";
-        draft.warn("mail_elsewhere", name.as_str(), message);
-    }
-    let active = local && draft.input.control.activate_domains;
-    if local && !active {
-        let message = "It takes no mail until the domain is verified.";
-        draft.warn("mail_dormant", name.as_str(), message);
+    let dormant = match (local, draft.suspended, draft.input.control.activate_domains) {
+        (false, ..) => Some(Dormant::Elsewhere),
+        (true, true, _) => Some(Dormant::Suspended),
+        (true, false, false) => Some(Dormant::Unverified),
+        (true, false, true) => None,
+    };
+    match dormant {
+        Some(Dormant::Elsewhere) => {
+            let message = "Its mail goes to another server, as on the source; mailboxes open, but none arrives here.";
+            draft.warn("mail_elsewhere", name.as_str(), message);
+        }
+        Some(Dormant::Unverified) => {
+            let message = "It takes no mail until the domain is verified.";
+            draft.warn("mail_dormant", name.as_str(), message);
+        }
+        Some(Dormant::Suspended) | None => {}
     }
     let action = draft.action(draft.input.facts.mail_domains.contains_key(name));
-    let summary = match &catch_all {
+    let what = match dormant {
+        Some(Dormant::Elsewhere) => format!("Set up {name}, whose mail another server takes"),
+        Some(Dormant::Suspended) => format!("Set up {name}, whose mail is refused"),
+        Some(Dormant::Unverified) => format!("Set up {name}, for mail once it is verified"),
         None => format!("Take mail for {name}"),
-        Some(CatchAll::Blackhole) => {
-            format!("Take mail for {name} and throw unknown addresses away")
-        }
-        Some(CatchAll::Address(to)) => format!("Take mail for {name}, unknown addresses to {to}"),
+    };
+    let summary = match &catch_all {
+        None => what,
+        Some(CatchAll::Blackhole) => format!("{what}, unknown addresses thrown away"),
+        Some(CatchAll::Address(to)) => format!("{what}, unknown addresses to {to}"),
     };
     let summary = match &domain.forwards_to {
         Some(to) => format!("{summary}; other names go to the same ones at {to}"),
         None => summary,
     };
     let forwards_to = domain.forwards_to.clone().filter(|to| to != name);
-    let resource = Resource::MailDomain { domain: name.clone(), catch_all, forwards_to, active };
+    let active = dormant.is_none();
+    let domain = name.clone();
+    let resource = Resource::MailDomain { domain, catch_all, forwards_to, active, dormant };
     draft.add(format!("mail_domain:{name}"), MAIL, action, (summary, resource));
 }
 
@@ -143,7 +157,7 @@ fn mailboxes(draft: &mut Draft<'_>, domains: &BTreeSet<String>) -> BTreeSet<Mail
             Password::Hash(_) => Credential::Kept,
             Password::Locked => Credential::Locked,
         };
-        if credential == Credential::Locked {
+        if credential == Credential::Locked && !draft.suspended {
             let message = "Its login is locked, as in the archive: set a password to open it.";
             draft.warn("mailbox_locked", address.as_str(), message);
         }
@@ -230,6 +244,8 @@ fn vacations(draft: &mut Draft<'_>, domains: &BTreeSet<String>, boxes: &mut BTre
             address: address.clone(),
             subject: responder.subject.clone(),
             body: responder.body.clone(),
+            from_name: responder.from_name.clone(),
+            html: responder.html,
             interval_hours: responder.interval_hours,
             start_unix: responder.start_unix,
             stop_unix: responder.stop_unix,

@@ -3,8 +3,9 @@
 use crate::account::{Domain, DomainKind, Wildcard};
 use crate::plan::{Action, Component, Ownership, Resolution, Resource, StepName};
 use crate::planner::Draft;
+use crate::rehome::with_home;
 use crate::{crontab, member};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use values::{DomainName, RelPath};
 
 const USER: (StepName, Component) = (StepName::CreateUser, Component::Files);
@@ -203,6 +204,7 @@ fn site(draft: &mut Draft<'_>, domain: &Domain, php: String, php_source: Option<
         docroot,
         php,
         php_source,
+        suspended: draft.suspended,
     };
     draft.add(format!("website:{name}"), FILES, action, (summary, resource));
 }
@@ -222,7 +224,9 @@ fn wildcard_site(
         format!("Set up a site for every other name below {domain} at {docroot} with PHP {php}");
     let id = format!("website:*.{domain}");
     let aliases = BTreeSet::new();
-    let resource = Resource::Website { domain, wildcard: true, aliases, docroot, php, php_source };
+    let suspended = draft.suspended;
+    let resource =
+        Resource::Website { domain, wildcard: true, aliases, docroot, php, php_source, suspended };
     draft.add(id, FILES, action, (summary, resource));
 }
 
@@ -272,7 +276,8 @@ fn cron(draft: &mut Draft<'_>) {
     let user = draft.input.target_user.clone();
     let php = draft.input.facts.php_versions.iter().max_by_key(|v| rank(v)).cloned();
     let php = php.unwrap_or_default();
-    for (number, source) in (1_u32..).zip(&account.cron) {
+    for (number, job) in (1_u32..).zip(&account.cron) {
+        let source = &job.line;
         let id = format!("cron:{user}:{number}");
         let Some(line) = crontab::adapted(source, &homes, &user.home(), &php) else {
             let reason = format!("It runs a program of cPanel's: {source}");
@@ -285,10 +290,22 @@ fn cron(draft: &mut Draft<'_>) {
             user: user.clone(),
             line,
             source: source.clone(),
-            settings: account.cron_settings.clone(),
+            settings: moved_settings(&job.settings, &homes, &user.home()),
         };
         draft.add(id, FILES, Action::Create, (summary, resource));
     }
+}
+
+/// A search path, too, leads into the home.
+fn moved_settings(
+    settings: &BTreeMap<String, String>,
+    homes: &[&str],
+    home: &str,
+) -> BTreeMap<String, String> {
+    let moved = |value: &String| {
+        String::from_utf8_lossy(&with_home(value.as_bytes(), homes, home)).into_owned()
+    };
+    settings.iter().map(|(name, value)| (name.clone(), moved(value))).collect()
 }
 
 #[cfg(test)]

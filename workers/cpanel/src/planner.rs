@@ -5,9 +5,10 @@
 
 use crate::account::{Account, Domain};
 use crate::plan::{
-    Action, Component, Conflict, ControlFacts, Facts, Mode, NotTransferred, Operation, Options,
-    Ownership, Plan, Presence, Resolution, Resource, StepName, Totals, Warning,
+    Action, Component, Conflict, ControlFacts, Facts, Mode, NotTransferred, Note, Operation,
+    Options, Ownership, Plan, Presence, Resolution, Resource, StepName, Suspended, Totals, Warning,
 };
+use crate::protocol::Outcome;
 use crate::{plan_databases, plan_dns, plan_mail, plan_sites, plan_tls};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +30,17 @@ pub struct Input<'a> {
 /// Plans the restore of an account.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
-    let mut draft = Draft::new(*input);
+    let suspended = input.account.suspended && input.options.suspended == Suspended::Keep;
+    let mut locked: Account;
+    let mut input = *input;
+    if suspended {
+        locked = input.account.clone();
+        locked.lock_logins();
+        input.account = &locked;
+    }
+    let mut draft = Draft::new(input);
+    draft.suspended = suspended;
+    draft.tell_of_suspension();
     draft.settle_domains();
     plan_sites::plan(&mut draft);
     plan_databases::plan(&mut draft);
@@ -44,9 +55,12 @@ pub(crate) struct Draft<'a> {
     pub input: Input<'a>,
     /// Domains that are left out, by choice or until a conflict is settled.
     pub skipped: BTreeSet<DomainName>,
+    /// The account was suspended on the source and stays so.
+    pub suspended: bool,
     operations: Vec<Operation>,
     warnings: BTreeSet<Warning>,
     lost: Vec<NotTransferred>,
+    notes: Vec<Note>,
     conflicts: BTreeMap<String, Conflict>,
     /// Ids of conflicts that came up, settled or not.
     met: BTreeSet<String>,
@@ -57,12 +71,35 @@ impl<'a> Draft<'a> {
         Self {
             input,
             skipped: BTreeSet::new(),
+            suspended: false,
             operations: Vec::new(),
             warnings: input.account.warnings.iter().cloned().collect(),
             lost: input.account.not_transferable.clone(),
+            notes: input.account.notes.clone(),
             conflicts: BTreeMap::new(),
             met: BTreeSet::new(),
         }
+    }
+
+    fn tell_of_suspension(&mut self) {
+        if !self.input.account.suspended {
+            return;
+        }
+        let user = self.input.target_user.as_str();
+        let (outcome, detail) = if self.suspended {
+            let text = "The account was suspended on the source and stays so: its sites answer 503, \
+                        its mail is refused, its logins and database users are locked, its cron jobs \
+                        stay off. To open it, preview again with \"suspended\": \"activate\" (once it \
+                        was applied, with \"mode\": \"overwrite\", too) and apply.";
+            (Outcome::Disabled, text)
+        } else {
+            let text = "The account was suspended on the source and is open here, by choice. Logins \
+                        that are locked in the archive need a new password.";
+            (Outcome::Adapted, text)
+        };
+        self.warn("account_suspended", user, detail);
+        let item = format!("suspended:{user}");
+        self.note(Note { item, outcome, detail: detail.to_owned() });
     }
 
     /// Whether the target has the account already, and it is the one that is restored into.
@@ -120,6 +157,25 @@ impl<'a> Draft<'a> {
         let lost = NotTransferred { item, reason: reason.into() };
         if !self.lost.contains(&lost) {
             self.lost.push(lost);
+        }
+    }
+
+    /// Says of an item of the report that it comes over in another form, and warns of it.
+    pub(crate) fn adapt(
+        &mut self,
+        code: &str,
+        kind: &str,
+        subject: &str,
+        detail: impl Into<String>,
+    ) {
+        let detail = detail.into();
+        self.warn(code, subject, detail.as_str());
+        self.note(Note { item: format!("{kind}:{subject}"), outcome: Outcome::Adapted, detail });
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 
@@ -215,6 +271,8 @@ impl<'a> Draft<'a> {
             totals,
             warnings: self.warnings.into_iter().collect(),
             not_transferred: self.lost,
+            notes: self.notes,
+            suspended: self.suspended,
             conflicts: self.conflicts.into_values().collect(),
         }
     }

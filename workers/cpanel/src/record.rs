@@ -82,7 +82,7 @@ pub(crate) fn domain(text: &str, findings: &mut Findings) -> Option<DomainName> 
     match DomainName::parse(text) {
         Ok(name) => Some(name),
         Err(invalid) => {
-            findings.warn("domain_refused", text, format!("It is left out: the {invalid}."));
+            findings.lost(&format!("domain:{text}"), format!("The {invalid}."));
             None
         }
     }

@@ -5,13 +5,14 @@
 //! that memory does not grow with the data.
 
 use crate::sql_statement::{Statement, rewrite};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use values::DatabaseUser;
 
 pub use crate::sql_statement::collation;
 
 /// What was seen in a dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seen {
     /// A statement that adds rows.
     pub rows: bool,
@@ -19,8 +20,10 @@ pub struct Seen {
     pub tables: bool,
     /// The comment that ends each dump, with nothing but comments behind it.
     pub completed: bool,
-    /// Statements that were left out.
+    /// Statements that were left out as those of a whole server: `USE`, `CREATE DATABASE`.
     pub left_out: u64,
+    /// Statements that no dump has and that were left out: how many, by their first word.
+    pub foreign: BTreeMap<String, u64>,
 }
 
 /// The longest statement that is held, and the longest name or keyword.
@@ -28,6 +31,8 @@ const STATEMENT_MAX: usize = 16 << 20;
 const WORD_MAX: usize = 4096;
 /// The client cuts longer ones off.
 const DELIMITER_MAX: usize = 15;
+/// Kinds of foreign statements that are told apart.
+const FOREIGN_MAX: usize = 20;
 /// Bytes that must be at hand before a step in code is decided.
 const LOOK_AHEAD: usize = 32;
 
@@ -79,7 +84,8 @@ enum Mode {
 ///
 /// In definitions, collations that only MySQL 8 knows become ones that MariaDB has, and every definer
 /// becomes the given user at `localhost`. `CREATE`, `DROP` and `ALTER DATABASE`, `USE`, global
-/// settings and those of replication are left out. A command of the client is an error.
+/// settings and those of replication are left out, and so is every statement that dumps do not have:
+/// `DO`, `SELECT`, `CALL`, `GRANT`, … A command of the client is an error.
 /// [`DumpFilter::finish`] must be called at the end.
 pub struct DumpFilter<W> {
     out: W,
@@ -174,6 +180,9 @@ impl<W: Write> DumpFilter<W> {
         if byte == b'\\' {
             let letter = rest.get(1..2).unwrap_or_default();
             return Err(client_command(&format!("\\{}", letter.escape_ascii())));
+        }
+        if byte == b';' && self.mode == Mode::Streamed {
+            return self.split_here();
         }
         if self.mode == Mode::Streamed {
             let length = rest.iter().skip(1).take_while(|b| is_dull(**b)).count() + 1;
@@ -346,15 +355,26 @@ impl<W: Write> DumpFilter<W> {
         Ok(length)
     }
 
-    /// The delimiter is no part of what is rewritten: it could be taken for the end of a name.
-    fn end_statement_with(&mut self, delimiter: &[u8]) -> io::Result<()> {
-        let left_out = self.seen.left_out;
-        self.end_statement()?;
-        if self.seen.left_out == left_out { self.out.write_all(delimiter) } else { Ok(()) }
+    /// A semicolon that is not the delimiter still ends a statement for the server: here, too, so that
+    /// the next one is looked at.
+    fn split_here(&mut self) -> io::Result<usize> {
+        if self.executable {
+            return Err(refused("an executable comment of it holds the end of a statement"));
+        }
+        let delimiter = self.delimiter.clone();
+        self.end_statement_with(&delimiter)?;
+        Ok(1)
     }
 
-    fn end_statement(&mut self) -> io::Result<()> {
+    /// The delimiter is no part of what is rewritten: it could be taken for the end of a name.
+    fn end_statement_with(&mut self, delimiter: &[u8]) -> io::Result<()> {
+        if self.end_statement()? { self.out.write_all(delimiter) } else { Ok(()) }
+    }
+
+    /// Whether the statement was kept.
+    fn end_statement(&mut self) -> io::Result<bool> {
         let held = std::mem::take(&mut self.held);
+        let mut kept = true;
         match self.mode {
             Mode::Start => self.out.write_all(&held)?,
             Mode::Held => match rewrite(&held, &self.definer) {
@@ -362,15 +382,26 @@ impl<W: Write> DumpFilter<W> {
                     self.seen.tables |= table;
                     self.out.write_all(&text)?;
                 }
-                Statement::LeftOut => {
-                    self.seen.left_out += 1;
+                left_out => {
+                    self.leave_out(left_out);
                     self.out.write_all(b"\n")?;
+                    kept = false;
                 }
             },
             Mode::Streamed => {}
         }
         self.mode = Mode::Start;
-        Ok(())
+        Ok(kept)
+    }
+
+    fn leave_out(&mut self, statement: Statement) {
+        let Statement::Foreign(word) = statement else {
+            self.seen.left_out += 1;
+            return;
+        };
+        let room = self.seen.foreign.len() < FOREIGN_MAX || self.seen.foreign.contains_key(&word);
+        let word = if room { word } else { "others".to_owned() };
+        *self.seen.foreign.entry(word).or_default() += 1;
     }
 }
 

@@ -10,7 +10,10 @@ pub(crate) enum Statement {
         /// Makes a table.
         table: bool,
     },
+    /// Dumps have it, but it has no place here.
     LeftOut,
+    /// No dump has it; it is called so in the report.
+    Foreign(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +43,10 @@ pub(crate) fn rewrite(statement: &[u8], definer: &str) -> Statement {
     let tokens = tokens(statement);
     let mut words = tokens.iter().filter(|(kind, _)| *kind != Kind::Gap).map(|(_, t)| upper(t));
     let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    if is_left_out(&tokens, &first, &second) {
-        return Statement::LeftOut;
+    match fate(&tokens, &first, &second) {
+        Fate::Kept => {}
+        Fate::LeftOut => return Statement::LeftOut,
+        Fate::Foreign => return Statement::Foreign(shown(&first)),
     }
     let mut text = Vec::with_capacity(statement.len());
     let mut at = 0;
@@ -65,17 +70,117 @@ pub(crate) fn rewrite(statement: &[u8], definer: &str) -> Statement {
     Statement::Kept { text, table: first == b"CREATE" && second == b"TABLE" }
 }
 
-fn is_left_out(tokens: &[Token<'_>], first: &[u8], second: &[u8]) -> bool {
-    let has = |names: &[&str]| {
-        tokens.iter().any(|(kind, t)| {
-            *kind == Kind::Word && names.iter().any(|n| t.eq_ignore_ascii_case(n.as_bytes()))
-        })
+/// What a statement is to a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    LeftOut,
+    Foreign,
+}
+
+/// What a dump makes, and beside it what only whoever runs the server makes.
+const MADE: &[&str] = &[
+    "TABLE",
+    "VIEW",
+    "TRIGGER",
+    "PROCEDURE",
+    "FUNCTION",
+    "EVENT",
+    "INDEX",
+    "KEY",
+    "SEQUENCE",
+    "PACKAGE",
+];
+const NEVER_MADE: &[&str] =
+    &["USER", "ROLE", "SERVER", "TABLESPACE", "LOGFILE", "UNDO", "INSTANCE"];
+/// Of these, a body may hold statements of its own.
+const WITH_BODY: &[&str] = &["TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "PACKAGE"];
+/// Settings of servers and of replication, which a dump carries along.
+const SERVER_SETTINGS: &[&str] =
+    &["GLOBAL", "PERSIST", "PERSIST_ONLY", "GTID_PURGED", "SQL_LOG_BIN", "PASSWORD"];
+/// Would lift the limit that keeps a dump from computing for ever; also from inside a routine.
+const TIME_LIMIT: &[&str] = &["MAX_STATEMENT_TIME"];
+
+fn fate(tokens: &[Token<'_>], first: &[u8], second: &[u8]) -> Fate {
+    let has = |names: &[&str]| tokens.iter().any(|token| is_one_of(token, names));
+    let bare = |token: &'_ [u8]| {
+        token.strip_prefix(b"`").and_then(|t| t.strip_suffix(b"`")).map(<[u8]>::to_vec)
     };
+    let lifts = |token: &[u8]| {
+        is_any(token, TIME_LIMIT) || bare(token).is_some_and(|t| is_any(&t, TIME_LIMIT))
+    };
+    if tokens.iter().any(|(_, token)| lifts(token)) {
+        return Fate::Foreign;
+    }
+    let makes = matches!(first, b"CREATE" | b"ALTER" | b"DROP");
+    // The client sends what stands between two delimiters in one go, and the server would carry out
+    // each of several statements in it.
+    if is_several(tokens) && !(makes && has(WITH_BODY)) {
+        return Fate::Foreign;
+    }
+    let kept_if = |kept: bool| if kept { Fate::Kept } else { Fate::Foreign };
     match first {
-        b"CREATE" | b"DROP" | b"ALTER" => second == b"DATABASE" || second == b"SCHEMA",
-        b"USE" | b"CHANGE" | b"FLUSH" | b"RESET" | b"PURGE" => true,
-        b"SET" => has(&["GLOBAL", "PERSIST", "GTID_PURGED", "SQL_LOG_BIN", "PASSWORD"]),
-        _ => false,
+        b"CREATE" | b"DROP" | b"ALTER" if matches!(second, b"DATABASE" | b"SCHEMA") => {
+            Fate::LeftOut
+        }
+        b"CREATE" | b"DROP" | b"ALTER" => {
+            let of_server = NEVER_MADE.iter().any(|n| n.as_bytes() == second);
+            kept_if(!of_server && has(MADE))
+        }
+        b"USE" | b"CHANGE" | b"FLUSH" | b"RESET" | b"PURGE" => Fate::LeftOut,
+        b"SET" if has(SERVER_SETTINGS) => Fate::LeftOut,
+        b"SET" => kept_if(second != b"STATEMENT" && !computes(tokens)),
+        b"DO" | b"SELECT" => kept_if(sets_sequence(tokens)),
+        b"START" => kept_if(second == b"TRANSACTION"),
+        b"ANALYZE" => kept_if(second == b"TABLE"),
+        // Not `BEGIN NOT ATOMIC`, behind which a whole program may stand.
+        b"BEGIN" => kept_if(matches!(second, b"" | b"WORK")),
+        b"LOCK" | b"UNLOCK" | b"COMMIT" | b"ROLLBACK" | b"TRUNCATE" => Fate::Kept,
+        _ => Fate::Foreign,
+    }
+}
+
+fn is_one_of(token: &Token<'_>, names: &[&str]) -> bool {
+    token.0 == Kind::Word && is_any(token.1, names)
+}
+
+fn is_any(word: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|n| word.eq_ignore_ascii_case(n.as_bytes()))
+}
+
+/// Whether something stands behind a semicolon.
+fn is_several(tokens: &[Token<'_>]) -> bool {
+    let mut code = tokens.iter().filter(|(kind, _)| *kind != Kind::Gap);
+    code.any(|(_, t)| *t == b";") && code.next().is_some()
+}
+
+/// Whether a setting calls functions other than those by which programs fall back on a default.
+fn computes(tokens: &[Token<'_>]) -> bool {
+    let code: Vec<&Token<'_>> = tokens.iter().filter(|(kind, _)| *kind != Kind::Gap).collect();
+    let known = |before: Option<&&Token<'_>>| before.is_some_and(|t| is_one_of(t, &["IFNULL"]));
+    let called = code.iter().enumerate().filter(|(_, t)| t.1 == b"(");
+    called.into_iter().any(|(at, _)| !known(at.checked_sub(1).and_then(|n| code.get(n))))
+}
+
+/// `SELECT SETVAL(name, 1, 0)`: where a sequence of MariaDB's stands.
+fn sets_sequence(tokens: &[Token<'_>]) -> bool {
+    let mut code = tokens.iter().filter(|(kind, _)| *kind != Kind::Gap).skip(1);
+    if !code.next().is_some_and(|t| is_one_of(t, &["SETVAL"])) {
+        return false;
+    }
+    let rest: Vec<&[u8]> = code.map(|(_, t)| *t).filter(|t| *t != b";").collect();
+    let number = |t: &[u8]| !t.is_empty() && t.iter().all(u8::is_ascii_digit);
+    matches!(rest.as_slice(), [b"(", name, b",", value, b",", round, b")"]
+        if name.first() == Some(&b'`') && number(value) && number(round))
+}
+
+/// A keyword as a report names it.
+fn shown(word: &[u8]) -> String {
+    let word: String = String::from_utf8_lossy(word).chars().take(20).collect();
+    if word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !word.is_empty() {
+        word
+    } else {
+        "others".to_owned()
     }
 }
 

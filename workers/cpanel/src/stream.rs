@@ -1,7 +1,7 @@
 //! The bytes of an archive file: recognised, hashed, expanded and counted as they flow by.
 
 use crate::error::Error;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
@@ -70,28 +70,110 @@ impl Read for Raw<'_> {
 
 type Head<'a> = BufReader<Chain<Cursor<Vec<u8>>, Raw<'a>>>;
 
+/// Expands what gzip packed as gzip itself does: one member behind the other, and behind the last one
+/// nothing but the zeros that a tape or a copy padded it with.
+pub struct Gunzip<R> {
+    member: GzDecoder<Slot<R>>,
+    ended: bool,
+}
+
+/// Lets a reader move on from one member's decoder to the next one's.
+struct Slot<R>(Option<R>);
+
+impl<R: BufRead> BufRead for Slot<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.0.as_mut().map_or(Ok(&[]), BufRead::fill_buf)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        if let Some(reader) = &mut self.0 {
+            reader.consume(amount);
+        }
+    }
+}
+
+impl<R: BufRead> Read for Slot<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Ok(0), |reader| reader.read(buffer))
+    }
+}
+
+impl<R: BufRead> Gunzip<R> {
+    /// Expands what `packed` gives.
+    pub fn new(packed: R) -> Self {
+        Self { member: GzDecoder::new(Slot(Some(packed))), ended: false }
+    }
+
+    fn packed(&self) -> Option<&R> {
+        self.member.get_ref().0.as_ref()
+    }
+
+    fn packed_mut(&mut self) -> Option<&mut R> {
+        self.member.get_mut().0.as_mut()
+    }
+
+    /// Goes on to the next member, if there is one.
+    fn go_on(&mut self) -> io::Result<()> {
+        let packed = self.member.get_mut();
+        let mut padded = false;
+        loop {
+            let bytes = packed.fill_buf()?;
+            if bytes.is_empty() {
+                self.ended = true;
+                return Ok(());
+            }
+            let zeros = bytes.iter().take_while(|b| **b == 0).count();
+            if zeros == 0 {
+                break;
+            }
+            padded = true;
+            packed.consume(zeros);
+        }
+        if padded {
+            let text = "something stands behind the zeros at its end";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let packed = packed.0.take();
+        self.member.reset(Slot(packed));
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Gunzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while !self.ended && !buffer.is_empty() {
+            let n = self.member.read(buffer)?;
+            if n > 0 {
+                return Ok(n);
+            }
+            self.go_on()?;
+        }
+        Ok(0)
+    }
+}
+
 enum Decoder<'a> {
-    Gzip(Box<MultiGzDecoder<Head<'a>>>),
+    Gzip(Box<Gunzip<Head<'a>>>),
     Zstd(zstd::stream::read::Decoder<'static, Head<'a>>),
     Tar(Head<'a>),
 }
 
 impl<'a> Decoder<'a> {
-    fn head_mut(&mut self) -> &mut Head<'a> {
+    fn head_mut(&mut self) -> Option<&mut Head<'a>> {
         match self {
-            Self::Gzip(d) => d.get_mut(),
-            Self::Zstd(d) => d.get_mut(),
-            Self::Tar(head) => head,
+            Self::Gzip(d) => d.packed_mut(),
+            Self::Zstd(d) => Some(d.get_mut()),
+            Self::Tar(head) => Some(head),
         }
     }
 
-    fn raw(&self) -> &Raw<'a> {
+    fn raw(&self) -> Option<&Raw<'a>> {
         let head = match self {
-            Self::Gzip(d) => d.get_ref(),
-            Self::Zstd(d) => d.get_ref(),
-            Self::Tar(head) => head,
+            Self::Gzip(d) => d.packed(),
+            Self::Zstd(d) => Some(d.get_ref()),
+            Self::Tar(head) => Some(head),
         };
-        head.get_ref().get_ref().1
+        head.map(|head| head.get_ref().get_ref().1)
     }
 }
 
@@ -121,7 +203,7 @@ impl<'a> Expanded<'a> {
         let packing = recognise(&first).ok_or(Error::NotAnArchive)?;
         let head = BufReader::with_capacity(128 << 10, Cursor::new(first).chain(raw));
         let decoder = match packing {
-            Packing::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(head))),
+            Packing::Gzip => Decoder::Gzip(Box::new(Gunzip::new(head))),
             Packing::Zstd => Decoder::Zstd(zstd::stream::read::Decoder::with_buffer(head)?),
             Packing::Tar => Decoder::Tar(head),
         };
@@ -155,7 +237,8 @@ impl<'a> Expanded<'a> {
     /// Reads the packed file to its very end, so that the hash is of all of it, and gives hash and
     /// size.
     pub(crate) fn finish(mut self) -> Result<(String, u64), Error> {
-        let head = self.decoder.head_mut();
+        let gone = || Error::Io(io::Error::other("the archive is no longer at hand"));
+        let head = self.decoder.head_mut().ok_or_else(gone)?;
         loop {
             let n = head.fill_buf()?.len();
             if n == 0 {
@@ -163,7 +246,7 @@ impl<'a> Expanded<'a> {
             }
             head.consume(n);
         }
-        let raw = self.decoder.raw();
+        let raw = self.decoder.raw().ok_or_else(gone)?;
         Ok((hex::encode(raw.hash.clone().finalize()), raw.count))
     }
 
@@ -206,7 +289,7 @@ impl Read for Expanded<'_> {
                 self.refuse(Error::TooLarge(format!("it expands to more than {limit} GiB")))
             );
         }
-        let packed = self.decoder.raw().count.max(1);
+        let packed = self.decoder.raw().map_or(1, |raw| raw.count.max(1));
         if self.count > 1 << 30 && self.count / packed > self.limits.ratio {
             let ratio = self.limits.ratio;
             return Err(self.refuse(Error::TooLarge(format!("it expands more than {ratio}-fold"))));

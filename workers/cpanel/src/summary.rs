@@ -46,7 +46,7 @@ pub fn summarize(account: &Account) -> Summary {
                 bits: key.bits,
             })
             .collect(),
-        cron: account.cron.clone(),
+        cron: account.cron.iter().map(|job| job.line.clone()).collect(),
         ftp: account
             .ftp
             .iter()

@@ -39,12 +39,9 @@ pub fn parse(
             }
             _ => {
                 if let Err(why) = state.record(&apex, &line) {
-                    let subject = format!("{name} line {}", line.number);
-                    findings.warn(
-                        "record_refused",
-                        &subject,
-                        format!("The record is left out: {why}."),
-                    );
+                    let item = format!("record:{name}:{}", line.number);
+                    let text = format!("The record is left out ({why}): {}", line.shown());
+                    findings.lost(&item, text);
                 }
             }
         }
@@ -139,15 +136,16 @@ impl State {
             }
             while records.len() > 1 {
                 records.pop_last();
-                findings.warn("cname_doubled", name, "Only one of its CNAME records is kept.");
+                let item = format!("record:{name}:CNAME");
+                findings.lost(&item, "Only one of its CNAME records is kept.");
             }
             let mixed = types.get(name).is_some_and(|n| *n > 1);
             if mixed {
-                findings.warn(
-                    "cname_mixed",
-                    name,
-                    "Its CNAME is left out: other records stand beside it.",
-                );
+                let item = format!("record:{name}:CNAME");
+                let to = records.first().map(String::as_str).unwrap_or_default();
+                let text =
+                    format!("It led to {to} and is left out: other records stand beside it.");
+                findings.lost(&item, text);
             }
             !mixed
         });
@@ -350,7 +348,7 @@ mod tests {
             "a LUA A \"os.execute()\"\nother.example. A 192.0.2.1\nb A 999.1.1.1\nc CNAME d\nc TXT \"x\"\ne/f A 192.0.2.1\n A 192.0.2.9\n",
         );
         assert_eq!(sets.len(), 1);
-        assert_eq!(findings.warnings.len(), 6, "{findings:?}");
+        assert_eq!(findings.not_transferable.len(), 6, "{findings:?}");
     }
 
     proptest! {

@@ -30,6 +30,15 @@ pub(crate) struct Line {
     pub tokens: Vec<Token>,
 }
 
+impl Line {
+    /// The line as a report shows it.
+    pub(crate) fn shown(&self) -> String {
+        let words: Vec<String> =
+            self.tokens.iter().map(|t| crate::member::shown(&t.bytes)).collect();
+        words.join(" ").chars().take(200).collect()
+    }
+}
+
 /// Splits a master file. Fails on quotes and parentheses that do not close.
 pub(crate) fn lines(bytes: &[u8]) -> Result<Vec<Line>, &'static str> {
     let mut reader = Reader { bytes, at: 0, number: 1 };

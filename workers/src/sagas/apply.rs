@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::facts::control_facts;
 use crate::powerdns;
 use crate::saga::{Cx, Progress, Saga, Step, Undoing};
-use cpanel::plan::{Operation, Options, RecordSet, Resource, StepName};
+use cpanel::plan::{Operation, Options, Plan, RecordSet, Resource, StepName};
 use cpanel::protocol::{
     Call, Check, CheckStatus, ItemReport, Level, Outcome, Preview, StepReport, Verification,
 };
@@ -16,7 +16,7 @@ use entities::values::{DomainName, Username};
 use hickory_proto::rr::RecordType;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The function of the saga.
 pub async fn apply(saga: &mut Saga, digest: String, options: Options) -> Result<Value> {
@@ -90,25 +90,32 @@ impl Step for CheckPlan {
             Call::Begin { control, options: self.options.clone(), digest: self.digest.clone() };
         let preview: Preview = cx.ask_agent(self.name(), call, Progress::Silent).await?;
         let plan = &preview.plan;
-        let lost: Vec<ItemReport> = plan
-            .not_transferred
-            .iter()
-            .map(|item| ItemReport {
-                id: item.item.clone(),
-                outcome: Outcome::NotTransferred,
-                detail: item.reason.clone(),
-            })
-            .collect();
+        let lost = foreseen(plan);
         let tx = cx.world.db.system().await?;
         migrations::record_operations(&tx, &cx.claim, &plan.operations).await?;
         migrations::record_items(&tx, &cx.claim, &plan.operations, &lost).await?;
         tx.commit().await?;
-        Ok(lost.len())
+        Ok(plan.not_transferred.len())
     }
 
     async fn undo(&self, _: &Cx, _: Option<usize>) -> Result<()> {
         Ok(())
     }
+}
+
+/// What the report says before anything is done: one entry an item, with all that there is to say
+/// of it.
+fn foreseen(plan: &Plan) -> Vec<ItemReport> {
+    let notes = plan.notes.iter().map(|note| (&note.item, note.outcome, &note.detail));
+    let lost = plan.not_transferred.iter().map(|l| (&l.item, Outcome::NotTransferred, &l.reason));
+    let mut items: BTreeMap<&String, ItemReport> = BTreeMap::new();
+    for (id, outcome, detail) in notes.chain(lost) {
+        let new = || ItemReport { id: id.clone(), outcome, detail: String::new() };
+        let item = items.entry(id).or_insert_with(new);
+        item.outcome = outcome;
+        item.detail = format!("{} {detail}", item.detail).trim_start().to_owned();
+    }
+    items.into_values().collect()
 }
 
 /// Makes the account's name and its domains the tenant's, before anything is made on the server.

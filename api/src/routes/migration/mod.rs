@@ -8,7 +8,7 @@ use crate::routes::servers::Started;
 use crate::state::State;
 use actix_web::{get, post, web};
 use chrono::{DateTime, Utc};
-use cpanel::plan::{Component, Mode, Options, Resolution};
+use cpanel::plan::{Component, Mode, Options, Resolution, Suspended};
 use cpanel::protocol::{Changes, CheckStatus, InspectReport, Preview, Verification};
 use entities::asks::{Ask, Question};
 use entities::audit::Audit;
@@ -234,6 +234,11 @@ struct PreviewOptions {
     #[serde(default)]
     #[schema(value_type = Object)]
     resolutions: BTreeMap<String, Resolution>,
+    /// For an account that was suspended on the source: `keep` (by default), so that nothing of it can
+    /// be used here, or `activate`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    suspended: Suspended,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -270,6 +275,7 @@ async fn preview_migration(
         mode: body.mode,
         components: body.components.map(Components::select).transpose()?.unwrap_or_default(),
         resolutions: body.resolutions,
+        suspended: body.suspended,
     };
     let tx = state.db.read(&caller.0, Permission::MigrationsWrite).await?;
     let (job, row) = migrations::find_analyzed(&tx, id).await?;

@@ -88,16 +88,28 @@ fn switch_off_events(made: &[(usize, DatabaseName)]) -> Result<BTreeMap<String, 
         return Ok(counts);
     }
     let rows = mariadb::query(&format!(
-        "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS \
+        "SELECT EVENT_SCHEMA, EVENT_NAME, SQL_MODE, TIME_ZONE, CHARACTER_SET_CLIENT, \
+         COLLATION_CONNECTION FROM information_schema.EVENTS \
          WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA IN {};",
         mariadb::list(made.iter().map(|(_, name)| name))
     ))?;
     let mut sql = String::new();
     for row in &rows {
-        let [database, event] = row.as_slice() else { continue };
+        let [database, event, mode, zone, charset, collation] = row.as_slice() else { continue };
         let who = at_localhost(definer(&DatabaseName::parse(database)?)?.as_str());
-        let (schema, event) = (name(database), name(event));
-        sql.push_str(&format!("ALTER DEFINER = {who} EVENT {schema}.{event} DISABLE;\n"));
+        let (schema, quoted) = (name(database), name(event));
+        // An event that is altered takes over what the session has. A name that is not ASCII would be
+        // read by the event's character set, and not be found.
+        let charset = if event.is_ascii() { charset.as_str() } else { "utf8mb4" };
+        sql.push_str(&format!(
+            "SET sql_mode = {}, time_zone = {}, character_set_client = {}, collation_connection = {};\n\
+             ALTER DEFINER = {who} EVENT {schema}.{quoted} DISABLE;\n\
+             SET NAMES utf8mb4;\n",
+            text(mode),
+            text(zone),
+            text(charset),
+            text(collation),
+        ));
         let count: &mut u64 = counts.entry(database.clone()).or_default();
         *count = count.saturating_add(1);
     }
@@ -243,14 +255,19 @@ fn user(
     }
     let known = work.account.database_users.iter().find(|u| u.name == *source);
     let who = at_localhost(new.as_str());
+    let lock = if work.begun.plan.suspended { "ACCOUNT LOCK" } else { "ACCOUNT UNLOCK" };
     match known.map(|u| &u.auth) {
         Some(DatabaseAuth::Native(hash)) => {
             // The text has been checked when it was read; it is quoted all the same.
             let hash = text(hash.reveal());
             let via = format!("IDENTIFIED VIA mysql_native_password USING {hash}");
             sql.push_str(&format!(
-                "CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};\n"
+                "CREATE USER IF NOT EXISTS {who} {via} {lock};\nALTER USER {who} {via} {lock};\n"
             ));
+            if work.begun.plan.suspended {
+                let text = "It is locked, since the account is suspended.";
+                return Ok((Outcome::Disabled, text.to_owned()));
+            }
             Ok(migrated())
         }
         _ => {
@@ -260,7 +277,7 @@ fn user(
             };
             let via = format!("IDENTIFIED BY {}", text(password.reveal()));
             sql.push_str(&format!(
-                "CREATE USER IF NOT EXISTS {who} {via};\nALTER USER {who} {via};\n"
+                "CREATE USER IF NOT EXISTS {who} {via} {lock};\nALTER USER {who} {via} {lock};\n"
             ));
             let files = unpack::ensure(work)?.passwords.remove(source.as_str()).unwrap_or_default();
             let text = "MariaDB cannot verify its old password: it got a new one";

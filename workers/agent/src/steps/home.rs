@@ -54,6 +54,11 @@ pub fn restore(work: &mut Work<'_>, action: Action, only: &BTreeSet<RelPath>) ->
     };
     note(stayed_out, "files stayed as they were on the server");
     note(unpacked.dropped_links, "links that led out of the home were left out");
+    let names = unpacked.closed_names.join(", ");
+    note(
+        unpacked.closed,
+        &format!("files or directories that nobody may open stay closed ({names})"),
+    );
     note(unpacked.displaced, "links or files gave way to a directory of the same name");
     note(unpacked.other, "special files were left out");
     note(unpacked.htaccess, ".htaccess files had cPanel's PHP handlers switched off");

@@ -44,6 +44,12 @@ fn load_limit(bytes: u64) -> Duration {
     LOAD_LIMIT.min(Duration::from_secs(15 * 60 + bytes / (256 << 10)))
 }
 
+/// How long one statement of a dump may take: a minute, and a second for each MiB of the dump, for
+/// indices that are made at the end. The filter leaves out what would lift it.
+fn statement_limit(bytes: u64) -> u64 {
+    load_limit(bytes).as_secs().min(60 + (bytes >> 20))
+}
+
 /// Loads the dumps, the longest first.
 pub fn load(work: &mut Work<'_>, loads: Vec<Load>, standing: &Standing) -> Result<()> {
     if loads.is_empty() {
@@ -141,7 +147,9 @@ impl Loader {
         let user = definer(&load.name)?;
         let mut filtered = Filtered::open(file, &user, &check)?;
         let loaded = mariadb::client(user.as_str())
-            .arg(BEFORE_DUMP)
+            .arg(format!("{BEFORE_DUMP}, max_statement_time={}", statement_limit(load.bytes)))
+            // Else those inside routines, too, would go.
+            .arg("--comments")
             .arg("--max-allowed-packet=1G")
             .arg(format!("--database={}", load.name))
             .ids(self.person.uid, self.person.gid)

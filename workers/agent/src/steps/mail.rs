@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::program::{Program, run};
 use crate::{layout, mdbox, people, sieve, unpack};
 use cpanel::account::MailFormat;
-use cpanel::plan::{Action, CatchAll, Operation, Resource};
+use cpanel::plan::{Action, CatchAll, Dormant, Operation, Resource};
 use cpanel::protocol::Outcome;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn for_exim() -> Result<Owner> {
 
 /// Makes a mail domain; a dormant one has everything but Exim's permission to take mail for it.
 pub fn domain(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
-    let Resource::MailDomain { domain, catch_all, forwards_to, active } = resource else {
+    let Resource::MailDomain { domain, catch_all, forwards_to, active, dormant } = resource else {
         return Err(Error::internal("not a mail domain"));
     };
     let name = domain.as_str();
@@ -42,8 +42,18 @@ pub fn domain(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
         }
     }
     if !active {
-        let text = "It takes no mail until the domain is verified.";
-        return Ok((Outcome::Disabled, text.to_owned()));
+        let (outcome, text) = match dormant {
+            Some(Dormant::Elsewhere) => {
+                (Outcome::Migrated, "Another server takes its mail, as on the source.")
+            }
+            Some(Dormant::Suspended) => {
+                (Outcome::Disabled, "It takes no mail, since the account is suspended.")
+            }
+            Some(Dormant::Unverified) | None => {
+                (Outcome::Disabled, "It takes no mail until the domain is verified.")
+            }
+        };
+        return Ok((outcome, text.to_owned()));
     }
     work.put(&layout::mail_active(name), owner_line.as_bytes(), readable, None)?;
     Ok(migrated())
@@ -85,6 +95,9 @@ pub fn mailbox(work: &mut Work<'_>, operation: &Operation) -> Result<Done> {
         return Ok((Outcome::Failed, text));
     }
     Ok(match (hash, stayed_out) {
+        (None, _) if work.begun.plan.suspended => {
+            (Outcome::Disabled, "Its login is locked, since the account is suspended.".into())
+        }
         (None, _) => (
             Outcome::Adapted,
             "It has no usable password in the archive: its login is locked.".into(),

@@ -52,6 +52,10 @@ pub fn create(work: &mut Work<'_>, action: Action) -> Result<Done> {
     // Not by useradd: a death between the two is made good here.
     run(Program::UserMod).args(["-a", "-G", layout::ACCOUNT_GROUP, name.as_str()]).ok()?;
     let Some(hash) = work.account.password.hash() else {
+        if made && work.begun.plan.suspended {
+            let text = "The account is suspended: its login is locked.";
+            return Ok((Outcome::Disabled, text.to_owned()));
+        }
         return Ok((Outcome::Adapted, without_password(made).to_owned()));
     };
     set_password(name, hash.reveal())?;

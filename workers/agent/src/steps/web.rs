@@ -9,10 +9,12 @@ use crate::journal::Effect;
 use crate::layout;
 use crate::services::Service;
 use cpanel::plan::Resource;
+use cpanel::protocol::Outcome;
 use std::path::Path;
 use values::{AbsPath, DomainName};
 
 const SITE: &str = include_str!("../../../../deploy/target/site.conf");
+const SUSPENDED: &str = include_str!("../../../../deploy/target/suspended.conf");
 const POOL: &str = include_str!("../../../../deploy/target/pool.conf");
 
 /// Makes the account's pool of a PHP version.
@@ -40,7 +42,8 @@ fn known_version(version: &str) -> Result<&'static str> {
 
 /// Makes a virtual host.
 pub fn site(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
-    let Resource::Website { domain, wildcard, aliases, docroot, php, .. } = resource else {
+    let Resource::Website { domain, wildcard, aliases, docroot, php, suspended, .. } = resource
+    else {
         return Err(Error::internal("not a web site"));
     };
     let version = known_version(php)?;
@@ -70,7 +73,7 @@ pub fn site(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
         ("socket", &socket.to_string_lossy()),
         ("tls", ""),
     ];
-    let text = fill(SITE, &values);
+    let text = fill(if *suspended { SUSPENDED } else { SITE }, &values);
     for log in layout::site_logs(domain) {
         let (root, rest) = Beneath::place(&log)?;
         if root.stat(rest)?.is_none() {
@@ -85,6 +88,10 @@ pub fn site(work: &mut Work<'_>, resource: &Resource) -> Result<Done> {
         && let Some(text) = tls_site(&path, domain)?
     {
         work.put(&tls, text.as_bytes(), Owner::root(0o600), Some(Service::Apache))?;
+    }
+    if *suspended {
+        let text = "It answers 503 and shows nothing, since the account is suspended.";
+        return Ok((Outcome::Disabled, text.to_owned()));
     }
     Ok(migrated())
 }

@@ -74,7 +74,7 @@ pub fn send_mail(target: &Target, to: &str) -> u16 {
     {
         write!(stream.get_mut(), "{command}\r\n").unwrap();
         let answer = reply(&mut stream);
-        if command == "QUIT" || answer >= 400 {
+        if command == "QUIT" {
             break;
         }
         code = answer;

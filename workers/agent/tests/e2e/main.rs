@@ -9,6 +9,7 @@ mod dkim;
 mod hostile;
 mod isolation;
 mod kills;
+mod losses;
 mod priority;
 mod road;
 mod second;

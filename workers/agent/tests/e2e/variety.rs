@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 const SHOP: &str = "cpmove-shopco.tar.gz";
 
 #[expect(clippy::disallowed_methods, reason = "tests make archives with tar themselves")]
-fn sh(dir: &Path, line: &str, input: &[u8]) -> Vec<u8> {
+pub fn sh(dir: &Path, line: &str, input: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut command = Command::new("bash");
     command.arg("-euc").arg(line).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -35,11 +35,11 @@ impl Account {
         Self { dir }
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join("cpmove-shopco").join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -50,7 +50,7 @@ impl Account {
         self.write(name, &(text.to_owned() + &old));
     }
 
-    fn append(&self, name: &str, text: &str) {
+    pub fn append(&self, name: &str, text: &str) {
         let old = std::fs::read_to_string(self.path(name)).unwrap_or_default();
         self.write(name, &(old + text));
     }

@@ -109,7 +109,7 @@ fn the_rest() {
     for name in NAMES {
         let account = account(name).account;
         let expected = expectations(name);
-        let cron: Vec<Value> = account.cron.iter().map(|l| json!(l)).collect();
+        let cron: Vec<Value> = account.cron.iter().map(|job| json!(job.line)).collect();
         assert_eq!(&cron, list(&expected, "cron"));
         let ftp: Vec<Value> = account.ftp.iter().map(|l| json!([l.login, l.directory])).collect();
         let want: Vec<Value> =

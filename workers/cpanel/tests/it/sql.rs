@@ -2,6 +2,7 @@
 
 use cpanel::sql::{DumpFilter, Seen, collation};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::io::Write;
 use values::DatabaseUser;
 
@@ -31,7 +32,91 @@ fn definitions_are_rewritten_and_data_is_not() {
     assert!(!out.contains("DATABASE") && !out.contains("USE `a`"), "{out}");
     assert!(out.contains("varchar(9) COLLATE utf8mb4_unicode_ci DEFAULT 'utf8mb4_0900_ai_ci' COMMENT 'DEFINER=`x`@`y`') COLLATE=utf8mb4_bin;"), "{out}");
     assert!(out.contains("VALUES ('utf8mb4_0900_ai_ci; DEFINER=`root`@`localhost`'),('O\\'B; \\\\'),('it''s -- no'),(0xAB);"), "{out}");
-    assert_eq!(seen, Seen { rows: true, tables: true, completed: true, left_out: 2 });
+    let foreign = BTreeMap::new();
+    assert_eq!(seen, Seen { rows: true, tables: true, completed: true, left_out: 2, foreign });
+}
+
+/// What real dumps hold: of mysqldump, mariadb-dump, phpMyAdmin, HeidiSQL and Adminer.
+#[test]
+fn statements_of_dumps_are_kept() {
+    for statement in [
+        "/*!40101 SET @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT */",
+        "/*!40101 SET NAMES utf8mb4 */",
+        "/*!40101 SET SQL_MODE=IFNULL(@OLD_LOCAL_SQL_MODE, '') */",
+        "/*M!100616 SET @OLD_NOTE_VERBOSITY=@@NOTE_VERBOSITY, NOTE_VERBOSITY=0 */",
+        "SET time_zone = '+00:00'",
+        "SET AUTOCOMMIT = 0",
+        "START TRANSACTION",
+        "BEGIN",
+        "COMMIT",
+        "LOCK TABLES `t` WRITE",
+        "UNLOCK TABLES",
+        "/*!40000 ALTER TABLE `t` DISABLE KEYS */",
+        "DROP TABLE IF EXISTS `t`",
+        "/*!50001 DROP VIEW IF EXISTS `v`*/",
+        "/*!50003 DROP PROCEDURE IF EXISTS `p` */",
+        "/*!50106 DROP EVENT IF EXISTS `e` */",
+        "CREATE TABLE `user` (`max_time` int)",
+        "CREATE UNIQUE INDEX i ON t (a)",
+        "CREATE OR REPLACE ALGORITHM=MERGE SQL SECURITY INVOKER VIEW v AS SELECT 1",
+        "CREATE SEQUENCE `s` start with 1 minvalue 1 maxvalue 9 increment by 1 cache 9 nocycle",
+        "SELECT SETVAL(`s`, 17, 0)",
+        "DO SETVAL(`s`, 17, 0)",
+        "TRUNCATE TABLE t",
+        "ANALYZE TABLE t",
+        "INSERT INTO t VALUES (1)",
+        "REPLACE INTO t VALUES ('; DO SLEEP(9)')",
+    ] {
+        let dump = format!("{statement};\n");
+        let (out, seen) = filter(&dump);
+        assert_eq!((out, seen.left_out, seen.foreign), (dump, 0, BTreeMap::new()));
+    }
+}
+
+/// Nothing else is carried out: above all nothing that computes for ever, or lifts the limit on that.
+#[test]
+fn statements_that_no_dump_has_are_left_out_and_counted() {
+    for (statement, word) in [
+        ("DO SLEEP(100000)", "DO"),
+        ("/*!50001 DO SLEEP(100000) */", "DO"),
+        ("SELECT BENCHMARK(1000000000, MD5('a'))", "SELECT"),
+        ("SELECT SETVAL(`s`, SLEEP(9), 0)", "SELECT"),
+        ("(SELECT SLEEP(9))", "others"),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", "WITH"),
+        ("CALL p()", "CALL"),
+        ("EXECUTE s", "EXECUTE"),
+        ("PREPARE s FROM 'DO SLEEP(9)'", "PREPARE"),
+        ("HANDLER t OPEN", "HANDLER"),
+        ("LOAD DATA INFILE '/etc/passwd' INTO TABLE t", "LOAD"),
+        ("GRANT ALL ON *.* TO a@b", "GRANT"),
+        ("CREATE USER a@b", "CREATE"),
+        ("CREATE SERVER s FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'x')", "CREATE"),
+        ("BEGIN NOT ATOMIC DO SLEEP(9)", "BEGIN"),
+        ("ANALYZE SELECT SLEEP(9)", "ANALYZE"),
+        ("SET @a = SLEEP(9)", "SET"),
+        ("SET @a = IFNULL(SLEEP(9), 1)", "SET"),
+        ("SET STATEMENT max_statement_time=0 FOR SELECT 1", "SET"),
+        ("SET max_statement_time=0", "SET"),
+        ("SET @@session.`Max_Statement_Time`=0", "SET"),
+        ("CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET max_statement_time=0", "CREATE"),
+        ("DELETE FROM t", "DELETE"),
+    ] {
+        let (out, seen) = filter(&format!("{statement};\nCREATE TABLE t (a int);\n"));
+        assert_eq!(out.trim(), "CREATE TABLE t (a int);", "{statement}");
+        assert_eq!(seen.foreign, BTreeMap::from([(word.to_owned(), 1)]), "{statement}");
+    }
+}
+
+/// The client sends in one go what stands between two delimiters.
+#[test]
+fn no_statement_hides_behind_another_one() {
+    let (out, seen) =
+        filter("DELIMITER ;;\nINSERT INTO t VALUES (1); DO SLEEP(9);;\nDELIMITER ;\n");
+    assert_eq!(out, "DELIMITER ;;\nINSERT INTO t VALUES (1);;\n\nDELIMITER ;\n");
+    assert_eq!(seen.foreign["DO"], 1);
+    let (out, seen) = filter("DELIMITER ;;\nSET @a=1; DO SLEEP(9);;\nDELIMITER ;\n");
+    assert!(!out.contains("SLEEP") && seen.foreign["SET"] == 1, "{out}");
+    assert!(filter_in(b"INSERT INTO t VALUES (1) /*!50000 ; DO SLEEP(9) */;\n", 7).is_err());
 }
 
 /// Both readers of a statement agree on what a comment is: MariaDB's client takes control characters

@@ -166,7 +166,7 @@ fn options(rng: &mut StdRng, account: &Account, analysis: &Analysis) -> Options 
         }
         components.insert(component, names);
     }
-    Options { mode, components, resolutions: BTreeMap::new() }
+    Options { mode, components, ..Options::default() }
 }
 
 /// One round: previewed, done, and compared with what was seen.
