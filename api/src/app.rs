@@ -96,6 +96,7 @@ fn with_codes(mut document: Document) -> Document {
         code.enum_values = Some(Code::names().into_iter().map(Value::String).collect());
     }
     idempotency::document(&mut document);
+    crate::access::document(&mut document);
     document
 }
 

@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out. No SQL, no SSH, and no AMQP beyond the one client that asks workers.
 
+pub mod access;
 pub mod app;
 pub mod ask;
 pub mod audit;

@@ -1,6 +1,7 @@
 //! The API's binary: `serve`, and the commands of the operator at the machine.
 
 use actix_web::{HttpServer, web};
+use api::access;
 use api::app;
 use api::ask::Asker;
 use api::auth::TokenKeys;
@@ -28,6 +29,7 @@ const USAGE: &str = "migrapanel-api COMMAND
              head. Fails when an entry was changed, removed, moved or put in beside, and, with a
              head that was noted earlier, when the end was cut off
   openapi    prints the contract
+  roles      prints the table of who may do what
 ";
 
 #[tokio::main]
@@ -38,6 +40,7 @@ async fn main() -> ExitCode {
         "migrate" => migrate().await,
         "bootstrap" => bootstrap().await,
         "audit" => verify_audit().await,
+        "roles" => print(&access::page()),
         "openapi" => app::contract().map_err(Error::from).and_then(|text| print(&text)),
         _ => {
             return match print(USAGE) {

@@ -94,6 +94,7 @@ pub async fn begin(db: &Db, ctx: &TenantCtx, wanted: Wanted) -> Result<Impersona
 
 /// Ends an impersonation: one's own, or the one that this request acts in.
 pub async fn end(db: &Db, ctx: &TenantCtx, id: SessionId) -> Result<()> {
+    ctx.require_write(Permission::ProfileWrite)?;
     let staff = ctx.impersonator().or(ctx.user()).ok_or(Error::NotFound("impersonation"))?;
     let tx = db.system().await?;
     let row = session::Entity::find_by_id(id)

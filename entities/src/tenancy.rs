@@ -76,6 +76,8 @@ pub enum Permission {
     /// One's own; everybody has it.
     ProfileRead,
     ProfileWrite,
+    /// One's own logins.
+    SessionsRead,
     TenantRead,
     TenantWrite,
     MembersRead,
@@ -104,7 +106,7 @@ impl Permission {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
-            Self::ProfileRead | Self::ProfileWrite => Role::Viewer,
+            Self::ProfileRead | Self::ProfileWrite | Self::SessionsRead => Role::Viewer,
             Self::TenantRead
             | Self::MembersRead
             | Self::UsersRead
@@ -138,7 +140,7 @@ impl Permission {
     pub fn scope(self) -> Option<&'static str> {
         match self {
             Self::ProfileRead => Some("profile:read"),
-            Self::ProfileWrite | Self::Impersonate | Self::KeysWrite => None,
+            Self::ProfileWrite | Self::SessionsRead | Self::Impersonate | Self::KeysWrite => None,
             Self::TenantRead => Some("tenants:read"),
             Self::TenantWrite => Some("tenants:write"),
             Self::MembersRead | Self::UsersRead => Some("members:read"),
@@ -382,7 +384,10 @@ impl TenantCtx {
     /// Refuses what the role does not reach.
     pub fn require(&self, permission: Permission) -> Result<()> {
         let needed = permission.role();
-        let is_own = matches!(permission, Permission::ProfileRead | Permission::ProfileWrite);
+        let is_own = matches!(
+            permission,
+            Permission::ProfileRead | Permission::ProfileWrite | Permission::SessionsRead
+        );
         if self.standing.lacks_mfa && !is_own {
             return Err(Error::refused(
                 Code::MfaSetupRequired,

@@ -124,8 +124,8 @@ pub async fn find_tenant(tx: &TenantTx) -> Result<tenant::Model> {
 
 /// A tenant at or below the one that is acted in.
 pub async fn find_below(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<tenant::Model> {
-    let there = act_in(db, ctx, id).await?;
-    there.require(Permission::TenantRead)?;
+    ctx.require(Permission::TenantRead)?;
+    act_in(db, ctx, id).await?;
     let tx = db.system().await?;
     row(&tx, id).await
 }
@@ -173,8 +173,8 @@ pub async fn update_tenant(
     id: TenantId,
     change: Change,
 ) -> Result<tenant::Model> {
+    ctx.require_write(Permission::TenantWrite)?;
     let there = act_in(db, ctx, id).await?;
-    there.require_write(Permission::TenantWrite)?;
     if change.limits.is_some() && ctx.home() == id && !ctx.is_platform_staff() {
         return Err(Error::refused(
             Code::Forbidden,
@@ -245,8 +245,8 @@ pub async fn resume_tenant(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<ten
 }
 
 async fn strictly_below(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<TenantCtx> {
+    ctx.require_write(Permission::TenantWrite)?;
     let there = act_in(db, ctx, id).await?;
-    there.require_write(Permission::TenantWrite)?;
     if ctx.home() == id {
         let text = "Nobody suspends or resumes their own tenant: whoever is above it does.";
         return Err(Error::refused(Code::Forbidden, text));

@@ -13,6 +13,7 @@ use entities::error::{Code, Error};
 use entities::ids::TenantId;
 use entities::mfa::Factor;
 use entities::sessions::{self, Begun};
+use entities::tenancy::Permission;
 use entities::values::MailAddress;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -245,6 +246,7 @@ async fn logout(
     state: web::Data<State>,
     _: NoBody,
 ) -> Result<Answer<Nothing>, ApiError> {
+    caller.0.require_write(Permission::ProfileWrite)?;
     let session = caller.0.session().ok_or_else(|| {
         Error::refused(Code::Forbidden, "An API key has no login to end. Revoke the key instead.")
     })?;
@@ -272,6 +274,7 @@ async fn switch_tenant(
     state: web::Data<State>,
     Json(body): Json<Switch>,
 ) -> Result<Answer<Tokens>, ApiError> {
+    caller.0.require_write(Permission::ProfileWrite)?;
     let tenant = TenantId(body.tenant_id);
     let begun = sessions::switch_tenant(&state.db, &state.secrets, &caller.0, tenant).await?;
     tokens(&request, &state, begun)

@@ -227,7 +227,7 @@ async fn list_sessions(
     caller: Caller,
     state: web::Data<State>,
 ) -> Result<Answer<Vec<SessionView>>, ApiError> {
-    caller.0.require(Permission::ProfileRead)?;
+    caller.0.require(Permission::SessionsRead)?;
     let rows = sessions::list_sessions(&state.db, &caller.0).await?;
     let views = rows.into_iter().map(|row| SessionView {
         id: row.id.0,

@@ -249,8 +249,8 @@ async fn add_member(
     Json(body): Json<MemberNew>,
 ) -> Result<Answer<UserView>, ApiError> {
     let email = address("email", &body.email)?;
+    caller.0.require_write(Permission::MembersWrite)?;
     let ctx = act_in(&state.db, &caller.0, TenantId(*id)).await?;
-    ctx.require_write(Permission::MembersWrite)?;
     let hash = state.passwords.hash_new("password", &body.password, &[email.as_str()]).await?;
     let member = members::add_member(&state.db, &ctx, email.as_str(), hash, body.role).await?;
     Ok(created(member.into()))

@@ -120,6 +120,13 @@ impl App {
         self.member_of(tenant.as_str().unwrap(), name, role).await
     }
 
+    /// The owner of a tenant of this kind below the platform.
+    pub async fn member_kind(&self, name: &str, kind: &str) -> Client {
+        let body = json!({"name": name, "kind": kind});
+        let tenant = self.owner.post("/api/tenants", body).await.data(201)["id"].clone();
+        self.member_of(tenant.as_str().unwrap(), name, "OWNER").await
+    }
+
     /// One more member of a tenant.
     pub async fn member_of(&self, tenant: &str, name: &str, role: &str) -> Client {
         let email = format!("{name}-{}@customer.test", role.to_lowercase());

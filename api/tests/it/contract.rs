@@ -1,6 +1,9 @@
 //! The contract is what is committed, and who may do what holds for each of its operations.
 
-use crate::app::{Client, server_body, spawn};
+use crate::app::{Client, KEYS, server_body, spawn};
+use api::access::{self, Access};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -14,88 +17,182 @@ fn the_committed_contract_is_the_code() {
     );
 }
 
-/// An operation, the lowest role that may do it in its own tenant (none: nobody outside the
-/// platform), and a body that is well formed.
-fn operations() -> Vec<(&'static str, &'static str, Option<&'static str>, Value)> {
-    let id = "01900000-0000-7000-8000-000000000000";
+/// A well-formed body for each operation that takes one; ids are nobody's.
+fn body(method: &str, path: &str) -> Value {
+    let id = NOBODYS;
     let source =
         json!({"server_id": id, "backup_path": "/var/backups/migrations/x", "target_user": "a"});
     let job = json!({ "job_id": id });
-    let approved = json!({"job_id": id, "approval_token": "x"});
-    let selected = json!({"job_id": id, "approval_token": "x", "components": ["files"]});
+    let proof = json!({"password": "a wrong password", "code": "000000"});
+    match (method, path) {
+        ("get" | "delete", _) => Value::Null,
+        ("patch", "/api/me") => json!({"name": "x"}),
+        ("post", "/api/auth/switch-tenant") => json!({ "tenant_id": id }),
+        ("post", "/api/auth/change-password") => {
+            json!({"current_password": "a wrong password", "new_password": "correct horse 3"})
+        }
+        ("post", "/api/auth/change-email") => {
+            json!({"password": "a wrong password", "email": "x@y.test"})
+        }
+        ("post", "/api/auth/mfa/enable") => json!({"code": "000000"}),
+        ("post", "/api/auth/mfa/disable" | "/api/auth/mfa/recovery-codes") => proof,
+        ("post", "/api/tenants") => json!({"name": "x", "kind": "customer"}),
+        ("patch", "/api/tenants/{id}") => json!({"name": "x"}),
+        ("post", "/api/tenants/{id}/suspend") => json!({"reason": "unpaid"}),
+        ("post", "/api/tenants/{id}/members" | "/api/invitations") => {
+            let email = format!("{}@y.test", entities::ids::JobId::new().0.simple());
+            match path {
+                "/api/invitations" => json!({"email": email, "role": "VIEWER"}),
+                _ => json!({"email": email, "password": "correct horse 2", "role": "VIEWER"}),
+            }
+        }
+        ("patch", "/api/users/{id}") => json!({"role": "VIEWER"}),
+        ("post", "/api/api-keys") => json!({"name": "x", "role": "VIEWER"}),
+        ("post", "/api/impersonations") => {
+            json!({"tenant_id": id, "user_id": id, "minutes": 5, "reason": "support"})
+        }
+        ("post", "/api/servers") => {
+            server_body(&format!("s{}", entities::ids::JobId::new().0.simple()))
+        }
+        ("patch", "/api/servers/{id}") => json!({"maintenance": true}),
+        ("post", "/api/servers/{id}/grants") => json!({ "tenant_id": id }),
+        ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
+        ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
+        ("post", "/api/migration/selective-restore") => {
+            json!({"job_id": id, "approval_token": "x", "components": ["files"]})
+        }
+        ("post", p) if p.starts_with("/api/migration/job/") => json!({}),
+        ("post", p) if p.starts_with("/api/migration/") => job,
+        _ => json!({}),
+    }
+}
+
+/// An id that nothing has.
+const NOBODYS: &str = "01900000-0000-7000-8000-000000000000";
+const ROLES: [&str; 5] = ["VIEWER", "MEMBER", "BILLING", "ADMIN", "OWNER"];
+/// They end the caller's own login, which the others still need; tested by themselves.
+const ENDING: &[(&str, &str)] = &[("post", "/api/auth/logout"), ("delete", "/api/auth/sessions")];
+
+#[test]
+fn the_table_of_roles_has_every_operation_and_is_what_is_committed() {
+    let document: Value = serde_json::from_str(&api::app::contract().unwrap()).unwrap();
+    let mut count = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(access::of(method, path).is_some(), "{method} {path} is missing from access.rs");
+            assert!(operation["x-required-role"].is_string(), "{method} {path}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, access::TABLE.len(), "access.rs has an operation that there is not");
+    let committed = std::fs::read_to_string("../openapi/roles.md").unwrap_or_default();
+    let text = "openapi/roles.md is old: run `migrapanel-api roles > openapi/roles.md`";
+    assert!(committed == access::page(), "{text}");
+}
+
+/// Tokens that nobody may use, made from a good one.
+fn bad_tokens(good: &str) -> Vec<(&'static str, String)> {
+    let parts: Vec<&str> = good.split('.').collect();
+    let claims: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    let sign = |change: &dyn Fn(&mut Value), algorithm, secret: &[u8]| {
+        let mut claims = claims.clone();
+        change(&mut claims);
+        let header = Header { kid: Some("test".into()), ..Header::new(algorithm) };
+        encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap()
+    };
+    let secret = KEYS.split_once(':').unwrap().1.as_bytes();
+    let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT","kid":"test"}"#);
+    let owner = claims.to_string().replace("VIEWER", "OWNER");
+    let owner = URL_SAFE_NO_PAD.encode(owner);
+    let hs = Algorithm::HS256;
     vec![
-        ("get", "/api/me", Some("VIEWER"), Value::Null),
-        ("post", "/api/tenants", Some("ADMIN"), json!({"name": "x", "kind": "customer"})),
-        ("get", "/api/tenants", Some("MEMBER"), Value::Null),
-        (
-            "post",
-            "/api/tenants/{own}/members",
-            Some("ADMIN"),
-            json!({"email": "x@y.test", "password": "correct horse 2", "role": "VIEWER"}),
-        ),
-        ("get", "/api/audit", Some("ADMIN"), Value::Null),
-        ("get", "/api/audit/export", Some("ADMIN"), Value::Null),
-        ("post", "/api/servers", None, server_body("x")),
-        ("get", "/api/servers", Some("MEMBER"), Value::Null),
-        ("get", "/api/servers/worker-key", None, Value::Null),
-        ("get", "/api/servers/{id}", Some("MEMBER"), Value::Null),
-        ("patch", "/api/servers/{id}", None, json!({"maintenance": true})),
-        ("post", "/api/servers/{id}/enroll", None, json!({})),
-        ("post", "/api/servers/{id}/grants", None, json!({ "tenant_id": id })),
-        ("get", "/api/jobs/{id}", None, Value::Null),
-        ("post", "/api/migration/validate", Some("ADMIN"), source.clone()),
-        ("post", "/api/migration/analyze", Some("ADMIN"), source),
-        ("get", "/api/migration/plan", Some("MEMBER"), Value::Null),
-        ("post", "/api/migration/preview", Some("ADMIN"), job.clone()),
-        ("post", "/api/migration/apply", Some("ADMIN"), approved),
-        ("get", "/api/migration/job/{id}/status", Some("MEMBER"), Value::Null),
-        ("get", "/api/migration/job/{id}/report", Some("MEMBER"), Value::Null),
-        ("post", "/api/migration/job/{id}/confirm", Some("ADMIN"), json!({})),
-        ("get", "/api/migration/job/{id}/logs", Some("MEMBER"), Value::Null),
-        ("get", "/api/migration/job/{id}/events", Some("MEMBER"), Value::Null),
-        ("post", "/api/migration/validate-complete", Some("ADMIN"), job.clone()),
-        ("post", "/api/migration/rollback", Some("ADMIN"), job),
-        ("post", "/api/migration/selective-restore", Some("ADMIN"), selected),
-        ("get", "/api/accounts", Some("MEMBER"), Value::Null),
-        ("get", "/api/dns/zones", Some("BILLING"), Value::Null),
+        ("no signature", format!("{none}.{}.", parts[1])),
+        ("the signature of another", format!("{}.{owner}.{}", parts[0], parts[2])),
+        ("expired", sign(&|c| c["exp"] = json!(1), hs, secret)),
+        ("another audience", sign(&|c| c["aud"] = json!("other"), hs, secret)),
+        ("another issuer", sign(&|c| c["iss"] = json!("other"), hs, secret)),
+        ("another type", sign(&|c| c["typ"] = json!("refresh"), hs, secret)),
+        ("another key", sign(&|_| (), hs, b"fedcba9876543210fedcba9876543210")),
+        ("another algorithm", sign(&|_| (), Algorithm::HS512, secret)),
+        ("a session that is none", sign(&|c| c["sid"] = json!(NOBODYS), hs, secret)),
+        ("an API key that is none", format!("mpk_{}_x", NOBODYS.replace('-', ""))),
     ]
 }
 
-const OPEN: &[&str] = &["/healthz", "/readyz", "/api/auth/login", "/api/auth/refresh"];
-const ROLES: [&str; 5] = ["VIEWER", "MEMBER", "BILLING", "ADMIN", "OWNER"];
-
 #[tokio::test]
-async fn each_operation_is_closed_to_nobody_to_lower_roles_and_to_strangers() {
+async fn each_operation_is_closed_to_nobody_and_to_forged_tokens() {
     let app = spawn().await;
-    let document: Value = serde_json::from_str(&api::app::contract().unwrap()).unwrap();
-    let table = operations();
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        for method in methods.as_object().unwrap().keys() {
-            let known =
-                table.iter().any(|(m, p, ..)| m == method && p.replace("{own}", "{id}") == *path);
-            assert!(
-                known || OPEN.contains(&path.as_str()),
-                "{method} {path} is missing from the table"
-            );
+    let viewer = app.member("forger", "VIEWER").await;
+    for (method, path, access) in access::TABLE {
+        if *access == Access::Open {
+            continue;
+        }
+        ask(&app.anonymous(), method, path).await.refused(401, "unauthenticated");
+        for (what, token) in bad_tokens(viewer.token.as_deref().unwrap()) {
+            let got = ask(&app.anonymous().with_token(&token), method, path).await;
+            // Sessions that this process has not heard of are looked up when ends are not heard.
+            if what == "a session that is none" && got.status != 401 {
+                panic!("{method} {path} with {what}: {}", got.body);
+            }
+            assert_eq!(got.status, 401, "{method} {path} with {what}: {}", got.body);
         }
     }
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn each_operation_is_open_to_its_role_in_its_tenant_and_below_and_nowhere_else() {
+    let app = spawn().await;
+    let owner = app.member_kind("matrix", "reseller").await;
+    let foreign = app.member("foreign", "OWNER").await;
+    let child = json!({"name": "child", "kind": "customer"});
+    let child = owner.post("/api/tenants", child).await.data(201)["id"].clone();
+    let child = child.as_str().unwrap();
     let mut clients = Vec::new();
-    let owner = app.member("matrix", "OWNER").await;
     for role in &ROLES[..4] {
         clients.push((*role, app.member_of(&owner.tenant, "matrix", role).await));
     }
     clients.push(("OWNER", owner));
-    for (method, path, lowest, body) in table {
-        let anonymous = ask(&app.anonymous(), method, path, &body).await;
-        anonymous.refused(401, "unauthenticated");
+    for (method, path, access) in access::TABLE {
+        let Access::Needs(permission) = access else { continue };
+        if ENDING.contains(&(*method, *path)) {
+            continue;
+        }
+        let lowest = permission.role().to_string();
         for (role, client) in &clients {
-            let got = ask(client, method, path, &body).await;
-            let reaches = lowest.is_some_and(|lowest| rank(role) >= rank(lowest));
-            assert_eq!(got.status != 403, reaches, "{method} {path} as {role}: {}", got.body);
-            if reaches && (path.contains("{id}") || body.get("job_id").is_some()) {
-                assert_eq!(got.status, 404, "{method} {path} as {role}: {}", got.body);
+            let reaches = !permission.platform_only() && rank(role) >= rank(&lowest);
+            for acting in [client.clone(), client.acting_in(child)] {
+                let got = ask(&acting, method, path).await;
+                let place = acting.acting.as_deref().map_or("own", |_| "child");
+                let about = format!("{method} {path} as {role} in {place}: {}", got.body);
+                assert_eq!(got.status != 403, reaches, "{about}");
+                assert!(got.status.as_u16() < 500 || got.status == 503, "{about}");
+                if reaches && (path.contains("{id}") || body(method, path).get("job_id").is_some()) {
+                    assert_eq!(got.status, 404, "{about}");
+                }
+            }
+            for elsewhere in [&foreign.tenant, &app.owner.tenant] {
+                let got = ask(&client.acting_in(elsewhere), method, path).await;
+                got.refused(404, "not_found");
             }
         }
+    }
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_does_what_its_scopes_say_and_nothing_else() {
+    let app = spawn().await;
+    let owner = app.member("scoped", "OWNER").await;
+    let new = json!({"name": "narrow", "role": "OWNER", "scopes": ["profile:read"]});
+    let narrow = owner.post("/api/api-keys", new).await.data(201)["key"].clone();
+    let narrow = app.anonymous().with_token(narrow.as_str().unwrap());
+    for (method, path, access) in access::TABLE {
+        let Access::Needs(permission) = access else { continue };
+        let got = ask(&narrow, method, path).await;
+        let may = permission.scope() == Some("profile:read");
+        assert_eq!(got.status != 403, may, "{method} {path}: {}", got.body);
     }
     app.db.remove().await.unwrap();
 }
@@ -104,22 +201,12 @@ fn rank(role: &str) -> usize {
     ROLES.iter().position(|r| *r == role).unwrap()
 }
 
-async fn ask(client: &Client, method: &str, path: &str, body: &Value) -> crate::app::Got {
-    let id = "01900000-0000-7000-8000-000000000000";
-    let mut path = path.replace("{id}", id).replace("{own}", &client.tenant);
-    if path == "/api/migration/plan" {
-        path = format!("{path}?job_id={id}");
+async fn ask(client: &Client, method: &str, path: &str) -> crate::app::Got {
+    let mut url = path.replace("{id}", NOBODYS);
+    if url == "/api/migration/plan" {
+        url = format!("{url}?job_id={NOBODYS}");
     }
-    let body = (!body.is_null()).then(|| {
-        let mut body = body.clone();
-        if path.ends_with("/members") {
-            body["email"] = json!(format!("{}@y.test", uuid_like()));
-        }
-        body.to_string()
-    });
-    client.send(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), &path, body).await
-}
-
-fn uuid_like() -> String {
-    entities::ids::JobId::new().0.simple().to_string()
+    let body = body(method, path);
+    let body = (!body.is_null()).then(|| body.to_string());
+    client.send(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), &url, body).await
 }
