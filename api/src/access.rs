@@ -85,6 +85,7 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("post", "/api/migration/validate-complete", Needs(Permission::MigrationsWrite)),
     ("post", "/api/migration/rollback", Needs(Permission::MigrationsWrite)),
     ("post", "/api/migration/job/{id}/confirm", Needs(Permission::MigrationsWrite)),
+    ("post", "/api/migration/job/{id}/cancel", Needs(Permission::MigrationsWrite)),
     ("get", "/api/migration/job/{id}/status", Needs(Permission::MigrationsRead)),
     ("get", "/api/migration/job/{id}/report", Needs(Permission::MigrationsRead)),
     ("get", "/api/migration/job/{id}/logs", Needs(Permission::MigrationsRead)),

@@ -100,6 +100,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::StaleFence
         | Code::ChangedSinceApply
         | Code::RollbackExpired
+        | Code::Cancelled
+        | Code::AccountSuspended
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker
         | Code::WorkerTimeout

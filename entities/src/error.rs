@@ -81,6 +81,8 @@ pub enum Code {
     StepFailed,
     TimeLimit,
     Stopped,
+    Cancelled,
+    AccountSuspended,
     DnsFailed,
     // us
     NoWorker,

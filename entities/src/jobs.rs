@@ -78,6 +78,7 @@ pub async fn create_job(tx: &TenantTx, new: NewJob) -> Result<JobId> {
         created_at: Set(Utc::now()),
         started_at: NotSet,
         completed_at: NotSet,
+        cancel_requested_at: NotSet,
     }
     .insert(tx.conn())
     .await?;
@@ -111,6 +112,7 @@ pub async fn requeue(tx: &TenantTx, row: job::Model, phase: &str, which: Run) ->
     row.error_code = Set(None);
     row.error_message = Set(None);
     row.completed_at = Set(None);
+    row.cancel_requested_at = Set(None);
     row.update(tx.conn()).await?;
     tx.publish(Message::JobReady { job: id }).await
 }
@@ -178,9 +180,24 @@ impl Claim {
 pub struct Claimant {
     pub worker: WorkerId,
     pub lease_secs: u64,
-    /// How many migrations may run at once in the whole installation.
+    /// How many analyses may run at once in the whole installation, and beside them how many other
+    /// phases of migrations.
     pub migrations_max: i64,
 }
+
+/// Whether a slot is free for a migration that waits. Analyses have slots of their own, so that they
+/// never wait for what takes hours; and a tenant leaves one slot free while others wait.
+const HAS_SLOT: &str = "(kind <> 'migration' OR state <> 'queued' OR
+    ($4 > (SELECT count(*) FROM job o WHERE o.kind = 'migration'
+            AND o.state IN ('running', 'unwinding')
+            AND (o.phase = 'analyze') = (job.phase = 'analyze'))
+     AND ($4 = 1
+        OR $4 - 1 > (SELECT count(*) FROM job o WHERE o.kind = 'migration'
+            AND o.state IN ('running', 'unwinding') AND o.tenant_id = job.tenant_id
+            AND (o.phase = 'analyze') = (job.phase = 'analyze'))
+        OR NOT EXISTS (SELECT FROM job o WHERE o.kind = 'migration' AND o.state = 'queued'
+            AND o.tenant_id <> job.tenant_id
+            AND (o.phase = 'analyze') = (job.phase = 'analyze')))))";
 
 /// Claims the job when it waits or its worker is gone, a slot is free, and nobody works on the same
 /// subject of the same server. Otherwise nothing is changed; it is announced again later.
@@ -192,7 +209,8 @@ pub async fn claim(tx: &SystemTx, id: JobId, who: Claimant) -> Result<Option<Cla
     let row = tx
         .conn()
         .query_one_raw(statement(
-            "UPDATE job SET
+            &format!(
+                "UPDATE job SET
                 state = CASE state WHEN 'queued' THEN 'running' ELSE state END,
                 lease_owner = $2, lease_until = now() + make_interval(secs => $3),
                 fence = fence + 1, attempts = attempts + 1,
@@ -201,11 +219,10 @@ pub async fn claim(tx: &SystemTx, id: JobId, who: Claimant) -> Result<Option<Cla
                AND (state = 'queued' OR (state IN ('running', 'unwinding') AND lease_until < now()))
                AND NOT EXISTS (SELECT FROM job o WHERE o.id <> job.id AND o.server_id = job.server_id
                     AND o.subject = job.subject AND o.state IN ('running', 'unwinding'))
-               AND (kind <> 'migration' OR state <> 'queued' OR $4 >
-                    (SELECT count(*) FROM job o WHERE o.kind = 'migration'
-                       AND o.state IN ('running', 'unwinding')))
+               AND {HAS_SLOT}
              RETURNING tenant_id, server_id, kind, phase, run, fence, attempts, state, error_code,
-                error_message, actor, request_id, traceparent",
+                error_message, actor, request_id, traceparent"
+            ),
             [id.0.into(), who.worker.0.into(), secs.into(), who.migrations_max.into()],
         ))
         .await?;
@@ -242,6 +259,53 @@ pub async fn heartbeat(tx: &SystemTx, claim: &Claim, lease_secs: u64) -> Result<
         ))
         .await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale()) }
+}
+
+/// Whether somebody has asked for the job to be stopped, and it is not being taken back already.
+pub async fn is_cancelled(tx: &SystemTx, claim: &Claim) -> Result<bool> {
+    let asked = job::Entity::find_by_id(claim.job)
+        .filter(job::Column::Fence.eq(claim.fence))
+        .filter(job::Column::State.eq("running"))
+        .filter(job::Column::CancelRequestedAt.is_not_null())
+        .count(tx.conn())
+        .await?;
+    Ok(asked > 0)
+}
+
+/// What became of a request to stop a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// Nobody had begun: it is over.
+    AtOnce,
+    /// Its worker has been asked.
+    Asked,
+}
+
+/// Stops a job, whose row is locked. None: it has ended, or is being taken back already.
+pub async fn cancel(tx: &TenantTx, row: job::Model) -> Result<Option<Stopping>> {
+    let stopping = match row.state.as_str() {
+        "queued" => Stopping::AtOnce,
+        "running" => Stopping::Asked,
+        _ => return Ok(None),
+    };
+    let asked = row.cancel_requested_at.unwrap_or_else(Utc::now);
+    let mut row: job::ActiveModel = row.into();
+    row.cancel_requested_at = Set(Some(asked));
+    if stopping == Stopping::AtOnce {
+        let error = cancelled();
+        row.state = Set("failed".to_owned());
+        row.error_code = Set(Some(error.code().as_str()));
+        row.error_message = Set(Some(error.to_string()));
+        row.completed_at = Set(Some(Utc::now()));
+    }
+    row.update(tx.conn()).await?;
+    Ok(Some(stopping))
+}
+
+/// Why a cancelled job ended.
+#[must_use]
+pub fn cancelled() -> Error {
+    Error::refused(Code::Cancelled, "This job was cancelled; what it had done was taken back.")
 }
 
 /// Gives the claim up and announces the job, so that another worker takes it over at once.
@@ -336,23 +400,25 @@ pub async fn finish(tx: &SystemTx, claim: &Claim, ending: &Ending) -> Result<()>
     row.lease_until = Set(None);
     row.completed_at = Set(Some(Utc::now()));
     row.update(tx.conn()).await?;
-    for (id, tenant) in waiting(tx, 3).await? {
+    for (id, tenant) in waiting(tx, 4).await? {
         tx.publish(tenant, Message::JobReady { job: id }).await?;
     }
     Ok(())
 }
 
-async fn waiting(tx: &SystemTx, limit: u64) -> Result<Vec<(JobId, TenantId)>> {
-    Ok(job::Entity::find()
-        .select_only()
-        .column(job::Column::Id)
-        .column(job::Column::TenantId)
-        .filter(job::Column::State.eq("queued"))
-        .order_by_asc(job::Column::QueuedAt)
-        .limit(limit)
-        .into_tuple()
-        .all(tx.conn())
-        .await?)
+/// Those that wait: of each tenant its first, then its second, each time in the order of the queue.
+async fn waiting(tx: &SystemTx, limit: i64) -> Result<Vec<(JobId, TenantId)>> {
+    let rows = tx
+        .conn()
+        .query_all_raw(statement(
+            "SELECT id, tenant_id FROM job WHERE state = 'queued'
+             ORDER BY row_number() OVER (PARTITION BY tenant_id, phase = 'analyze'
+                ORDER BY queued_at), queued_at
+             LIMIT $1",
+            [limit.into()],
+        ))
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get("", "id")?, row.try_get("", "tenant_id")?))).collect()
 }
 
 /// Announces again what waits and, before that, what a lost worker left behind, unless an

@@ -20,6 +20,7 @@ mod m20261122_105000_confirmations;
 mod m20261122_110000_identity;
 mod m20261122_111000_audit;
 mod m20261122_112000_idempotency;
+mod m20261122_113000_cancellation;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_110000_identity::Migration),
             Box::new(m20261122_111000_audit::Migration),
             Box::new(m20261122_112000_idempotency::Migration),
+            Box::new(m20261122_113000_cancellation::Migration),
         ]
     }
 }

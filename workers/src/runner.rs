@@ -23,6 +23,8 @@ use tracing::Instrument;
 const BYTES_PER_SECOND: i64 = 10 << 20;
 /// How often a job may be taken up at the same place before it is given up.
 const CLAIMS_MAX: i32 = 20;
+/// How often a running job looks whether somebody has cancelled it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long what is done beside the steps waits for the server.
 const ASIDE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,7 +63,7 @@ async fn supervise(cx: Cx) -> Result<()> {
     let lost = CancellationToken::new();
     let heart = tokio::spawn(beat(cx.clone(), lost.clone()).in_current_span());
     let outcome = tokio::select! {
-        outcome = run_phase(&cx) => outcome,
+        outcome = run_until_cancelled(&cx) => outcome,
         () = lost.cancelled() => {
             tracing::warn!("job.lost");
             Ok(())
@@ -79,6 +81,41 @@ async fn supervise(cx: Cx) -> Result<()> {
             Ok(())
         }
         other => other,
+    }
+}
+
+/// A job that somebody cancels is dropped where it stands and taken back as after a failure.
+async fn run_until_cancelled(cx: &Cx) -> Result<()> {
+    tokio::select! {
+        outcome = run_phase(cx) => outcome,
+        () = cancellation(cx) => {
+            tracing::info!("job.cancelled");
+            let tx = cx.world.db.system().await?;
+            let row = jobs::hold(&tx, &cx.claim).await?;
+            drop(tx);
+            // A failure may have been quicker.
+            match row.state.as_str() {
+                "unwinding" => unwind_failed(cx).await,
+                _ => fail(cx, jobs::cancelled()).await,
+            }
+        }
+    }
+}
+
+/// Returns once somebody has cancelled the job.
+async fn cancellation(cx: &Cx) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let looked = async {
+            let tx = cx.world.db.system().await?;
+            jobs::is_cancelled(&tx, &cx.claim).await
+        };
+        match looked.await {
+            Ok(true) => return,
+            Ok(false) => {}
+            // The heartbeat tells when that lasts.
+            Err(error) => tracing::debug!(cause = %error.chain(), "job.cancellation_unseen"),
+        }
     }
 }
 
@@ -265,7 +302,9 @@ async fn unwind_failed(cx: &Cx) -> Result<()> {
     }
     let tx = cx.world.db.system().await?;
     let entry = Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
-    migrations::settle(&tx, &cx.claim, State::Failed, Some(entry)).await?;
+    let cancelled = cx.claim.phase == "analyze" && code == Code::Cancelled.as_str();
+    let state = if cancelled { State::Cancelled } else { State::Failed };
+    migrations::settle(&tx, &cx.claim, state, Some(entry)).await?;
     jobs::finish(&tx, &cx.claim, &Ending::Failed { code, message }).await?;
     tx.commit().await
 }

@@ -159,6 +159,41 @@ async fn an_approval_permits_one_apply_of_one_job_by_one_person_for_a_while() {
 }
 
 #[tokio::test]
+async fn what_waits_is_cancelled_at_once() {
+    let app = spawn().await;
+    let server = app.server("cancel").await;
+    let body = source(&server, "/var/backups/migrations/a.tar", "waiting");
+    let job = app.owner.post("/api/migration/analyze", body).await.data(202)["job_id"].clone();
+    let job = job.as_str().unwrap().to_owned();
+    let cancel = async |job: &str| {
+        app.owner.post(&format!("/api/migration/job/{job}/cancel"), json!({})).await
+    };
+    let status = async |job: &str| {
+        let path = format!("/api/migration/job/{job}/status");
+        let status = app.owner.get(&path).await.data(200);
+        (status["status"].clone(), status["error"]["code"].clone())
+    };
+    cancel(&job).await.data(202);
+    assert_eq!(status(&job).await, (json!("cancelled"), json!("cancelled")));
+    cancel(&job).await.refused(409, "job_state");
+
+    let (analyzed, ctx) = analyzed(&app, &app.owner, &server, "approved").await;
+    cancel(&analyzed.to_string()).await.refused(409, "job_state");
+    let token = approve(&app, &ctx, analyzed, &Options::default()).await;
+    let body = json!({"job_id": analyzed.0, "approval_token": token});
+    app.owner.post("/api/migration/apply", body).await.data(202);
+    cancel(&analyzed.to_string()).await.data(202);
+    assert_eq!(status(&analyzed.to_string()).await, (json!("failed"), json!("cancelled")));
+    // It may be approved and applied again.
+    let token = approve(&app, &ctx, analyzed, &Options::default()).await;
+    let body = json!({"job_id": analyzed.0, "approval_token": token});
+    app.owner.post("/api/migration/apply", body).await.data(202);
+    let kinds = app.db.audit_kinds().await.unwrap();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "MIGRATION_CANCELLED").count(), 2, "{kinds:?}");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn two_applies_at_once_start_one() {
     let app = spawn().await;
     let server = app.server("race").await;

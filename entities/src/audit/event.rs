@@ -238,6 +238,9 @@ pub enum Audit {
         job: String,
         items: Vec<String>,
     },
+    MigrationCancelled {
+        job: String,
+    },
     MigrationRollbackStarted {
         job: String,
         forced: bool,

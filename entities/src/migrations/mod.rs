@@ -4,7 +4,7 @@ use crate::audit::Audit;
 use crate::db::TenantTx;
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RowId, ServerId};
-use crate::jobs::{self, Kind, NewJob, Run};
+use crate::jobs::{self, Kind, NewJob, Run, Stopping};
 use crate::servers;
 use crate::tables::{job, migration, migration_approval, migration_conflict, migration_resource};
 use crate::{Result, sessions};
@@ -414,6 +414,31 @@ pub async fn start_confirm(
     row.update(tx.conn()).await?;
     jobs::requeue(tx, job, "confirm", Run::Last).await?;
     tx.audit(Audit::MigrationConfirmed { job: id.to_string(), items: list }).await
+}
+
+/// Stops an analysis or an apply. One that waits is over at once; of one that runs, its worker takes
+/// back what it has done.
+pub async fn cancel_migration(tx: &TenantTx, id: JobId) -> Result<()> {
+    let job = jobs::lock_job(tx, id).await?;
+    let (_, row) = find_migration(tx, id).await?;
+    let is_analysis = job.phase == "analyze";
+    if !is_analysis && job.phase != "apply" {
+        return Err(wrong_state(&row, "cannot be cancelled: only an analysis or an apply can"));
+    }
+    match jobs::cancel(tx, job).await? {
+        None if row.state.is_settled() => {
+            return Err(wrong_state(&row, "cannot be cancelled, since it has ended"));
+        }
+        None => return Err(wrong_state(&row, "is being taken back already: follow its status")),
+        Some(Stopping::Asked) => {}
+        Some(Stopping::AtOnce) => {
+            let mut row: migration::ActiveModel = row.into();
+            row.state = Set(if is_analysis { State::Cancelled } else { State::Failed });
+            row.current_step = Set(None);
+            row.update(tx.conn()).await?;
+        }
+    }
+    tx.audit(Audit::MigrationCancelled { job: id.to_string() }).await
 }
 
 /// Refuses while a worker has something to do for the job.

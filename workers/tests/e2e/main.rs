@@ -5,6 +5,7 @@ mod archives;
 mod attacks;
 mod batch;
 mod bed;
+mod cancel;
 mod client;
 mod deaths;
 mod expect;

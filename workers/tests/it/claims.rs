@@ -4,7 +4,9 @@ use entities::error::Code;
 use entities::ids::{JobId, WorkerId};
 use entities::jobs::{self, Claim, Claimant, Ending, StepState};
 use entities::outbox::{self, Unsent};
+use entities::tenancy::{Permission, TenantKind};
 use entities::testing::TestDb;
+use entities::{servers, sessions, tenants};
 use serde_json::json;
 
 const MANY: i64 = 100;
@@ -88,6 +90,47 @@ async fn no_more_migrations_run_at_once_than_there_are_slots_and_one_an_account(
     // A worker that takes its own job over again needs no further slot.
     db.expire_lease(same).await.unwrap();
     assert!(claim(&db, same, 1).await.is_some());
+    db.remove().await.unwrap();
+}
+
+/// Moves a job on as if its analysis had been approved and its apply queued.
+async fn as_apply(db: &TestDb, job: JobId) {
+    let sql = format!("UPDATE job SET phase = 'apply' WHERE id = '{job}'");
+    db.execute(&sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn analyses_do_not_wait_for_applies_nor_one_tenant_for_another() {
+    let db = TestDb::create().await.unwrap();
+    let ctx = db.platform().await.unwrap();
+    let server = db.server(&ctx).await.unwrap();
+    let kind = TenantKind::Customer;
+    let other = tenants::create_tenant(&db.db, &ctx, kind, "other").await.unwrap();
+    let other = sessions::act_in(&db.db, &ctx, other.id).await.unwrap();
+    let tx = db.db.write(&ctx, Permission::ServersWrite).await.unwrap();
+    servers::grant_server(&db.db, &tx, server, other.tenant()).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut greedy = Vec::new();
+    for user in ["a", "b", "c", "d"] {
+        let job = db.migration(&ctx, server, user).await.unwrap();
+        as_apply(&db, job).await;
+        greedy.push(job);
+    }
+    // While nobody else waits, one tenant may have all three slots.
+    let first = claim(&db, greedy[0], 3).await.unwrap();
+    assert!(claim(&db, greedy[1], 3).await.is_some());
+    let third = claim(&db, greedy[2], 3).await.unwrap();
+    assert!(claim(&db, greedy[3], 3).await.is_none());
+    let analysis = db.migration(&ctx, server, "e").await.unwrap();
+    assert!(claim(&db, analysis, 3).await.is_some(), "analyses have slots of their own");
+    // Another tenant has the slot that becomes free, though it came later.
+    let patient = db.migration(&other, server, "f").await.unwrap();
+    as_apply(&db, patient).await;
+    finish(&db, &first).await.unwrap();
+    assert!(claim(&db, greedy[3], 3).await.is_none(), "somebody else waits");
+    assert!(claim(&db, patient, 3).await.is_some());
+    finish(&db, &third).await.unwrap();
+    assert!(claim(&db, greedy[3], 3).await.is_some());
     db.remove().await.unwrap();
 }
 

@@ -40,6 +40,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
         .service(status::list_logs)
         .service(validate_complete)
         .service(confirm_items)
+        .service(cancel_job)
         .service(rollback_migration)
         .service(selective_restore);
 }
@@ -471,6 +472,26 @@ async fn confirm_items(
 ) -> Result<Answer<Started>, ApiError> {
     let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
     migrations::start_confirm(&tx, JobId(*id), body.items).await?;
+    tx.commit().await?;
+    Ok(accepted(Started { job_id: *id }))
+}
+
+/// Stops an analysis or an apply. One that waits ends at once; one that runs stops within seconds, at
+/// its next safe point, and what it has done is taken back: an analysis is `cancelled` then, an apply
+/// `failed` with the code `cancelled`, to be previewed and applied again.
+#[utoipa::path(
+    tag = "migration",
+    params(("id" = Uuid, Path, description = "the job")),
+    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+)]
+#[post("/api/migration/job/{id}/cancel")]
+async fn cancel_job(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<Started>, ApiError> {
+    let tx = state.db.write(&caller.0, Permission::MigrationsWrite).await?;
+    migrations::cancel_migration(&tx, JobId(*id)).await?;
     tx.commit().await?;
     Ok(accepted(Started { job_id: *id }))
 }

@@ -72,7 +72,7 @@ fn what_leads_out_of_the_home_stays_out() {
         "inside l 777 plain 1 public_html/index.html",
         "absolute l 777 plain 1 /home/plain/public_html",
         "suid f 770 plain 2 ",
-        "closed f 400 plain 1 ",
+        "closed f 0 plain 1 ",
         "twin f 770 plain 2 ",
     ];
     assert_eq!(seen.lines().collect::<Vec<_>>(), expected);

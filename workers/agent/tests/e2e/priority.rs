@@ -19,7 +19,7 @@ fn priorities(target: &Target) -> String {
 fn a_migration_and_its_programs_have_the_priority_that_the_operator_sets() {
     let target = Target::enrolled("priority");
     let account = Account::shop();
-    account.prepend("mysql/shopco_wp.sql", "DO SLEEP(600);\n");
+    account.prepend("mysql/shopco_wp.sql", "CREATE TABLE slow AS SELECT SLEEP(600);\n");
     target.shell(&format!("cat >{BACKUPS}/slow.tar.gz"), &account.packed());
     let job = Job::new(&target, &format!("{BACKUPS}/slow.tar.gz"), "shopco");
     job.begin(Options::default(), Ownership::Free);

@@ -3,7 +3,7 @@
 use super::enemy::{HASH, Member, SQL_HASH};
 use super::table::{
     Attack::{Alone, DoesNotApply, OverTheRoad, Planted},
-    Proof::{Holds, Seen, Warned},
+    Proof::{Holds, Lost, Seen},
     Row,
 };
 use crate::target::{Job, Target};
@@ -22,7 +22,7 @@ pub const ROWS: &[Row] = &[
                     a.add("cron/enemy", "\u{1b}[31m nonsense\n");
                 },
                 &[
-                    Warned("cron_line_refused", "\u{fffd}[31m nonsense"),
+                    Lost("cron_line:6"),
                     Holds("no control character in any text", |r| {
                         let said = r.stage.target.said.borrow();
                         assert!(!["\\u001b", "\\u0007", "\\r"].iter().any(|c| said.contains(c)));

@@ -224,7 +224,7 @@ pub const ROWS: &[Row] = &[
                     Lost("domain:co.uk"),
                     Lost("domain:github.io"),
                     Lost("domain:com.br"),
-                    Warned("domain_refused", "com"),
+                    Lost("domain:com"),
                     Seen(
                         "grep -rl 'co.uk\\|github.io\\|com.br' /etc/migrapanel/sites /etc/migrapanel/mail-domains",
                         "",

@@ -2,8 +2,8 @@
 
 use super::enemy::{HASH, vhost};
 use super::table::{
-    Attack::{Dump, Planted},
-    Proof::{Holds, Lost, Said, Seen, Sql, Warned, Web},
+    Attack::{Dump, LeftOut, Planted},
+    Proof::{Holds, Lost, Said, Seen, Sql, Web},
     Row,
 };
 use crate::clients::{get, send_mail};
@@ -60,9 +60,9 @@ pub const ROWS: &[Row] = &[
         number: 80,
         name: "files read and written by SQL",
         attacks: &[
-            Dump("ERROR 4166", || dump("LOAD DATA LOCAL INFILE '/etc/shadow' INTO TABLE t;")),
-            Dump("ERROR 1045", || dump("LOAD DATA INFILE '/etc/passwd' INTO TABLE t;")),
-            Dump("ERROR 1227", || dump("SELECT 'x' INTO OUTFILE '/tmp/attack80';")),
+            LeftOut("LOAD", || dump("LOAD DATA LOCAL INFILE '/etc/shadow' INTO TABLE t;")),
+            LeftOut("LOAD", || dump("LOAD DATA INFILE '/etc/passwd' INTO TABLE t;")),
+            LeftOut("SELECT", || dump("SELECT 'x' INTO OUTFILE '/tmp/attack80';")),
             Planted(
                 |_| {},
                 &[
@@ -77,7 +77,7 @@ pub const ROWS: &[Row] = &[
         number: 81,
         name: "plugins and functions of the server",
         attacks: &[
-            Dump("ERROR", || dump("INSTALL SONAME 'ha_connect';")),
+            LeftOut("INSTALL", || dump("INSTALL SONAME 'ha_connect';")),
             Planted(
                 |_| {},
                 &[
@@ -91,7 +91,7 @@ pub const ROWS: &[Row] = &[
         number: 82,
         name: "changes of the whole server by SQL",
         attacks: &[
-            Dump("ERROR 1227", || dump("SHUTDOWN;")),
+            LeftOut("SHUTDOWN", || dump("SHUTDOWN;")),
             Planted(
                 |a| {
                     a.add("mysql/enemy_db.sql", "SET GLOBAL general_log = 1;\nSET PERSIST x = 1;\nSET SQL_LOG_BIN = 0;\nSET @@GLOBAL.event_scheduler = ON;\nFLUSH PRIVILEGES;\nCHANGE MASTER TO MASTER_HOST='x';\nRESET MASTER;\n")
@@ -197,12 +197,12 @@ pub const ROWS: &[Row] = &[
         number: 87,
         name: "statements inside executable comments",
         attacks: &[
-            Dump("ERROR 1044", || {
+            LeftOut("GRANT", || {
                 dump(
                     "/*!50003 GRANT ALL PRIVILEGES ON mysql.* TO 'enemy_db.definer'@'localhost' */;",
                 )
             }),
-            Dump("ERROR", || dump("/*M!100500 CREATE USER attack87 */;")),
+            LeftOut("CREATE", || dump("/*M!100500 CREATE USER attack87 */;")),
             Dump("nested", || dump("/*!50003 SELECT 1 /*!50003 \\! id */ */;")),
             Planted(
                 |a| {
@@ -516,7 +516,7 @@ pub const ROWS: &[Row] = &[
                 a.put("userdata/v98.enemy.example.include", "User root\n");
             },
             &[
-                Warned("alias_refused", "v98.enemy.example"),
+                Lost("alias:a;b.enemy.example"),
                 Lost("apache_includes"),
                 Seen(
                     "grep -hc 'User root\\|bank.example\\|shopco' /etc/migrapanel/sites/v98.enemy.example.conf",
@@ -560,9 +560,9 @@ pub const ROWS: &[Row] = &[
             &[
                 Lost("zone:i100.enemy.example"),
                 Lost("zone:g100.enemy.example"),
-                Warned("record_refused", "l100.enemy.example line 2"),
-                Warned("record_refused", "l100.enemy.example line 3"),
-                Warned("record_refused", "l100.enemy.example line 4"),
+                Lost("record:l100.enemy.example:2"),
+                Lost("record:l100.enemy.example:3"),
+                Lost("record:l100.enemy.example:4"),
             ],
         )],
     },
@@ -595,8 +595,8 @@ pub const ROWS: &[Row] = &[
                 a.put("userdata/enemy.example.cache", b"pst0\x04\x0b".to_vec());
             },
             &[
-                Warned("userdata_unreadable", "userdata/y102.enemy.example"),
-                Warned("userdata_unreadable", "userdata/z102.enemy.example"),
+                Lost("userdata:y102.enemy.example"),
+                Lost("userdata:z102.enemy.example"),
                 Holds("nothing ran", |r| unmarked(r, 102)),
             ],
         )],

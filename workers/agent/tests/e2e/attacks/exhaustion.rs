@@ -4,7 +4,7 @@ use super::enemy::{Archive, gzip, header};
 use super::scene::Stage;
 use super::table::{
     Attack::{Alone, Conflict, DoesNotApply, Dump, Elsewhere, Planted, Refused, RefusedBytes},
-    Proof::{Holds, Seen, Warned},
+    Proof::{Holds, Lost, Seen},
     Row,
 };
 use crate::target::{Job, STEPS, eventually};
@@ -92,10 +92,7 @@ pub const ROWS: &[Row] = &[
                 a.put("ssldomain", "{".repeat(100_000));
                 a.put("homedir/.autorespond/ann@enemy.example.json", "[".repeat(100_000));
             },
-            &[
-                Warned("userdata_unreadable", "userdata/deep127.enemy.example"),
-                Warned("userdata_unreadable", "userdata/wide127.enemy.example"),
-            ],
+            &[Lost("userdata:deep127.enemy.example"), Lost("userdata:wide127.enemy.example")],
         )],
     },
     Row {

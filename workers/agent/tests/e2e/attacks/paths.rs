@@ -380,7 +380,7 @@ pub const ROWS: &[Row] = &[
                     named(a, b"cpmove-shopco/cp/shopco");
                     named(a, b"cpmove-shopco/homedir/public_html/attack22");
                 },
-                &[Warned("members_outside", ""), Seen("find / -xdev -name attack22", "")],
+                &[Lost("members_outside"), Seen("find / -xdev -name attack22", "")],
             ),
         ],
     },
@@ -412,9 +412,9 @@ pub const ROWS: &[Row] = &[
                 );
             },
             &[
-                Warned("docroot_outside_home", "a24.enemy.example"),
-                Warned("docroot_outside_home", "b24.enemy.example"),
-                Warned("docroot_outside_home", "c24.enemy.example"),
+                Lost("docroot:a24.enemy.example"),
+                Lost("docroot:b24.enemy.example"),
+                Lost("docroot:c24.enemy.example"),
                 Seen(
                     "grep -h DocumentRoot /etc/migrapanel/sites/?24.enemy.example.conf | sort -u",
                     "DocumentRoot \"/home/enemy/public_html\"",

@@ -88,30 +88,44 @@ impl<'t> Stage<'t> {
         }
     }
 
-    /// A dump in an archive, loaded and refused, and everything taken back.
-    fn refuses_dump(&self, said: &str, dump: &[u8]) {
+    /// A dump in an archive, loaded as far as it is, and everything taken back: what was planned, and
+    /// how the load ended.
+    fn loads_dump(&self, dump: &[u8]) -> (Plan, Option<Event>) {
         let path = self.planted("dump.tar", |a| a.put("mysql/enemy_db.sql", dump));
         let job = Job::new(self.target, &path, "enemy");
         let options = Options {
             components: BTreeMap::from([(cpanel::plan::Component::Databases, BTreeSet::new())]),
             ..Options::default()
         };
-        job.begin(options, Ownership::Free);
+        let plan = job.begin(options, Ownership::Free).plan;
         let steps = &STEPS[..4];
         let mut last = None;
         for step in steps {
             last = self.target.event(Some(job.id), Call::Apply { step: *step });
         }
         job.undo(false);
-        match last {
+        let left = self.target.shell("mariadb -N -e \"show databases like 'enemy%'\"", b"");
+        assert_eq!(left, "");
+        (plan, last)
+    }
+
+    /// A dump that is refused.
+    fn refuses_dump(&self, said: &str, dump: &[u8]) {
+        match self.loads_dump(dump).1 {
             Some(Event::Failed { code, message, .. }) => {
                 assert_eq!(code, "dump_refused");
                 assert!(message.contains(said), "{message}");
             }
             other => panic!("not refused: {other:?}"),
         }
-        let left = self.target.shell("mariadb -N -e \"show databases like 'enemy%'\"", b"");
-        assert_eq!(left, "");
+    }
+
+    /// A dump that is loaded without a statement.
+    fn leaves_out(&self, word: &str, dump: &[u8]) {
+        let (plan, ended) = self.loads_dump(dump);
+        let lost = plan.not_transferred.iter().find(|l| l.item == "statements:enemy_db");
+        assert!(lost.is_some_and(|l| l.reason.contains(&format!("{word} (1)"))), "{lost:?}");
+        assert!(matches!(ended, Some(Event::Done { .. })), "{ended:?}");
     }
 
     /// Attacks that end before anything is restored.

@@ -23,6 +23,8 @@ pub enum Attack {
     Again(&'static str, fn(&mut Archive), fn(&Preview)),
     /// A dump, refused by the step with words that contain these.
     Dump(&'static str, fn() -> Vec<u8>),
+    /// A dump that is loaded without the statement that begins with this word, which the plan names.
+    LeftOut(&'static str, fn() -> Vec<u8>),
     /// Planted in the account that is restored beside its victim; then these must hold.
     Planted(fn(&mut Archive), &'static [Proof]),
     /// A way of its own; what must come of it.
@@ -63,6 +65,7 @@ impl Attack {
             Self::Conflict(user, id, _) => format!("refused: conflict {id} (as {user})"),
             Self::Again(what, ..) | Self::Alone(what, _) => (*what).to_owned(),
             Self::Dump(said, _) => format!("refused: dump_refused, {said:?}"),
+            Self::LeftOut(word, _) => format!("neutralised: {word} is left out and reported"),
             Self::Planted(_, proofs) => {
                 let parts: Vec<String> = proofs.iter().map(Proof::verdict).collect();
                 parts.join("; ")

@@ -1,0 +1,66 @@
+//! Jobs that somebody stops, and others that need not wait for them.
+
+use crate::archives::{self, SHOPCO};
+use crate::program::wait_for;
+use crate::snapshot::Snapshot;
+use crate::stack::Stack;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// An account whose dump keeps MariaDB busy for as long as it may.
+fn slow(stack: &Stack) -> String {
+    let work = tempfile::tempdir().unwrap();
+    archives::unpack(SHOPCO, work.path());
+    let dump = work.path().join("cpmove-shopco/mysql/shopco_wp.sql");
+    let text = std::fs::read_to_string(&dump).unwrap();
+    std::fs::write(&dump, "CREATE TABLE slow AS SELECT SLEEP(600);\n".to_owned() + &text).unwrap();
+    stack.server.put_bytes(&archives::pack(work.path()), "cpmove-slow.tar.gz")
+}
+
+async fn cancel(stack: &Stack, job: &str) {
+    let path = format!("/api/migration/job/{job}/cancel");
+    stack.client.post(&path, json!({})).await.data(202);
+}
+
+fn code(status: &Value) -> &str {
+    status["error"]["code"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_running_apply_is_stopped_and_taken_back_and_an_analysis_does_not_wait_for_it() {
+    let stack = Stack::start("cancel", &[("MIGRAPANEL__MIGRATIONS_MAX", "1")]).await;
+    let path = slow(&stack);
+    let before = Snapshot::of(&stack.server);
+    let zones = archives::hold_zones(SHOPCO);
+    let job = stack.analyze(&path, "shopco").await;
+    let token = stack.preview(&job).await;
+    stack.start_apply(&job, &token).await;
+    let loading = "pgrep -x -u shopco mariadb || true";
+    wait_for("the dump to be loaded", Duration::from_secs(60), async || {
+        (!stack.server.sh(loading).trim().is_empty()).then_some(())
+    })
+    .await;
+
+    // The only slot is taken, and an analysis has one of its own.
+    let other = stack.server.put_bytes(&archives::like_shopco("cancel").0, "cpmove-cancel.tar.gz");
+    let other = stack.analyze(&other, "cancel").await;
+    let token = stack.preview(&other).await;
+    stack.start_apply(&other, &token).await;
+    cancel(&stack, &other).await;
+    let status = stack.status(&other).await;
+    assert_eq!((status["status"].as_str(), code(&status)), (Some("failed"), "cancelled"));
+
+    let asked = Instant::now();
+    cancel(&stack, &job).await;
+    wait_for("the dump to be let go", Duration::from_secs(15), async || {
+        stack.server.sh(loading).trim().is_empty().then_some(())
+    })
+    .await;
+    let status = stack.wait(&job, &["failed"]).await;
+    assert_eq!(code(&status), "cancelled", "{status:#}");
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    before.assert_same(&Snapshot::of(&stack.server));
+    stack.assert_idle().await;
+    drop(zones);
+    stack.end().await;
+}
