@@ -1,6 +1,7 @@
 //! Errors as callers see them: the status, and the one function that writes error bodies.
 
-use crate::auth::{Caller, origin};
+use crate::auth::Caller;
+use crate::client::origin;
 use crate::state::State;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};

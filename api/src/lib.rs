@@ -4,6 +4,7 @@ pub mod app;
 pub mod ask;
 pub mod audit;
 pub mod auth;
+pub mod client;
 pub mod ends;
 pub mod error;
 pub mod extract;

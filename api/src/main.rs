@@ -78,6 +78,7 @@ async fn serve() -> Result<(), Error> {
             Duration::from_secs(config.ask_timeout_secs),
         ),
         progress: Progress::start(config.base.database_url.clone()),
+        edge: config.edge,
     });
     let server = HttpServer::new(move || app::build(state.clone()).0)
         .shutdown_timeout(10)

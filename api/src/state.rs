@@ -5,6 +5,7 @@ use crate::auth::TokenKeys;
 use crate::ends::Ends;
 use crate::password::Passwords;
 use crate::progress::Progress;
+use entities::config::Edge;
 use entities::db::Db;
 use entities::error::Error;
 use entities::secrets::SecretKeys;
@@ -27,6 +28,7 @@ pub struct State {
     /// Whether anybody may register.
     pub registration: bool,
     pub asker: Asker,
+    pub edge: Edge,
     pub progress: Progress,
 }
 

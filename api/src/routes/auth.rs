@@ -1,6 +1,7 @@
 //! Logging in, staying logged in, and the ways to a login: registering, verifying, resetting.
 
-use crate::auth::{ACCESS_SECS, Caller, origin};
+use crate::auth::{ACCESS_SECS, Caller};
+use crate::client::{client, origin};
 use crate::error::{ApiError, request_id};
 use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
 use crate::lockout::Attempt;
@@ -133,7 +134,7 @@ fn refresh_cookie(request: &HttpRequest, value: String, life: Duration) -> Cooki
     Cookie::build(REFRESH_COOKIE, value)
         .path(REFRESH_PATH)
         .http_only(true)
-        .secure(request.connection_info().scheme() == "https")
+        .secure(client(request).is_some_and(|client| client.is_https))
         .same_site(SameSite::Strict)
         .max_age(life)
         .finish()
