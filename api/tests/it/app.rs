@@ -4,6 +4,8 @@ use actix_web::{HttpServer, web};
 use api::ask::Asker;
 use api::auth::TokenKeys;
 use api::ends::Ends;
+use api::gcra::Counts;
+use api::limits::Memory;
 use api::password::Passwords;
 use api::progress::Progress;
 use api::state::{Redis, State};
@@ -37,6 +39,7 @@ pub struct Client {
     pub token: Option<String>,
     pub tenant: String,
     pub acting: Option<String>,
+    headers: Vec<(&'static str, String)>,
 }
 
 /// An answer.
@@ -105,6 +108,8 @@ pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
         asker: Asker::new(amqp, Duration::from_secs(5)),
         progress: Progress::start(db.url.clone()),
         edge,
+        counts: Counts::default(),
+        limits: Memory::default(),
     });
     let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
     accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();
@@ -166,8 +171,14 @@ pub fn server_body(name: &str) -> Value {
 impl Client {
     pub async fn login(url: &str, email: &str) -> Self {
         let http = reqwest::Client::builder().user_agent("tests").build().unwrap();
-        let mut client =
-            Self { http, url: url.to_owned(), token: None, tenant: String::new(), acting: None };
+        let mut client = Self {
+            http,
+            url: url.to_owned(),
+            token: None,
+            tenant: String::new(),
+            acting: None,
+            headers: Vec::new(),
+        };
         let body = json!({"email": email, "password": PASSWORD});
         let tokens = client.post("/api/auth/login", body).await.data(200);
         client.token = tokens["access_token"].as_str().map(str::to_owned);
@@ -182,6 +193,13 @@ impl Client {
 
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// Sends this header, too.
+    pub fn with_header(&self, name: &'static str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name, value.to_owned()));
+        client
     }
 
     pub async fn get(&self, path: &str) -> Got {
@@ -219,6 +237,9 @@ impl Client {
         }
         if let Some(tenant) = &self.acting {
             request = request.header("X-Tenant-Id", tenant);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
         }
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);

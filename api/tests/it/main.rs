@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod contract;
 mod idempotency;
+mod limits;
 mod migration;
 mod servers;
 mod tenancy;
