@@ -2,6 +2,7 @@
 //! contract.
 
 use crate::error::render;
+use crate::limits::limit;
 use crate::state::State;
 use crate::{idempotency, routes};
 use actix_web::body::BoxBody;
@@ -68,6 +69,7 @@ pub fn build(
         .app_data(served)
         .service(routes::health::openapi_document)
         .wrap(from_fn(idempotency::once))
+        .wrap(from_fn(limit))
         .wrap(TracingLogger::<crate::trace::RequestSpan>::new())
         .wrap(from_fn(render))
         .wrap(never_a_page());

@@ -1,5 +1,6 @@
 //! Access tokens, and who calls.
 
+use crate::client::origin;
 use crate::error::{ApiError, request_id};
 use crate::state::State;
 use actix_web::dev::Payload;
@@ -10,7 +11,7 @@ use entities::error::{Code, Error};
 use entities::ids::{SessionId, TenantId, UserId};
 use entities::keys;
 use entities::sessions::{self, Claims, Standing};
-use entities::tenancy::{Origin, Role, TenantCtx};
+use entities::tenancy::{Role, TenantCtx};
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
 };
@@ -211,16 +212,6 @@ async fn identify(request: &HttpRequest) -> Result<Caller> {
     let caller = Caller(ctx);
     request.extensions_mut().insert(caller.clone());
     Ok(caller)
-}
-
-/// Where a request comes from. A user agent is whatever the caller says, cut at 300 characters.
-#[must_use]
-pub fn origin(request: &HttpRequest) -> Origin {
-    let agent = request.headers().get("user-agent").and_then(|v| v.to_str().ok());
-    Origin {
-        ip: request.peer_addr().map(|address| address.ip().to_string()),
-        user_agent: agent.map(|text| text.chars().take(300).collect()),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Errors as callers see them: the status, and the one function that writes error bodies.
 
-use crate::auth::{Caller, origin};
+use crate::auth::Caller;
+use crate::client::origin;
 use crate::state::State;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -168,6 +169,12 @@ pub async fn render(
     record(&head, code, &message).await;
     let retryable = matches!(status.as_u16(), 429 | 500 | 503) || code == Code::IdempotencyRunning;
     let mut body = HttpResponse::build(status);
+    // What the middlewares have said, such as what is left of a budget.
+    for (name, value) in response.headers() {
+        if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
+            body.append_header((name.clone(), value.clone()));
+        }
+    }
     body.insert_header(("x-request-id", request_id.to_string()));
     if let Some(Error::Later { secs, .. }) =
         response.error().and_then(|e| e.as_error::<ApiError>()).map(|e| &e.0)
@@ -239,10 +246,17 @@ pub fn request_id(request: &HttpRequest) -> RequestId {
 }
 
 /// A refusal of something that was meant belongs into the audit trail; a path that does not exist
-/// and a fault of ours do not, and a failed login has an entry of its own.
+/// and a fault of ours do not, a failed login has an entry of its own, and one request too many is to
+/// cost the database nothing.
 async fn record(head: &HttpRequest, code: Code, message: &str) {
     if !head.path().starts_with("/api/")
-        || matches!(code, Code::RouteNotFound | Code::MethodNotAllowed | Code::InvalidCredentials)
+        || matches!(
+            code,
+            Code::RouteNotFound
+                | Code::MethodNotAllowed
+                | Code::InvalidCredentials
+                | Code::TooManyRequests
+        )
     {
         return;
     }

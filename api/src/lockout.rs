@@ -70,10 +70,7 @@ impl Attempt {
         let address = state.redis_key(&format!("login:address:{ip}"));
         let (wait, why) = match ask_redis(state, &account, &address).await {
             Ok(answer) => answer,
-            Err(error) => {
-                tracing::warn!(%error, "lockout.redis_away");
-                LOCAL.begin(&account)
-            }
+            Err(_redis_away) => LOCAL.begin(&account),
         };
         match (wait, why) {
             (0, _) => Ok(Self { asking: asking.clone(), account, known: known.cloned() }),
@@ -126,36 +123,26 @@ fn key(state: &State, email: &str, is_known_device: bool) -> String {
 }
 
 async fn ask_redis(state: &State, account: &str, address: &str) -> redis::RedisResult<(u64, u8)> {
-    let mut redis = state.redis().await?;
-    Script::new(BEGIN)
-        .key(account)
-        .key(address)
-        .arg(PER_ADDRESS)
-        .arg(PER_ADDRESS_SECS)
-        .invoke_async(&mut redis)
-        .await
+    let script = Script::new(BEGIN);
+    let mut script = script.key(account);
+    script.key(address).arg(PER_ADDRESS).arg(PER_ADDRESS_SECS);
+    state.with_redis(async |redis| script.invoke_async(redis).await).await
 }
 
 async fn count_failure(state: &State, account: &str) -> redis::RedisResult<u64> {
-    let mut redis = state.redis().await?;
-    Script::new(FAILED)
-        .key(account)
-        .arg(FAILURES_MAX)
-        .arg(LOCK_SECS)
-        .arg(LOCK_SECS_MAX)
-        .arg(MEMORY_SECS)
-        .invoke_async(&mut redis)
-        .await
+    let script = Script::new(FAILED);
+    let mut script = script.key(account);
+    script.arg(FAILURES_MAX).arg(LOCK_SECS).arg(LOCK_SECS_MAX).arg(MEMORY_SECS);
+    state.with_redis(async |redis| script.invoke_async(redis).await).await
 }
 
 async fn forget(state: &State, accounts: &[String]) {
     LOCAL.forget(accounts);
-    let forgotten = async {
-        let mut redis = state.redis().await?;
-        redis::cmd("DEL").arg(accounts).query_async::<()>(&mut redis).await
-    };
-    if let Err(error) = forgotten.await {
-        tracing::warn!(%error, "lockout.redis_away");
+    let mut forget = redis::cmd("DEL");
+    forget.arg(accounts);
+    let forgotten = state.with_redis(async |redis| forget.query_async::<()>(redis).await).await;
+    if let Err(error) = forgotten {
+        tracing::debug!(%error, "lockout.not_forgotten");
     }
 }
 

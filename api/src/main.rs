@@ -6,6 +6,8 @@ use api::app;
 use api::ask::Asker;
 use api::auth::TokenKeys;
 use api::ends::Ends;
+use api::gcra::Counts;
+use api::limits::Memory;
 use api::password::{Passwords, is_importable};
 use api::progress::Progress;
 use api::state::{Redis, State};
@@ -81,6 +83,9 @@ async fn serve() -> Result<(), Error> {
             Duration::from_secs(config.ask_timeout_secs),
         ),
         progress: Progress::start(config.base.database_url.clone()),
+        edge: config.edge,
+        counts: Counts::default(),
+        limits: Memory::default(),
     });
     let server = HttpServer::new(move || app::build(state.clone()).0)
         .shutdown_timeout(10)

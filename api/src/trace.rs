@@ -11,7 +11,11 @@ pub struct RequestSpan;
 
 impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        tracing_actix_web::root_span!(request, tenant.id = tracing::field::Empty)
+        let span = tracing_actix_web::root_span!(request, tenant.id = tracing::field::Empty);
+        // The macro believes whatever a caller says of their address.
+        let ip = crate::client::client(request.request()).map(|client| client.ip.to_string());
+        span.record("http.client_ip", ip.as_deref().unwrap_or_default());
+        span
     }
 
     fn on_request_end<B: MessageBody>(

@@ -5,8 +5,10 @@ use crate::Result;
 use crate::error::Error;
 use crate::sealing::SealingKeys;
 use crate::secrets::SecretKeys;
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use values::DomainName;
@@ -43,6 +45,7 @@ pub struct Api {
     pub registration: bool,
     /// `MIGRAPANEL__ASK_TIMEOUT_SECS`: how long a request waits for a worker, by default 60.
     pub ask_timeout_secs: u64,
+    pub edge: Edge,
 }
 
 impl Api {
@@ -56,8 +59,60 @@ impl Api {
             token_keys: token_keys()?,
             registration: switch("MIGRAPANEL__REGISTRATION", "on")?,
             ask_timeout_secs: parsed("MIGRAPANEL__ASK_TIMEOUT_SECS", "60")?,
+            edge: Edge::read()?,
         })
     }
+}
+
+/// How the API meets those who call it.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// `MIGRAPANEL__TRUSTED_PROXIES`: networks or addresses, separated by commas, whose
+    /// `X-Forwarded-For` and `X-Forwarded-Proto` are believed; by default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `MIGRAPANEL__CORS_ORIGINS`: the origins, separated by commas, whose pages may call, such as
+    /// `https://panel.hosting.example`; by default none.
+    pub cors_origins: Vec<String>,
+    /// `MIGRAPANEL__REQUIRE_HTTPS`: `on`, or `off`, by default.
+    pub require_https: bool,
+    /// `MIGRAPANEL__ANONYMOUS_REQUESTS`: how many an address may send in 15 minutes without a
+    /// login, by default 100.
+    pub anonymous_requests: u32,
+}
+
+impl Edge {
+    fn read() -> Result<Self> {
+        Ok(Self {
+            trusted_proxies: list("MIGRAPANEL__TRUSTED_PROXIES", network)?,
+            cors_origins: list("MIGRAPANEL__CORS_ORIGINS", origin)?,
+            require_https: switch("MIGRAPANEL__REQUIRE_HTTPS", "off")?,
+            anonymous_requests: parsed::<NonZeroU32>("MIGRAPANEL__ANONYMOUS_REQUESTS", "100")?
+                .get(),
+        })
+    }
+}
+
+/// Values that are separated by commas.
+fn list<T>(name: &str, read: fn(&str) -> Option<T>) -> Result<Vec<T>> {
+    let value = text(name, "");
+    let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let read =
+        |item| read(item).ok_or_else(|| Error::internal(format!("{name}: {item} cannot be read")));
+    items.map(read).collect()
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// `SCHEME://HOST[:PORT]`, as browsers send it.
+fn origin(text: &str) -> Option<String> {
+    let (scheme, host) = text.split_once("://")?;
+    let is_origin = ["http", "https"].contains(&scheme)
+        && !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase())
+        && !host.contains(['/', '*', '?', '#', '@']);
+    is_origin.then(|| text.to_owned())
 }
 
 /// The migration worker's configuration.

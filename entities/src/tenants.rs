@@ -122,6 +122,12 @@ pub async fn find_tenant(tx: &TenantTx) -> Result<tenant::Model> {
     tenant::Entity::find_by_id(tx.tenant()).one(tx.conn()).await?.ok_or(Error::NotFound("tenant"))
 }
 
+/// How much the tenant may ask, when it has a limit of its own.
+pub async fn find_request_limit(db: &Db, tenant: TenantId) -> Result<Option<u32>> {
+    let tx = db.system().await?;
+    Ok(Limits::of(&row(&tx, tenant).await?)?.requests)
+}
+
 /// A tenant at or below the one that is acted in.
 pub async fn find_below(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<tenant::Model> {
     ctx.require(Permission::TenantRead)?;

@@ -1,8 +1,10 @@
 //! Logging in, staying logged in, and the ways to a login: registering, verifying, resetting.
 
-use crate::auth::{ACCESS_SECS, Caller, origin};
+use crate::auth::{ACCESS_SECS, Caller};
+use crate::client::{client, origin};
 use crate::error::{ApiError, request_id};
 use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
+use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::password::Verdict;
 use crate::state::State;
@@ -134,7 +136,7 @@ fn refresh_cookie(request: &HttpRequest, value: String, life: Duration) -> Cooki
     Cookie::build(REFRESH_COOKIE, value)
         .path(REFRESH_PATH)
         .http_only(true)
-        .secure(request.connection_info().scheme() == "https")
+        .secure(client(request).is_some_and(|client| client.is_https))
         .same_site(SameSite::Strict)
         .max_age(life)
         .finish()
@@ -315,6 +317,7 @@ async fn register(
         return Err(Error::refused(Code::Forbidden, text).into());
     }
     let email = address("email", &body.email)?;
+    limit_mailbox(&state, email.as_str()).await?;
     let company = body.company.unwrap_or_else(|| body.name.clone());
     let owner = [email.as_str(), &body.name, &company];
     let password_hash = state.passwords.hash_new("password", &body.password, &owner).await?;
@@ -373,6 +376,7 @@ async fn resend_verification(
     Json(body): Json<Address>,
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = address("email", &body.email)?;
+    limit_mailbox(&state, email.as_str()).await?;
     accounts::resend_verification(&state.db, email.as_str()).await?;
     Ok(accepted(Nothing {}))
 }
@@ -391,6 +395,7 @@ async fn forgot_password(
     Json(body): Json<Address>,
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = address("email", &body.email)?;
+    limit_mailbox(&state, email.as_str()).await?;
     accounts::forgot_password(&state.db, email.as_str(), &asking(&request)).await?;
     Ok(accepted(Nothing {}))
 }

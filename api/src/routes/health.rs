@@ -18,7 +18,9 @@ async fn healthz() -> HttpResponse {
 }
 
 /// Each server that this one needs, and whether it answers. Postgres away: 503. RabbitMQ away: jobs
-/// are still accepted and wait. Redis away: the service goes on.
+/// are still accepted and wait. Redis away: `limits` are `local`, each process counts by itself.
+/// `sessions` are `listening` while the ends of logins are heard of, `asking` while each request asks
+/// the database.
 #[utoipa::path(
     tag = "health",
     security(()),
@@ -35,6 +37,8 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
         "postgres": text(postgres),
         "rabbitmq": text(rabbitmq),
         "redis": text(redis),
+        "limits": if redis && state.redis.is_there() { "shared" } else { "local" },
+        "sessions": if state.ends.are_heard() { "listening" } else { "asking" },
     });
     if postgres {
         HttpResponse::Ok().json(body)

@@ -4,13 +4,16 @@ use actix_web::{HttpServer, web};
 use api::ask::Asker;
 use api::auth::TokenKeys;
 use api::ends::Ends;
+use api::gcra::Counts;
+use api::limits::Memory;
 use api::password::Passwords;
 use api::progress::Progress;
 use api::state::{Redis, State};
 use entities::accounts;
-use entities::config;
+use entities::config::{self, Edge};
 use entities::secrets::SecretKeys;
 use entities::testing::TestDb;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -25,7 +28,7 @@ pub struct App {
     pub db: TestDb,
     pub url: String,
     pub owner: Client,
-    state: web::Data<State>,
+    pub state: web::Data<State>,
 }
 
 /// Somebody who is logged in, or nobody.
@@ -36,6 +39,7 @@ pub struct Client {
     pub token: Option<String>,
     pub tenant: String,
     pub acting: Option<String>,
+    headers: Vec<(&'static str, String)>,
 }
 
 /// An answer.
@@ -48,6 +52,7 @@ pub struct Got {
     pub retry_after: Option<u64>,
     /// Of `Idempotent-Replayed`.
     pub replayed: Option<String>,
+    pub headers: HeaderMap,
 }
 
 impl Got {
@@ -71,12 +76,27 @@ impl Got {
     }
 }
 
+/// An edge that believes nobody, and that no test exhausts.
+pub fn edge() -> Edge {
+    Edge {
+        trusted_proxies: Vec::new(),
+        cors_origins: Vec::new(),
+        require_https: false,
+        anonymous_requests: 100_000,
+    }
+}
+
 /// Serves the application on a free port, with a platform owner logged in.
 pub async fn spawn() -> App {
-    let db = TestDb::create().await.unwrap();
-    let amqp = config::secret("TEST_AMQP_URL").expect("TEST_AMQP_URL is missing: run deploy/test");
     let redis =
         config::secret("TEST_REDIS_URL").expect("TEST_REDIS_URL is missing: run deploy/test");
+    spawn_with(edge(), redis).await
+}
+
+/// The same with another edge, or another way to Redis.
+pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
+    let db = TestDb::create().await.unwrap();
+    let amqp = config::secret("TEST_AMQP_URL").expect("TEST_AMQP_URL is missing: run deploy/test");
     let state = web::Data::new(State {
         db: db.db.clone(),
         redis: Redis::open(&redis, &db.url).unwrap(),
@@ -87,6 +107,9 @@ pub async fn spawn() -> App {
         passwords: Passwords::new(),
         asker: Asker::new(amqp, Duration::from_secs(5)),
         progress: Progress::start(db.url.clone()),
+        edge,
+        counts: Counts::default(),
+        limits: Memory::default(),
     });
     let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
     accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();
@@ -155,8 +178,14 @@ pub fn server_body(name: &str) -> Value {
 impl Client {
     pub async fn login(url: &str, email: &str) -> Self {
         let http = reqwest::Client::builder().user_agent("tests").build().unwrap();
-        let mut client =
-            Self { http, url: url.to_owned(), token: None, tenant: String::new(), acting: None };
+        let mut client = Self {
+            http,
+            url: url.to_owned(),
+            token: None,
+            tenant: String::new(),
+            acting: None,
+            headers: Vec::new(),
+        };
         let body = json!({"email": email, "password": PASSWORD});
         let tokens = client.post("/api/auth/login", body).await.data(200);
         client.token = tokens["access_token"].as_str().map(str::to_owned);
@@ -171,6 +200,13 @@ impl Client {
 
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// Sends this header, too.
+    pub fn with_header(&self, name: &'static str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name, value.to_owned()));
+        client
     }
 
     pub async fn get(&self, path: &str) -> Got {
@@ -209,6 +245,9 @@ impl Client {
         if let Some(tenant) = &self.acting {
             request = request.header("X-Tenant-Id", tenant);
         }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }
@@ -223,9 +262,10 @@ impl Client {
         let status = response.status();
         let replayed = response.headers().get("idempotent-replayed");
         let replayed = replayed.map(|v| v.to_str().unwrap().to_owned());
+        let headers = response.headers().clone();
         let text = response.text().await.unwrap();
         // What is not JSON, such as JSON Lines, is kept as it came.
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Got { status, request_id, retry_after, replayed, body }
+        Got { status, request_id, retry_after, replayed, headers, body }
     }
 }

@@ -7,6 +7,7 @@ mod auth;
 mod contract;
 mod idempotency;
 mod members;
+mod limits;
 mod migration;
 mod servers;
 mod tenancy;
