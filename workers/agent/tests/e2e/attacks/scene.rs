@@ -149,6 +149,7 @@ impl<'t> Stage<'t> {
                     assert!(ids.contains(id), "{ids:?}");
                 }
                 Attack::Dump(said, dump) => self.refuses_dump(said, &dump()),
+                Attack::LeftOut(word, dump) => self.leaves_out(word, &dump()),
                 Attack::Alone(_, attack) => attack(self),
                 _ => {}
             });
