@@ -3,6 +3,7 @@
 //! decided below, where the permission is asked for.
 
 use entities::tenancy::Permission;
+use serde_json::json;
 use std::fmt::Write;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::Operation;
@@ -118,27 +119,22 @@ fn operations(document: &mut Document) -> Vec<(&'static str, String, &mut Operat
 pub fn document(document: &mut Document) {
     for (method, path, operation) in operations(document) {
         let Some(access) = of(method, &path) else { continue };
-        let mut extensions = ExtensionsBuilder::new();
-        let text = match access {
-            Open => {
-                extensions = extensions.add("x-required-role", "none");
-                "Needs no login.".to_owned()
-            }
+        let (text, required) = match access {
+            Open => ("Needs no login.".to_owned(), json!({ "role": null, "scope": null })),
             Needs(permission) => {
                 let role = permission.role().to_string();
                 let place = if permission.platform_only() { " of the platform" } else { "" };
-                extensions = extensions.add("x-required-role", format!("{role}{place}"));
                 let scope = match permission.scope() {
-                    Some(scope) => {
-                        extensions = extensions.add("x-required-scope", scope);
-                        format!("an API key the scope `{scope}`")
-                    }
+                    Some(scope) => format!("an API key the scope `{scope}`"),
                     None => "no API key may do it".to_owned(),
                 };
-                format!("Needs the role {role}{place}; {scope}.")
+                let required =
+                    json!({ "role": format!("{role}{place}"), "scope": permission.scope() });
+                (format!("Needs the role {role}{place}; {scope}."), required)
             }
         };
-        operation.extensions = Some(extensions.build());
+        // One entry: several would come in any order.
+        operation.extensions = Some(ExtensionsBuilder::new().add("x-required", required).build());
         let before = operation.description.take().unwrap_or_default();
         operation.description = Some(format!("{before}\n\n{text}").trim().to_owned());
     }
