@@ -165,4 +165,3 @@ pub fn page() -> String {
     }
     page
 }
-

@@ -30,6 +30,7 @@ fn code(status: &Value) -> &str {
 async fn a_running_apply_is_stopped_and_taken_back_and_an_analysis_does_not_wait_for_it() {
     let stack = Stack::start("cancel", &[("MIGRAPANEL__MIGRATIONS_MAX", "1")]).await;
     let path = slow(&stack);
+    let other = stack.server.put_bytes(&archives::like_shopco("cancel").0, "cpmove-cancel.tar.gz");
     let before = Snapshot::of(&stack.server);
     let zones = archives::hold_zones(SHOPCO);
     let job = stack.analyze(&path, "shopco").await;
@@ -42,7 +43,6 @@ async fn a_running_apply_is_stopped_and_taken_back_and_an_analysis_does_not_wait
     .await;
 
     // The only slot is taken, and an analysis has one of its own.
-    let other = stack.server.put_bytes(&archives::like_shopco("cancel").0, "cpmove-cancel.tar.gz");
     let other = stack.analyze(&other, "cancel").await;
     let token = stack.preview(&other).await;
     stack.start_apply(&other, &token).await;
