@@ -5,6 +5,7 @@ mod app;
 mod audit;
 mod auth;
 mod contract;
+mod edge;
 mod idempotency;
 mod members;
 mod limits;
