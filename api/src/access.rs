@@ -169,4 +169,3 @@ pub fn page() -> String {
     }
     page
 }
-

@@ -79,7 +79,10 @@ fn the_table_of_roles_has_every_operation_and_is_what_is_committed() {
     let mut count = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
-            assert!(access::of(method, path).is_some(), "{method} {path} is missing from access.rs");
+            assert!(
+                access::of(method, path).is_some(),
+                "{method} {path} is missing from access.rs"
+            );
             assert!(operation["x-required-role"].is_string(), "{method} {path}");
             count += 1;
         }
@@ -93,8 +96,7 @@ fn the_table_of_roles_has_every_operation_and_is_what_is_committed() {
 /// Tokens that nobody may use, made from a good one.
 fn bad_tokens(good: &str) -> Vec<(&'static str, String)> {
     let parts: Vec<&str> = good.split('.').collect();
-    let claims: Value =
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
     let sign = |change: &dyn Fn(&mut Value), algorithm, secret: &[u8]| {
         let mut claims = claims.clone();
         change(&mut claims);
@@ -163,7 +165,8 @@ async fn each_operation_is_open_to_its_role_in_its_tenant_and_below_and_nowhere_
                 let about = format!("{method} {path} as {role} in {place}: {}", got.body);
                 assert_eq!(got.status != 403, reaches, "{about}");
                 assert!(got.status.as_u16() < 500 || got.status == 503, "{about}");
-                if reaches && (path.contains("{id}") || body(method, path).get("job_id").is_some()) {
+                if reaches && (path.contains("{id}") || body(method, path).get("job_id").is_some())
+                {
                     assert_eq!(got.status, 404, "{about}");
                 }
             }

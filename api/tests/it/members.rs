@@ -56,7 +56,10 @@ async fn an_invitation_is_accepted_once_by_whoever_has_the_mailbox() {
     let switch = json!({"tenant_id": other.tenant});
     let there = new.post("/api/auth/switch-tenant", switch).await.data(200);
     assert_eq!(there["user"]["role"], "VIEWER");
-    admin.post("/api/auth/switch-tenant", json!({"tenant_id": other.tenant})).await.refused(404, "not_found");
+    admin
+        .post("/api/auth/switch-tenant", json!({"tenant_id": other.tenant}))
+        .await
+        .refused(404, "not_found");
     let revoked = admin.post("/api/invitations", invite("late@new.test", "VIEWER")).await.data(201);
     let Letter::Invitation { link, .. } = last("late@new.test").await else { panic!() };
     let one = format!("/api/invitations/{}", revoked["id"].as_str().unwrap());
@@ -206,7 +209,10 @@ async fn keys_are_narrowed_by_network_end_and_what_their_maker_may_now() {
         let key = admin.post("/api/api-keys", body).await.data(201);
         (app.anonymous().with_token(key["key"].as_str().unwrap()), key["id"].clone())
     };
-    admin.post("/api/api-keys", json!({"name": "k", "role": "OWNER"})).await.refused(403, "forbidden");
+    admin
+        .post("/api/api-keys", json!({"name": "k", "role": "OWNER"}))
+        .await
+        .refused(403, "forbidden");
     for wrong in [
         json!({"name": "k", "role": "ADMIN", "scopes": ["everything"]}),
         json!({"name": "k", "role": "ADMIN", "addresses": ["somewhere"]}),
@@ -217,11 +223,12 @@ async fn keys_are_narrowed_by_network_end_and_what_their_maker_may_now() {
     let (elsewhere, _) =
         make(json!({"name": "k", "role": "ADMIN", "addresses": ["192.0.2.0/24"]})).await;
     elsewhere.get("/api/users").await.refused(403, "forbidden");
-    let (here, id) =
-        make(json!({"name": "k", "role": "ADMIN", "addresses": ["127.0.0.1"]})).await;
+    let (here, id) = make(json!({"name": "k", "role": "ADMIN", "addresses": ["127.0.0.1"]})).await;
     assert_eq!(here.get("/api/me").await.data(200)["api_key_id"], id);
     here.post("/api/auth/logout", json!({})).await.refused(403, "forbidden");
-    here.post("/api/api-keys", json!({"name": "k", "role": "VIEWER"})).await.refused(403, "forbidden");
+    here.post("/api/api-keys", json!({"name": "k", "role": "VIEWER"}))
+        .await
+        .refused(403, "forbidden");
     let shown = admin.get(&format!("/api/api-keys/{}", id.as_str().unwrap())).await.data(200);
     assert!(shown["last_used_at"].is_string() && shown.get("key").is_none());
     // Never above what its maker may now.
@@ -238,7 +245,8 @@ async fn acting_as_somebody_else_is_for_a_time_and_marked_on_every_entry() {
     let app = spawn().await;
     let owner = app.member("acted", "OWNER").await;
     let id = id_of(&owner).await;
-    let body = json!({"tenant_id": owner.tenant, "user_id": id, "minutes": 5, "reason": "ticket 17"});
+    let body =
+        json!({"tenant_id": owner.tenant, "user_id": id, "minutes": 5, "reason": "ticket 17"});
     owner.post("/api/impersonations", body.clone()).await.refused(403, "forbidden");
     let begun = app.owner.post("/api/impersonations", body).await.data(201);
     let acting = app.anonymous().with_token(begun["access_token"].as_str().unwrap());
