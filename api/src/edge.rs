@@ -186,14 +186,13 @@ fn too_large() -> Error {
 
 /// Routes that ask a worker, who may take as long as `MIGRAPANEL__ASK_TIMEOUT_SECS` says. Streams
 /// need no mention: only the beginning of an answer is waited for.
-const ASKING: [&str; 7] = [
+const ASKING: [&str; 6] = [
     "/api/migration/validate",
     "/api/migration/preview",
     "/api/migration/apply",
     "/api/migration/selective-restore",
     "/api/migration/validate-complete",
     "/api/migration/rollback",
-    "/api/migration/job/{id}/confirm",
 ];
 
 fn patience(request: &ServiceRequest) -> Duration {

@@ -34,7 +34,7 @@ async fn raw(app: &App, text: &str) -> (String, Value) {
             let Some((head, body)) = answer.split_once("\r\n\r\n") else { continue };
             let head = head.to_lowercase();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if bytes == 0 || length.is_some_and(|l| body.len() >= l.parse().unwrap()) {
+            if bytes == 0 || length.is_some_and(|l| body.len() >= l.parse::<usize>().unwrap()) {
                 return (head, serde_json::from_str(body).unwrap_or(Value::Null));
             }
         }
