@@ -42,6 +42,12 @@ impl Asker {
         Self { url, patience, live: Mutex::new(None) }
     }
 
+    /// How long an answer is waited for.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Asks and reads the answer. No worker listens: `no_worker`; none answers in time:
     /// `worker_timeout`; both say that the same request may work later.
     pub async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Result<T> {

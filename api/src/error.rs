@@ -54,8 +54,31 @@ pub struct Failure {
     pub request_id: String,
 }
 
+/// A request that took too long. Nothing of it is left to write an answer with but its id.
+#[derive(Debug, thiserror::Error)]
+#[error("This took too long and was ended. Try again in a minute.")]
+pub struct TimedOut(pub RequestId);
+
+impl ResponseError for TimedOut {
+    fn status_code(&self) -> StatusCode {
+        status(Code::Timeout)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::build(self.status_code()).json(Failure {
+            success: false,
+            error: self.to_string(),
+            code: Code::Timeout.as_str(),
+            fields: Vec::new(),
+            retryable: true,
+            request_id: self.0.to_string(),
+        })
+    }
+}
+
 /// The HTTP status of a code.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one list of all codes, which the compiler keeps whole")]
 pub fn status(code: Code) -> StatusCode {
     match code {
         Code::Unauthenticated
@@ -64,6 +87,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::RefreshInvalid
         | Code::MfaRequired => StatusCode::UNAUTHORIZED,
         Code::Forbidden
+        | Code::HttpsRequired
         | Code::MfaSetupRequired
         | Code::EmailUnverified
         | Code::TenantSuspended => StatusCode::FORBIDDEN,
@@ -74,6 +98,8 @@ pub fn status(code: Code) -> StatusCode {
         }
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
         Code::InvalidRequest | Code::LinkInvalid => StatusCode::BAD_REQUEST,
         Code::PathOutsideBackupDirs
         | Code::ArchiveUnsafe
@@ -106,6 +132,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker
         | Code::WorkerTimeout
+        | Code::Timeout
         | Code::Unavailable
         | Code::ServerUnreachable
         | Code::Stopped => StatusCode::SERVICE_UNAVAILABLE,
@@ -134,7 +161,7 @@ fn says_what_is_down(response: &HttpResponse<BoxBody>) -> bool {
     response.status() == StatusCode::SERVICE_UNAVAILABLE && response.error().is_none()
 }
 
-/// The outermost middleware: writes the body of every error, ours and the framework's, logs it once
+/// Writes the body of every error, ours and the framework's, logs it once
 /// and records refused requests in the audit trail.
 pub async fn render(
     request: ServiceRequest,
@@ -167,7 +194,8 @@ pub async fn render(
         tracing::info!(code = %code.as_str(), request_id = %request_id, "request.refused");
     }
     record(&head, code, &message).await;
-    let retryable = matches!(status.as_u16(), 429 | 500 | 503) || code == Code::IdempotencyRunning;
+    let retryable =
+        matches!(status.as_u16(), 408 | 429 | 500 | 503) || code == Code::IdempotencyRunning;
     let mut body = HttpResponse::build(status);
     // What the middlewares have said, such as what is left of a budget.
     for (name, value) in response.headers() {
@@ -175,7 +203,6 @@ pub async fn render(
             body.append_header((name.clone(), value.clone()));
         }
     }
-    body.insert_header(("x-request-id", request_id.to_string()));
     if let Some(Error::Later { secs, .. }) =
         response.error().and_then(|e| e.as_error::<ApiError>()).map(|e| &e.0)
     {
@@ -221,7 +248,7 @@ fn describe(head: &HttpRequest, response: &HttpResponse) -> (Code, String, Vec<F
         ),
         StatusCode::METHOD_NOT_ALLOWED => (
             Code::MethodNotAllowed,
-            format!("{} does not take {}.", head.path(), head.method()),
+            format!("{} does not take {}. Allow says what it takes.", head.path(), head.method()),
             Vec::new(),
         ),
         StatusCode::PAYLOAD_TOO_LARGE => (
@@ -241,8 +268,7 @@ fn describe(head: &HttpRequest, response: &HttpResponse) -> (Code, String, Vec<F
 /// The id that finds a request in logs, audit trail and jobs.
 #[must_use]
 pub fn request_id(request: &HttpRequest) -> RequestId {
-    let known = request.extensions().get::<tracing_actix_web::RequestId>().map(|id| **id);
-    known.map_or_else(RequestId::new, RequestId)
+    request.extensions().get::<RequestId>().copied().unwrap_or_else(RequestId::new)
 }
 
 /// A refusal of something that was meant belongs into the audit trail; a path that does not exist

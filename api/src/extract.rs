@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use entities::error::{Code, Error, FieldError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,15 +67,16 @@ pub fn accepted<T: ToSchema>(data: T) -> Answer<T> {
 impl<T: Serialize + ToSchema> Responder for Answer<T> {
     type Body = actix_web::body::BoxBody;
 
-    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         if let Some(cookie) = self.cookie {
             response.cookie(cookie);
         }
-        response
-            .insert_header(("x-request-id", crate::error::request_id(request).to_string()))
-            .insert_header(("cache-control", "no-store"))
-            .json(Success { success: true, data: self.data, meta: self.meta })
+        response.insert_header(("cache-control", "no-store")).json(Success {
+            success: true,
+            data: self.data,
+            meta: self.meta,
+        })
     }
 }
 
@@ -88,8 +89,15 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let is_json = request
+            .mime_type()
+            .is_ok_and(|mime| mime.is_some_and(|mime| mime.essence_str() == "application/json"));
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
+            if !is_json {
+                let text = "This takes JSON. Send it with `Content-Type: application/json`.";
+                return Err(Error::refused(Code::UnsupportedMediaType, text).into());
+            }
             let bytes = bytes.await.map_err(|error| unreadable(&error))?;
             let value: T = serde_json::from_slice(&bytes).map_err(|error| {
                 Error::refused(

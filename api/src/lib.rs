@@ -6,6 +6,7 @@ pub mod ask;
 pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod edge;
 pub mod ends;
 pub mod error;
 pub mod extract;

@@ -89,6 +89,10 @@ async fn serve() -> Result<(), Error> {
     });
     let server = HttpServer::new(move || app::build(state.clone()).0)
         .shutdown_timeout(10)
+        // For the head of a request, which a slow client could send for ever; and longer than proxies
+        // keep an idle connection, so that it is they who close it.
+        .client_request_timeout(Duration::from_secs(10))
+        .keep_alive(Duration::from_secs(75))
         .bind(config.listen)
         .map_err(|error| {
             Error::internal(format!("the address {} cannot be used: {error}", config.listen))

@@ -78,6 +78,9 @@ pub struct Edge {
     /// `MIGRAPANEL__ANONYMOUS_REQUESTS`: how many an address may send in 15 minutes without a
     /// login, by default 100.
     pub anonymous_requests: u32,
+    /// `MIGRAPANEL__REQUEST_TIMEOUT_SECS`: how long a body may take to arrive, and then an answer to
+    /// begin, by default 30. What asks a worker has `MIGRAPANEL__ASK_TIMEOUT_SECS` more.
+    pub request_timeout_secs: u64,
 }
 
 impl Edge {
@@ -88,6 +91,7 @@ impl Edge {
             require_https: switch("MIGRAPANEL__REQUIRE_HTTPS", "off")?,
             anonymous_requests: parsed::<NonZeroU32>("MIGRAPANEL__ANONYMOUS_REQUESTS", "100")?
                 .get(),
+            request_timeout_secs: parsed("MIGRAPANEL__REQUEST_TIMEOUT_SECS", "30")?,
         })
     }
 }

@@ -29,7 +29,10 @@ pub enum Code {
     RouteNotFound,
     MethodNotAllowed,
     InvalidRequest,
+    UnsupportedMediaType,
     PayloadTooLarge,
+    BodyTooSlow,
+    HttpsRequired,
     Conflict,
     IdempotencyMismatch,
     IdempotencyRunning,
@@ -87,6 +90,7 @@ pub enum Code {
     // us
     NoWorker,
     WorkerTimeout,
+    Timeout,
     Unavailable,
     Internal,
 }

@@ -1,11 +1,11 @@
 //! The audit trail: looking, and taking it away.
 
 use crate::auth::Caller;
-use crate::error::{ApiError, request_id};
+use crate::error::ApiError;
 use crate::extract::{Answer, Success, page};
 use crate::state::State;
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpResponse, get, web};
 use chrono::{DateTime, Utc};
 use entities::audit::{self, Audit, Cursor, Filter};
 use entities::error::Error;
@@ -145,7 +145,6 @@ struct Span {
 #[get("/api/audit/export")]
 async fn export_audit(
     caller: Caller,
-    request: HttpRequest,
     state: web::Data<State>,
     span: web::Query<Span>,
 ) -> Result<HttpResponse, ApiError> {
@@ -161,7 +160,6 @@ async fn export_audit(
     });
     Ok(HttpResponse::Ok()
         .content_type("application/jsonl")
-        .insert_header(("x-request-id", request_id(&request).to_string()))
         .insert_header(("cache-control", "no-store"))
         .insert_header(("content-disposition", "attachment; filename=\"audit.jsonl\""))
         .streaming(body))

@@ -59,5 +59,5 @@ async fn ping_redis(state: &State) -> bool {
 /// The contract, made from the code.
 #[get("/openapi.json")]
 pub async fn openapi_document(served: web::Data<Served>) -> HttpResponse {
-    HttpResponse::Ok().json(&served.0)
+    HttpResponse::Ok().json(&served.document)
 }

@@ -79,7 +79,10 @@ fn the_table_of_roles_has_every_operation_and_is_what_is_committed() {
     let mut count = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
-            assert!(access::of(method, path).is_some(), "{method} {path} is missing from access.rs");
+            assert!(
+                access::of(method, path).is_some(),
+                "{method} {path} is missing from access.rs"
+            );
             assert!(operation["x-required"].is_object(), "{method} {path}");
             count += 1;
         }
