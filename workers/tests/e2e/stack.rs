@@ -188,7 +188,7 @@ impl Stack {
         let tables = self.sql(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public'
              AND tablename <> ALL (ARRAY['seaql_migrations', 'gate', 'job', 'job_step', 'job_log',
-                'audit_log', 'outbox', 'refresh_token', 'dns_zone_before'])
+                'audit_log', 'audit_seal', 'audit_unsealed', 'outbox', 'session', 'dns_zone_before'])
              AND tablename !~ '^migration' ORDER BY 1",
         );
         assert!(tables.lines().count() > 10, "{tables}");
