@@ -158,18 +158,19 @@ async fn jobs_wait_for_the_relay_the_broker_and_a_place() {
     run(program(sandbox("services")).args(["vhost", "e2e-waits"]));
     stack.wait(&job, &["analyzed"]).await;
 
-    let zones = archives::hold_zones(ARIEL);
+    let zones = (archives::hold_zones(ARIEL), archives::hold_zones(PLAIN));
     let first = stack.analyze(&ariel, "arielstudio01").await;
-    let token = stack.preview(&first).await;
-    stack.start_apply(&first, &token).await;
-    let second = stack.start_analysis(&plain, "plain").await;
+    let second = stack.analyze(&plain, "plain").await;
+    let tokens = (stack.preview(&first).await, stack.preview(&second).await);
+    stack.start_apply(&first, &tokens.0).await;
+    stack.start_apply(&second, &tokens.1).await;
     let waiting = stack.status(&second).await;
     assert_eq!(waiting["status"], "queued", "{waiting:#}");
     assert!(waiting["queue_position"].as_u64().is_some_and(|place| place >= 1), "{waiting:#}");
-    let second = stack.wait(&second, &["analyzed"]).await;
     let applied = stack.wait(&first, APPLIED).await;
-    let began = time(&second["started_at"]);
-    assert!(began >= time(&applied["completed_at"]), "{second:#} {applied:#}");
+    let second_applied = stack.wait(&second, APPLIED).await;
+    assert!(time(&second_applied["completed_at"]) > time(&applied["completed_at"]));
+    stack.roll_back(&second, false).await;
     stack.roll_back(&first, false).await;
     drop(zones);
     stack.end().await;
