@@ -165,7 +165,7 @@ async fn jobs_wait_for_the_relay_the_broker_and_a_place() {
     stack.start_apply(&first, &tokens.0).await;
     stack.start_apply(&second, &tokens.1).await;
     let waiting = stack.status(&second).await;
-    assert_eq!(waiting["status"], "queued", "{waiting:#}");
+    assert_eq!(waiting["current_step"], "queued", "{waiting:#}");
     assert!(waiting["queue_position"].as_u64().is_some_and(|place| place >= 1), "{waiting:#}");
     let applied = stack.wait(&first, APPLIED).await;
     let second_applied = stack.wait(&second, APPLIED).await;
