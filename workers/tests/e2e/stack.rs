@@ -194,7 +194,7 @@ impl Stack {
         assert!(tables.lines().count() > 10, "{tables}");
         let rows: Vec<String> = tables
             .lines()
-            .map(|table| format!("SELECT '{table} ' || (to_jsonb(t) - 'health' - 'health_at')::text FROM {table} t;"))
+            .map(|table| format!("SELECT '{table} ' || (to_jsonb(t) - 'health' - 'health_at' - 'last_error')::text FROM {table} t;"))
             .collect();
         self.sql(&rows.join("\n")).lines().map(str::to_owned).collect()
     }
