@@ -236,8 +236,8 @@ impl<W: Write> DumpFilter<W> {
         };
         let line = rest.get(..end).unwrap_or_default();
         let argument = line.get(b"DELIMITER".len()..).unwrap_or_default().trim_ascii();
-        // Signs only; mysqldump writes `;;`, phpMyAdmin `$$` or `//`.
-        let sign = |b: &u8| b.is_ascii_punctuation() && !b"\\'\"`".contains(b);
+        // mysqldump writes `;;`, phpMyAdmin `$$` or `//`. None of these opens or closes anything else.
+        let sign = |b: &u8| b";$/|@_~^!%&:".contains(b);
         if argument.is_empty() || argument.len() > DELIMITER_MAX || !argument.iter().all(sign) {
             return Err(refused("it holds a DELIMITER that is not one to 15 plain signs"));
         }
@@ -361,7 +361,8 @@ impl<W: Write> DumpFilter<W> {
         if self.executable {
             return Err(refused("an executable comment of it holds the end of a statement"));
         }
-        let delimiter = self.delimiter.clone();
+        // Apart from what stands before it, with which it could be another delimiter: `_$` and `$$`.
+        let delimiter = [b" ".as_slice(), self.delimiter.as_slice()].concat();
         self.end_statement_with(&delimiter)?;
         Ok(1)
     }

@@ -39,15 +39,23 @@ pub fn collation(name: &str) -> Option<&'static str> {
 }
 
 /// Rewrites a whole statement. `definer` is the text that replaces each definer.
+///
+/// What is judged is the text that will be sent: a definer called `TRIGGER` makes no trigger.
 pub(crate) fn rewrite(statement: &[u8], definer: &str) -> Statement {
-    let tokens = tokens(statement);
+    let text = rewritten(statement, definer);
+    let tokens = tokens(&text);
     let mut words = tokens.iter().filter(|(kind, _)| *kind != Kind::Gap).map(|(_, t)| upper(t));
     let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     match fate(&tokens, &first, &second) {
-        Fate::Kept => {}
-        Fate::LeftOut => return Statement::LeftOut,
-        Fate::Foreign => return Statement::Foreign(shown(&first)),
+        Fate::Kept => Statement::Kept { table: first == b"CREATE" && second == b"TABLE", text },
+        Fate::LeftOut => Statement::LeftOut,
+        Fate::Foreign => Statement::Foreign(shown(&first)),
     }
+}
+
+/// The statement with the definer and collations that it gets here.
+fn rewritten(statement: &[u8], definer: &str) -> Vec<u8> {
+    let tokens = tokens(statement);
     let mut text = Vec::with_capacity(statement.len());
     let mut at = 0;
     while let Some((kind, token)) = tokens.get(at) {
@@ -67,7 +75,7 @@ pub(crate) fn rewrite(statement: &[u8], definer: &str) -> Statement {
         }
         at += 1;
     }
-    Statement::Kept { text, table: first == b"CREATE" && second == b"TABLE" }
+    text
 }
 
 /// What a statement is to a dump.

@@ -100,6 +100,8 @@ fn statements_that_no_dump_has_are_left_out_and_counted() {
         ("SET @@session.`Max_Statement_Time`=0", "SET"),
         ("CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET max_statement_time=0", "CREATE"),
         ("DELETE FROM t", "DELETE"),
+        ("CREATE DEFINER=TRIGGER t (a int)", "CREATE"),
+        ("CREATE DEFINER=a@TABLE t (a int)", "CREATE"),
     ] {
         let (out, seen) = filter(&format!("{statement};\nCREATE TABLE t (a int);\n"));
         assert_eq!(out.trim(), "CREATE TABLE t (a int);", "{statement}");
