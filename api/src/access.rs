@@ -2,12 +2,12 @@
 //! table in `openapi/roles.md` is made from it, and the tests try every line of it. That it is so is
 //! decided below, where the permission is asked for.
 
+use entities::error::Code;
 use entities::tenancy::Permission;
 use serde_json::json;
 use std::fmt::Write;
+use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::extensions::ExtensionsBuilder;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::{OpenApi as Document, PathItem};
 
 /// What an operation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,104 +20,255 @@ pub enum Access {
 
 use Access::{Needs, Open};
 
-/// Every operation: method, path, what it needs.
-pub const TABLE: &[(&str, &str, Access)] = &[
-    ("get", "/healthz", Open),
-    ("get", "/readyz", Open),
-    ("post", "/api/auth/login", Open),
-    ("post", "/api/auth/refresh", Open),
-    ("post", "/api/auth/register", Open),
-    ("post", "/api/auth/verify-email", Open),
-    ("post", "/api/auth/resend-verification", Open),
-    ("post", "/api/auth/forgot-password", Open),
-    ("post", "/api/auth/reset-password", Open),
-    ("post", "/api/auth/confirm-email", Open),
-    ("post", "/api/invitations/accept", Open),
-    ("get", "/api/me", Needs(Permission::ProfileRead)),
-    ("patch", "/api/me", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/logout", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/switch-tenant", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/change-password", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/change-email", Needs(Permission::ProfileWrite)),
-    ("get", "/api/auth/sessions", Needs(Permission::SessionsRead)),
-    ("delete", "/api/auth/sessions", Needs(Permission::ProfileWrite)),
-    ("delete", "/api/auth/sessions/{id}", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/mfa/setup", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/mfa/enable", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/mfa/disable", Needs(Permission::ProfileWrite)),
-    ("post", "/api/auth/mfa/recovery-codes", Needs(Permission::ProfileWrite)),
-    ("get", "/api/tenants", Needs(Permission::TenantRead)),
-    ("post", "/api/tenants", Needs(Permission::TenantWrite)),
-    ("get", "/api/tenants/{id}", Needs(Permission::TenantRead)),
-    ("patch", "/api/tenants/{id}", Needs(Permission::TenantWrite)),
-    ("post", "/api/tenants/{id}/suspend", Needs(Permission::TenantWrite)),
-    ("post", "/api/tenants/{id}/resume", Needs(Permission::TenantWrite)),
-    ("post", "/api/tenants/{id}/members", Needs(Permission::MembersWrite)),
-    ("get", "/api/users", Needs(Permission::UsersRead)),
-    ("get", "/api/users/{id}", Needs(Permission::UsersRead)),
-    ("patch", "/api/users/{id}", Needs(Permission::MembersWrite)),
-    ("delete", "/api/users/{id}", Needs(Permission::MembersWrite)),
-    ("post", "/api/users/{id}/unlock", Needs(Permission::UsersWrite)),
-    ("get", "/api/invitations", Needs(Permission::MembersRead)),
-    ("post", "/api/invitations", Needs(Permission::MembersWrite)),
-    ("delete", "/api/invitations/{id}", Needs(Permission::MembersWrite)),
-    ("get", "/api/api-keys", Needs(Permission::KeysRead)),
-    ("post", "/api/api-keys", Needs(Permission::KeysWrite)),
-    ("get", "/api/api-keys/{id}", Needs(Permission::KeysRead)),
-    ("delete", "/api/api-keys/{id}", Needs(Permission::KeysWrite)),
-    ("post", "/api/impersonations", Needs(Permission::Impersonate)),
-    ("delete", "/api/impersonations/{id}", Needs(Permission::ProfileWrite)),
-    ("get", "/api/audit", Needs(Permission::AuditRead)),
-    ("get", "/api/audit/export", Needs(Permission::AuditRead)),
-    ("get", "/api/servers", Needs(Permission::ServersUse)),
-    ("post", "/api/servers", Needs(Permission::ServersWrite)),
-    ("get", "/api/servers/worker-key", Needs(Permission::ServersRead)),
-    ("get", "/api/servers/{id}", Needs(Permission::ServersUse)),
-    ("patch", "/api/servers/{id}", Needs(Permission::ServersWrite)),
-    ("post", "/api/servers/{id}/enroll", Needs(Permission::ServersWrite)),
-    ("post", "/api/servers/{id}/grants", Needs(Permission::ServersWrite)),
-    ("get", "/api/jobs/{id}", Needs(Permission::JobsRead)),
-    ("post", "/api/migration/validate", Needs(Permission::MigrationsWrite)),
-    ("post", "/api/migration/analyze", Needs(Permission::MigrationsWrite)),
-    ("get", "/api/migration/plan", Needs(Permission::MigrationsRead)),
-    ("post", "/api/migration/preview", Needs(Permission::MigrationsWrite)),
-    ("post", "/api/migration/apply", Needs(Permission::MigrationsWrite)),
-    ("post", "/api/migration/selective-restore", Needs(Permission::MigrationsWrite)),
-    ("post", "/api/migration/validate-complete", Needs(Permission::MigrationsWrite)),
-    ("post", "/api/migration/rollback", Needs(Permission::MigrationsWrite)),
-    ("post", "/api/migration/job/{id}/confirm", Needs(Permission::MigrationsWrite)),
-    ("post", "/api/migration/job/{id}/cancel", Needs(Permission::MigrationsWrite)),
-    ("get", "/api/migration/job/{id}/status", Needs(Permission::MigrationsRead)),
-    ("get", "/api/migration/job/{id}/report", Needs(Permission::MigrationsRead)),
-    ("get", "/api/migration/job/{id}/logs", Needs(Permission::MigrationsRead)),
-    ("get", "/api/migration/job/{id}/events", Needs(Permission::MigrationsRead)),
-    ("get", "/api/accounts", Needs(Permission::AccountsRead)),
-    ("get", "/api/dns/zones", Needs(Permission::ZonesRead)),
+/// A password is given: [`crate::lockout`] counts.
+const LOGIN: &[Code] = &[Code::AccountLocked];
+/// A mailed link is shown.
+const LINK: &[Code] = &[Code::LinkInvalid];
+const SERVER: &[Code] = &[Code::ServerNotFound];
+/// A worker is asked, who asks the server's agent.
+const ASKS: &[Code] = &[
+    Code::NoWorker,
+    Code::WorkerTimeout,
+    Code::ServerUnreachable,
+    Code::HostKeyChanged,
+    Code::AgentFailed,
+    Code::LayoutMissing,
+    Code::ProgramFailed,
+    Code::ProgramTooSlow,
+    Code::PhpMissing,
+    Code::DatabaseFailed,
+    Code::DnsFailed,
+];
+/// An archive is named.
+const SOURCE: &[Code] = &[
+    Code::ServerNotFound,
+    Code::ServerNotEnrolled,
+    Code::ServerMaintenance,
+    Code::PathOutsideBackupDirs,
+    Code::ArchiveNotFound,
+    Code::ReservedUserName,
+];
+/// An archive is read.
+const ARCHIVE: &[Code] = &[
+    Code::ArchiveNotFound,
+    Code::ArchiveUnsafe,
+    Code::ArchiveChanged,
+    Code::ArchiveTooLarge,
+    Code::NotAnArchive,
+    Code::Truncated,
+    Code::JetbackupLayout,
+    Code::UnsafeMember,
+    Code::InvalidAccount,
+];
+/// What was analyzed goes on.
+const READY: &[Code] = &[
+    Code::NotAnalyzed,
+    Code::AlreadyApplied,
+    Code::JobState,
+    Code::ServerNotFound,
+    Code::ServerNotEnrolled,
+    Code::ServerMaintenance,
+    Code::UserTaken,
+    Code::DiskFull,
+];
+const APPROVAL: &[Code] =
+    &[Code::ApprovalInvalid, Code::ApprovalUsed, Code::ApprovalExpired, Code::PlanChanged];
+
+/// Every operation: method, path, what it needs, and with which codes it may be refused beside those
+/// that any such operation has ([`refusals`]).
+pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
+    ("get", "/healthz", Open, &[]),
+    ("get", "/readyz", Open, &[]),
+    (
+        "post",
+        "/api/auth/login",
+        Open,
+        &[LOGIN, &[Code::InvalidCredentials, Code::MfaRequired, Code::EmailUnverified]],
+    ),
+    ("post", "/api/auth/refresh", Open, &[&[Code::RefreshInvalid]]),
+    ("post", "/api/auth/register", Open, &[&[Code::Forbidden]]),
+    ("post", "/api/auth/verify-email", Open, &[LINK]),
+    ("post", "/api/auth/resend-verification", Open, &[]),
+    ("post", "/api/auth/forgot-password", Open, &[]),
+    ("post", "/api/auth/reset-password", Open, &[LINK]),
+    ("post", "/api/auth/confirm-email", Open, &[LINK, &[Code::Conflict]]),
+    ("post", "/api/invitations/accept", Open, &[LINK, &[Code::Conflict, Code::QuotaExceeded]]),
+    ("get", "/api/me", Needs(Permission::ProfileRead), &[]),
+    ("patch", "/api/me", Needs(Permission::ProfileWrite), &[]),
+    ("post", "/api/auth/logout", Needs(Permission::ProfileWrite), &[]),
+    ("post", "/api/auth/switch-tenant", Needs(Permission::ProfileWrite), &[]),
+    (
+        "post",
+        "/api/auth/change-password",
+        Needs(Permission::ProfileWrite),
+        &[LOGIN, &[Code::Conflict]],
+    ),
+    ("post", "/api/auth/change-email", Needs(Permission::ProfileWrite), &[LOGIN]),
+    ("get", "/api/auth/sessions", Needs(Permission::SessionsRead), &[]),
+    ("delete", "/api/auth/sessions", Needs(Permission::ProfileWrite), &[]),
+    ("delete", "/api/auth/sessions/{id}", Needs(Permission::ProfileWrite), &[]),
+    ("post", "/api/auth/mfa/setup", Needs(Permission::ProfileWrite), &[&[Code::Conflict]]),
+    ("post", "/api/auth/mfa/enable", Needs(Permission::ProfileWrite), &[&[Code::Conflict]]),
+    ("post", "/api/auth/mfa/disable", Needs(Permission::ProfileWrite), &[LOGIN, &[Code::Conflict]]),
+    (
+        "post",
+        "/api/auth/mfa/recovery-codes",
+        Needs(Permission::ProfileWrite),
+        &[LOGIN, &[Code::Conflict]],
+    ),
+    ("get", "/api/tenants", Needs(Permission::TenantRead), &[]),
+    ("post", "/api/tenants", Needs(Permission::TenantWrite), &[&[Code::QuotaExceeded]]),
+    ("get", "/api/tenants/{id}", Needs(Permission::TenantRead), &[]),
+    ("patch", "/api/tenants/{id}", Needs(Permission::TenantWrite), &[]),
+    ("post", "/api/tenants/{id}/suspend", Needs(Permission::TenantWrite), &[]),
+    ("post", "/api/tenants/{id}/resume", Needs(Permission::TenantWrite), &[]),
+    (
+        "post",
+        "/api/tenants/{id}/members",
+        Needs(Permission::MembersWrite),
+        &[&[Code::Conflict, Code::QuotaExceeded]],
+    ),
+    ("get", "/api/users", Needs(Permission::UsersRead), &[]),
+    ("get", "/api/users/{id}", Needs(Permission::UsersRead), &[]),
+    ("patch", "/api/users/{id}", Needs(Permission::MembersWrite), &[&[Code::Conflict]]),
+    ("delete", "/api/users/{id}", Needs(Permission::MembersWrite), &[&[Code::Conflict]]),
+    ("post", "/api/users/{id}/unlock", Needs(Permission::UsersWrite), &[]),
+    ("get", "/api/invitations", Needs(Permission::MembersRead), &[]),
+    (
+        "post",
+        "/api/invitations",
+        Needs(Permission::MembersWrite),
+        &[&[Code::Conflict, Code::QuotaExceeded]],
+    ),
+    ("delete", "/api/invitations/{id}", Needs(Permission::MembersWrite), &[]),
+    ("get", "/api/api-keys", Needs(Permission::KeysRead), &[]),
+    ("post", "/api/api-keys", Needs(Permission::KeysWrite), &[&[Code::QuotaExceeded]]),
+    ("get", "/api/api-keys/{id}", Needs(Permission::KeysRead), &[]),
+    ("delete", "/api/api-keys/{id}", Needs(Permission::KeysWrite), &[]),
+    ("post", "/api/impersonations", Needs(Permission::Impersonate), &[]),
+    ("delete", "/api/impersonations/{id}", Needs(Permission::ProfileWrite), &[]),
+    ("get", "/api/audit", Needs(Permission::AuditRead), &[]),
+    ("get", "/api/audit/export", Needs(Permission::AuditRead), &[]),
+    ("get", "/api/servers", Needs(Permission::ServersUse), &[]),
+    ("post", "/api/servers", Needs(Permission::ServersWrite), &[&[Code::Conflict]]),
+    ("get", "/api/servers/worker-key", Needs(Permission::ServersRead), &[]),
+    ("get", "/api/servers/{id}", Needs(Permission::ServersUse), &[SERVER]),
+    ("patch", "/api/servers/{id}", Needs(Permission::ServersWrite), &[SERVER]),
+    (
+        "post",
+        "/api/servers/{id}/enroll",
+        Needs(Permission::ServersWrite),
+        &[SERVER, &[Code::JobState]],
+    ),
+    ("post", "/api/servers/{id}/grants", Needs(Permission::ServersWrite), &[SERVER]),
+    ("get", "/api/jobs/{id}", Needs(Permission::JobsRead), &[]),
+    (
+        "post",
+        "/api/migration/validate",
+        Needs(Permission::MigrationsWrite),
+        &[SOURCE, ASKS, ARCHIVE],
+    ),
+    (
+        "post",
+        "/api/migration/analyze",
+        Needs(Permission::MigrationsWrite),
+        &[SOURCE, &[Code::Conflict]],
+    ),
+    ("get", "/api/migration/plan", Needs(Permission::MigrationsRead), &[&[Code::JobState]]),
+    (
+        "post",
+        "/api/migration/preview",
+        Needs(Permission::MigrationsWrite),
+        &[READY, ASKS, ARCHIVE, &[Code::ConflictsUnresolved]],
+    ),
+    (
+        "post",
+        "/api/migration/apply",
+        Needs(Permission::MigrationsWrite),
+        &[READY, ASKS, ARCHIVE, APPROVAL, &[Code::QuotaExceeded]],
+    ),
+    (
+        "post",
+        "/api/migration/selective-restore",
+        Needs(Permission::MigrationsWrite),
+        &[READY, ASKS, ARCHIVE, APPROVAL, &[Code::ComponentsDiffer, Code::QuotaExceeded]],
+    ),
+    (
+        "post",
+        "/api/migration/validate-complete",
+        Needs(Permission::MigrationsWrite),
+        &[ASKS, &[Code::JobState]],
+    ),
+    (
+        "post",
+        "/api/migration/rollback",
+        Needs(Permission::MigrationsWrite),
+        &[ASKS, &[Code::JobState, Code::ChangedSinceApply, Code::RollbackExpired]],
+    ),
+    (
+        "post",
+        "/api/migration/job/{id}/confirm",
+        Needs(Permission::MigrationsWrite),
+        &[&[Code::JobState]],
+    ),
+    (
+        "post",
+        "/api/migration/job/{id}/cancel",
+        Needs(Permission::MigrationsWrite),
+        &[&[Code::JobState]],
+    ),
+    ("get", "/api/migration/job/{id}/status", Needs(Permission::MigrationsRead), &[]),
+    ("get", "/api/migration/job/{id}/report", Needs(Permission::MigrationsRead), &[]),
+    ("get", "/api/migration/job/{id}/logs", Needs(Permission::MigrationsRead), &[]),
+    ("get", "/api/migration/job/{id}/events", Needs(Permission::MigrationsRead), &[]),
+    ("get", "/api/accounts", Needs(Permission::AccountsRead), &[]),
+    ("get", "/api/dns/zones", Needs(Permission::ZonesRead), &[]),
 ];
 
 /// What an operation needs; none when it is missing from the table.
 #[must_use]
 pub fn of(method: &str, path: &str) -> Option<Access> {
-    TABLE.iter().find(|(m, p, _)| *m == method && *p == path).map(|(.., access)| *access)
+    TABLE.iter().find(|(m, p, ..)| *m == method && *p == path).map(|(_, _, access, _)| *access)
 }
 
-/// The operations of a contract by method and path.
-fn operations(document: &mut Document) -> Vec<(&'static str, String, &mut Operation)> {
-    let mut all = Vec::new();
-    for (path, item) in &mut document.paths.paths {
-        let PathItem { get, post, put, patch, delete, .. } = item;
-        let methods =
-            [("get", get), ("post", post), ("put", put), ("patch", patch), ("delete", delete)];
-        for (method, operation) in methods {
-            all.extend(operation.as_mut().map(|operation| (method, path.clone(), operation)));
+/// The codes with which an operation may be refused. An operation that is not in the table has none.
+#[must_use]
+pub fn refusals(method: &str, path: &str) -> Vec<Code> {
+    let Some((_, _, access, own)) = TABLE.iter().find(|(m, p, ..)| *m == method && *p == path)
+    else {
+        return Vec::new();
+    };
+    if !path.starts_with("/api/") {
+        return vec![Code::InvalidRequest, Code::Timeout, Code::Internal];
+    }
+    let mut codes = vec![
+        Code::InvalidRequest,
+        Code::HttpsRequired,
+        Code::BodyTooSlow,
+        Code::PayloadTooLarge,
+        Code::TooManyRequests,
+        Code::Timeout,
+        Code::Unavailable,
+        Code::Internal,
+    ];
+    if let Needs(_) = access {
+        // The tenant of `X-Tenant-Id` may be another's.
+        codes.extend([Code::Unauthenticated, Code::TokenExpired, Code::Forbidden, Code::NotFound]);
+        codes.push(Code::MfaSetupRequired);
+        if method != "get" {
+            codes.push(Code::TenantSuspended);
         }
     }
-    all
+    if matches!(method, "post" | "patch" | "put") {
+        codes.push(Code::UnsupportedMediaType);
+    }
+    codes.extend(own.iter().copied().flatten());
+    codes
 }
 
 /// Tells in the contract what each operation needs.
 pub fn document(document: &mut Document) {
-    for (method, path, operation) in operations(document) {
+    for (method, path, operation) in crate::contract::operations(document) {
         let Some(access) = of(method, &path) else { continue };
         let (text, required) = match access {
             Open => ("Needs no login.".to_owned(), json!({ "role": null, "scope": null })),
@@ -148,7 +299,7 @@ pub fn page() -> String {
          in all below; *platform* means the role in the platform's own tenant. An API key needs the \
          scope, too, unless it has none at all.\n\n| operation | role | scope of a key |\n|---|---|---|\n",
     );
-    for (method, path, access) in TABLE {
+    for (method, path, access, _) in TABLE {
         let (role, scope) = match access {
             Open => ("–".to_owned(), "–"),
             Needs(permission) => {

@@ -1,8 +1,8 @@
 //! What holds for every request, whatever it asks: its id, the headers of every answer, which pages
 //! may call, https, how large a body is and how long it takes, and which methods there are.
 
-use crate::app::Served;
 use crate::client::client;
+use crate::contract::Served;
 use crate::error::{ApiError, TimedOut, request_id};
 use crate::state::State;
 use actix_cors::Cors;
@@ -67,7 +67,10 @@ pub async fn frame(request: ServiceRequest, next: Next<impl MessageBody + 'stati
 
 fn dress(headers: &mut HeaderMap, id: RequestId, is_https: bool) {
     for (name, value) in HEADERS {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        // What a page has said of itself holds.
+        if !headers.contains_key(name) {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
     }
     if is_https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));

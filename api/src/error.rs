@@ -47,11 +47,26 @@ pub struct Failure {
     /// Stable, for programs.
     pub code: String,
     /// Which fields of the request were refused.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Field>)]
     pub fields: Vec<FieldError>,
     /// Whether the same request may work later.
     pub retryable: bool,
     pub request_id: String,
+}
+
+/// A field that was refused: [`FieldError`] for the contract.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct Field {
+    /// A JSON pointer into the body, or the name of a parameter.
+    path: String,
+    message: String,
+}
+
+/// Whether the same request may work later.
+#[must_use]
+pub fn retryable(code: Code) -> bool {
+    matches!(status(code).as_u16(), 408 | 429 | 500 | 503) || code == Code::IdempotencyRunning
 }
 
 /// A request that took too long. Nothing of it is left to write an answer with but its id.
@@ -194,8 +209,6 @@ pub async fn render(
         tracing::info!(code = %code.as_str(), request_id = %request_id, "request.refused");
     }
     record(&head, code, &message).await;
-    let retryable =
-        matches!(status.as_u16(), 408 | 429 | 500 | 503) || code == Code::IdempotencyRunning;
     let mut body = HttpResponse::build(status);
     // What the middlewares have said, such as what is left of a budget.
     for (name, value) in response.headers() {
@@ -216,7 +229,7 @@ pub async fn render(
         error: message,
         code: code.as_str(),
         fields,
-        retryable,
+        retryable: retryable(code),
         request_id: request_id.to_string(),
     });
     Ok(ServiceResponse::new(head, body))

@@ -183,6 +183,9 @@ pub fn unreadable(error: &actix_web::Error) -> Error {
     Error::refused(code, format!("The body cannot be taken: {error}."))
 }
 
+/// [`printable`] as a regular expression.
+pub const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
 /// A name that a person gives: no control characters, which neither a log nor a screen can show.
 pub fn printable(text: &str) -> Result<(), ValidationError> {
     if text.chars().any(char::is_control) {

@@ -19,9 +19,9 @@ use entities::idempotency::{Answer, Ended, Once};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{OpenApi as Document, Required};
+use utoipa::openapi::{OpenApi as Document, RefOr, Required};
 
 /// The request's header.
 pub const KEY: &str = "idempotency-key";
@@ -118,15 +118,24 @@ fn repeated(answer: Answer) -> Result<HttpResponse> {
         .body(answer.body))
 }
 
+/// The header as the contract writes it.
+const HEADER: &str = "Idempotency-Key";
+
 /// What creates and answers 200.
 const ALSO: [&str; 1] = ["/api/migration/preview"];
+
+/// Whether the operation's contract tells of the header.
+pub fn is_offered(operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|p| matches!(p, RefOr::T(p) if p.name == HEADER))
+}
 
 /// Tells of the header at each POST that creates for somebody who is logged in.
 pub fn document(document: &mut Document) {
     let key =
         ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
     let parameter = ParameterBuilder::new()
-        .name("Idempotency-Key")
+        .name(HEADER)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(

@@ -26,7 +26,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is not limited: probes, the contract, and what Stripe sends in bursts and signs.
-const EXEMPT: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/api/webhooks/stripe"];
+const EXEMPT: [&str; 6] =
+    ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{_:.*}", "/api/webhooks/stripe"];
 
 /// Routes with a budget of their own, by address: they neither eat the general one nor escape it.
 const OWN: [(&str, Policy); 9] = [

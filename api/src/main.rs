@@ -5,6 +5,7 @@ use api::access;
 use api::app;
 use api::ask::Asker;
 use api::auth::TokenKeys;
+use api::contract;
 use api::ends::Ends;
 use api::gcra::Counts;
 use api::limits::Memory;
@@ -43,7 +44,7 @@ async fn main() -> ExitCode {
         "bootstrap" => bootstrap().await,
         "audit" => verify_audit().await,
         "roles" => print(&access::page()),
-        "openapi" => app::contract().map_err(Error::from).and_then(|text| print(&text)),
+        "openapi" => contract::text().map_err(Error::from).and_then(|text| print(&text)),
         _ => {
             return match print(USAGE) {
                 Ok(()) => ExitCode::from(2),

@@ -6,11 +6,13 @@ use crate::error::Error;
 use crate::idempotency::Once;
 use crate::ids::TenantId;
 use crate::outbox::{self, Message};
+use crate::tables::Owned;
 use crate::tenancy::{Permission, TenantCtx};
 use schema::{Migrator, MigratorTrait};
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
-    DbBackend, Statement, TransactionTrait, Value,
+    AccessMode, ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection,
+    DatabaseTransaction, DbBackend, PrimaryKeyTrait, QueryFilter, Select, Statement,
+    TransactionTrait, Value,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,6 +167,20 @@ pub struct TenantTx {
 impl TenantTx {
     pub(crate) fn conn(&self) -> &DatabaseTransaction {
         &self.tx
+    }
+
+    /// The tenant's rows of a table. The scope stands in the statement itself, so that it holds without
+    /// row-level security, too.
+    pub(crate) fn own<E: Owned>(&self) -> Select<E> {
+        E::find().filter(E::OWNER.eq(self.tenant()))
+    }
+
+    /// The row of this id, when it is the tenant's.
+    pub(crate) fn own_by_id<E: Owned>(
+        &self,
+        id: impl Into<<E::PrimaryKey as PrimaryKeyTrait>::ValueType>,
+    ) -> Select<E> {
+        E::find_by_id(id).filter(E::OWNER.eq(self.tenant()))
     }
 
     /// Who acts here.

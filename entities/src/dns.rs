@@ -11,15 +11,22 @@ use cpanel::plan::{Action, Ownership, RecordSet};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use values::DomainName;
 
-/// The zones of a tenant, by name.
-pub async fn list_zones(tx: &TenantTx) -> Result<Vec<dns_zone::Model>> {
-    Ok(dns_zone::Entity::find().order_by_asc(dns_zone::Column::Name).all(tx.conn()).await?)
+/// A page of a tenant's zones, by name, and how many there are.
+pub async fn list_zones(
+    tx: &TenantTx,
+    offset: u64,
+    limit: u64,
+) -> Result<(Vec<dns_zone::Model>, u64)> {
+    let query = tx.own::<dns_zone::Entity>();
+    let total = query.clone().count(tx.conn()).await?;
+    let query = query.order_by_asc(dns_zone::Column::Name);
+    Ok((query.offset(offset).limit(limit).all(tx.conn()).await?, total))
 }
 
 /// Whose the zones of these names are.

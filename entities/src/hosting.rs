@@ -9,22 +9,38 @@ use crate::tables::{domain, hosting_account};
 use chrono::Utc;
 use cpanel::plan::Ownership;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use std::collections::BTreeMap;
 use values::{DomainName, Username};
 
-/// The accounts of a tenant, by name.
-pub async fn list_accounts(tx: &TenantTx) -> Result<Vec<hosting_account::Model>> {
-    Ok(hosting_account::Entity::find()
+/// A page of a tenant's accounts, by name, and how many there are.
+pub async fn list_accounts(
+    tx: &TenantTx,
+    offset: u64,
+    limit: u64,
+) -> Result<(Vec<hosting_account::Model>, u64)> {
+    let query = tx.own::<hosting_account::Entity>();
+    let total = query.clone().count(tx.conn()).await?;
+    let rows = query
         .order_by_asc(hosting_account::Column::Username)
+        .order_by_asc(hosting_account::Column::Id)
+        .offset(offset)
+        .limit(limit)
         .all(tx.conn())
-        .await?)
+        .await?;
+    Ok((rows, total))
 }
 
 /// The domains of a tenant's accounts, by name.
-pub async fn list_domains(tx: &TenantTx) -> Result<Vec<domain::Model>> {
-    Ok(domain::Entity::find().order_by_asc(domain::Column::Name).all(tx.conn()).await?)
+pub async fn list_domains(tx: &TenantTx, accounts: &[AccountId]) -> Result<Vec<domain::Model>> {
+    Ok(tx
+        .own::<domain::Entity>()
+        .filter(domain::Column::AccountId.is_in(accounts.iter().copied()))
+        .order_by_asc(domain::Column::Name)
+        .all(tx.conn())
+        .await?)
 }
 
 /// Whose the account of this name on this server is, as this tenant may know it.

@@ -119,12 +119,13 @@ pub async fn requeue(tx: &TenantTx, row: job::Model, phase: &str, which: Run) ->
 
 /// The job, when it is this tenant's.
 pub async fn find_job(tx: &TenantTx, id: JobId) -> Result<job::Model> {
-    job::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("job"))
+    tx.own_by_id::<job::Entity>(id).one(tx.conn()).await?.ok_or(Error::NotFound("job"))
 }
 
 /// The job, locked until the transaction ends.
 pub async fn lock_job(tx: &TenantTx, id: JobId) -> Result<job::Model> {
-    job::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?.ok_or(Error::NotFound("job"))
+    let row = tx.own_by_id::<job::Entity>(id).lock_exclusive().one(tx.conn()).await?;
+    row.ok_or(Error::NotFound("job"))
 }
 
 /// How many jobs of its kind were queued before this one; none when it does not wait.
@@ -457,7 +458,8 @@ pub async fn list_steps(tx: &SystemTx, job: JobId, run: i32) -> Result<Vec<job_s
 
 /// The steps of the newest run, for the tenant.
 pub async fn list_own_steps(tx: &TenantTx, row: &job::Model) -> Result<Vec<job_step::Model>> {
-    Ok(job_step::Entity::find()
+    Ok(tx
+        .own::<job_step::Entity>()
         .filter(job_step::Column::JobId.eq(row.id))
         .filter(job_step::Column::Run.eq(row.run))
         .order_by_asc(job_step::Column::Seq)
@@ -582,7 +584,8 @@ pub async fn list_logs(
     after: i64,
     limit: u64,
 ) -> Result<Vec<job_log::Model>> {
-    Ok(job_log::Entity::find()
+    Ok(tx
+        .own::<job_log::Entity>()
         .filter(job_log::Column::JobId.eq(job))
         .filter(job_log::Column::Seq.gt(after))
         .order_by_asc(job_log::Column::Seq)

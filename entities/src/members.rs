@@ -416,13 +416,22 @@ async fn close(tx: &SystemTx, which: sea_orm::Condition) -> Result<u64> {
     Ok(done.rows_affected)
 }
 
-/// Invitations that wait, newest first; at most 200.
-pub async fn list_invitations(tx: &TenantTx) -> Result<Vec<invitation::Model>> {
-    Ok(open_invitations(tx.tenant())
+/// A page of the invitations that wait, newest first, and how many there are.
+pub async fn list_invitations(
+    tx: &TenantTx,
+    offset: u64,
+    limit: u64,
+) -> Result<(Vec<invitation::Model>, u64)> {
+    let query = open_invitations(tx.tenant());
+    let total = query.clone().count(tx.conn()).await?;
+    let rows = query
         .order_by_desc(invitation::Column::CreatedAt)
-        .limit(200)
+        .order_by_desc(invitation::Column::Id)
+        .offset(offset)
+        .limit(limit)
         .all(tx.conn())
-        .await?)
+        .await?;
+    Ok((rows, total))
 }
 
 /// Takes an invitation back.

@@ -7,13 +7,16 @@ use crate::error::{Code, Error};
 use crate::ids::{JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, Kind, NewJob};
 use crate::sealing::SealingKeys;
-use crate::tables::{server, server_grant, ssh_identity};
+use crate::tables::{server, server_grant, ssh_identity, tenant};
+use crate::tenancy::TenantKind;
 use chrono::Utc;
 use cpanel::protocol::{EnrollReport, Health};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
+    sea_query::{Expr, Query},
 };
 use secrecy::SecretString;
 use serde_json::json;
@@ -77,14 +80,40 @@ pub async fn create_server(tx: &TenantTx, new: NewServer) -> Result<server::Mode
     Ok(row)
 }
 
-/// The server, when this tenant may use it.
-pub async fn find_server(tx: &TenantTx, id: ServerId) -> Result<server::Model> {
-    server::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("server"))
+/// The servers that this tenant may use: those granted to it, and to the platform all.
+fn usable_by(tx: &TenantTx) -> Select<server::Entity> {
+    let granted = Query::select()
+        .column(server_grant::Column::ServerId)
+        .from(server_grant::Entity)
+        .and_where(server_grant::Column::TenantId.eq(tx.tenant()))
+        .take();
+    let platform = Query::select()
+        .column(tenant::Column::Id)
+        .from(tenant::Entity)
+        .and_where(tenant::Column::Id.eq(tx.tenant()))
+        .and_where(tenant::Column::Kind.eq(TenantKind::Platform))
+        .take();
+    server::Entity::find().filter(
+        Condition::any().add(server::Column::Id.in_subquery(granted)).add(Expr::exists(platform)),
+    )
 }
 
-/// The servers that this tenant may use, by name.
-pub async fn list_servers(tx: &TenantTx) -> Result<Vec<server::Model>> {
-    Ok(server::Entity::find().order_by_asc(server::Column::Name).all(tx.conn()).await?)
+/// The server, when this tenant may use it.
+pub async fn find_server(tx: &TenantTx, id: ServerId) -> Result<server::Model> {
+    let row = usable_by(tx).filter(server::Column::Id.eq(id)).one(tx.conn()).await?;
+    row.ok_or(Error::NotFound("server"))
+}
+
+/// A page of the servers that this tenant may use, by name, and how many there are.
+pub async fn list_servers(
+    tx: &TenantTx,
+    offset: u64,
+    limit: u64,
+) -> Result<(Vec<server::Model>, u64)> {
+    let query = usable_by(tx);
+    let total = query.clone().count(tx.conn()).await?;
+    let query = query.order_by_asc(server::Column::Name).order_by_asc(server::Column::Id);
+    Ok((query.offset(offset).limit(limit).all(tx.conn()).await?, total))
 }
 
 /// The server, when this tenant may use it and it can be used now.

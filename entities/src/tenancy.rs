@@ -28,6 +28,10 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them, the highest first.
+    pub const ALL: [Self; 5] =
+        [Self::Owner, Self::Admin, Self::Billing, Self::Member, Self::Viewer];
+
     /// Whether this role has the rights of `needed`.
     #[must_use]
     pub fn reaches(self, needed: Self) -> bool {

@@ -21,6 +21,7 @@ mod m20261122_110000_identity;
 mod m20261122_111000_audit;
 mod m20261122_112000_idempotency;
 mod m20261122_113000_cancellation;
+mod m20261122_140000_approvals;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_111000_audit::Migration),
             Box::new(m20261122_112000_idempotency::Migration),
             Box::new(m20261122_113000_cancellation::Migration),
+            Box::new(m20261122_140000_approvals::Migration),
         ]
     }
 }

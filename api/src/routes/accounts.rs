@@ -2,7 +2,8 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Success, ok};
+use crate::extract::{Answer, Paging, Success, page};
+use crate::routes::tenants::Pages;
 use crate::state::State;
 use actix_web::{get, web};
 use chrono::{DateTime, Utc};
@@ -35,19 +36,23 @@ struct DomainView {
     active: bool,
 }
 
-/// The tenant's hosting accounts.
+/// The tenant's hosting accounts, by name.
 #[utoipa::path(
     tag = "accounts",
-    responses((status = 200, body = Success<Vec<AccountView>>), (status = "4XX", body = crate::error::Failure))
+    params(Pages),
+    responses((status = 200, body = Success<Vec<AccountView>>))
 )]
 #[get("/api/accounts")]
 async fn list_accounts(
     caller: Caller,
     state: web::Data<State>,
+    query: web::Query<Pages>,
 ) -> Result<Answer<Vec<AccountView>>, ApiError> {
+    let paging = Paging::of(query.page, query.per_page)?;
     let tx = state.db.read(&caller.0, Permission::AccountsRead).await?;
-    let domains = hosting::list_domains(&tx).await?;
-    let accounts = hosting::list_accounts(&tx).await?;
+    let (accounts, total) = hosting::list_accounts(&tx, paging.offset(), paging.per_page).await?;
+    let ids: Vec<_> = accounts.iter().map(|row| row.id).collect();
+    let domains = hosting::list_domains(&tx, &ids).await?;
     let views = accounts.into_iter().map(|row| AccountView {
         id: row.id.0,
         server_id: row.server_id.0,
@@ -60,5 +65,5 @@ async fn list_accounts(
         job_id: row.job_id.0,
         created_at: row.created_at,
     });
-    Ok(ok(views.collect()))
+    Ok(page(views.collect(), paging.meta(total)))
 }

@@ -95,7 +95,7 @@ impl From<audit_log::Model> for AuditEntry {
 #[utoipa::path(
     tag = "audit",
     params(Wanted),
-    responses((status = 200, body = Success<Vec<AuditEntry>>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Vec<AuditEntry>>))
 )]
 #[get("/api/audit")]
 async fn list_audit(
@@ -140,7 +140,7 @@ struct Span {
 #[utoipa::path(
     tag = "audit",
     params(Span),
-    responses((status = 200, content_type = "application/jsonl", body = String), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, content_type = "application/jsonl", body = String))
 )]
 #[get("/api/audit/export")]
 async fn export_audit(

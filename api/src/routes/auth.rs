@@ -7,6 +7,7 @@ use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
 use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::password::Verdict;
+use crate::schema;
 use crate::state::State;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::{HttpRequest, post, web};
@@ -46,19 +47,22 @@ const REFRESH_PATH: &str = "/api/auth";
 #[serde(deny_unknown_fields)]
 struct Login {
     #[validate(length(min = 3, max = 320))]
-    #[schema(examples("jane@hosting.example"))]
+    #[schema(schema_with = schema::mail_address)]
     email: String,
     #[schema(value_type = String, format = Password)]
     password: SecretString,
     /// The six digits of the second factor, for whoever has one.
     #[validate(length(max = 16))]
+    #[schema(max_length = 16)]
     code: Option<String>,
     /// A recovery code instead; each works once.
     #[validate(length(max = 64))]
+    #[schema(max_length = 64)]
     recovery_code: Option<String>,
     /// What an earlier login from this device has answered: a device that is known is not locked out
     /// by what strangers try.
     #[validate(length(max = 200))]
+    #[schema(max_length = 200)]
     device_token: Option<String>,
 }
 
@@ -67,6 +71,7 @@ struct Login {
 struct Refresh {
     /// Browsers may leave it out: their cookie has it.
     #[validate(length(min = 16, max = 200))]
+    #[schema(min_length = 16, max_length = 200)]
     refresh_token: Option<String>,
 }
 
@@ -148,7 +153,7 @@ fn refresh_cookie(request: &HttpRequest, value: String, life: Duration) -> Cooki
     tag = "auth",
     security(()),
     request_body = Login,
-    responses((status = 200, body = Success<Tokens>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Tokens>))
 )]
 #[post("/api/auth/login")]
 async fn login(
@@ -212,7 +217,7 @@ async fn login(
     tag = "auth",
     security(()),
     request_body = Refresh,
-    responses((status = 200, body = Success<Tokens>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Tokens>))
 )]
 #[post("/api/auth/refresh")]
 async fn refresh(
@@ -239,7 +244,7 @@ pub(super) struct Nothing {}
 /// Ends this login: its access token and its refresh token.
 #[utoipa::path(
     tag = "auth",
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[post("/api/auth/logout")]
 async fn logout(
@@ -267,7 +272,7 @@ struct Switch {
 #[utoipa::path(
     tag = "auth",
     request_body = Switch,
-    responses((status = 200, body = Success<Tokens>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Tokens>))
 )]
 #[post("/api/auth/switch-tenant")]
 async fn switch_tenant(
@@ -286,15 +291,16 @@ async fn switch_tenant(
 #[serde(deny_unknown_fields)]
 struct Register {
     #[validate(length(min = 3, max = 320))]
-    #[schema(examples("jane@shop.example"))]
+    #[schema(schema_with = schema::mail_address)]
     email: String,
-    /// 8 to 72 bytes, on no list of breached ones.
-    #[schema(value_type = String, format = Password)]
+    #[schema(schema_with = schema::new_password)]
     password: SecretString,
     #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[schema(schema_with = schema::name_200)]
     name: String,
     /// What the new tenant is called; one's own name when left out.
     #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[schema(schema_with = schema::maybe_name_200)]
     company: Option<String>,
 }
 
@@ -304,7 +310,7 @@ struct Register {
     tag = "auth",
     security(()),
     request_body = Register,
-    responses((status = 202, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Nothing>))
 )]
 #[post("/api/auth/register")]
 async fn register(
@@ -336,6 +342,7 @@ pub(super) fn address(field: &'static str, text: &str) -> Result<MailAddress, Er
 struct Link {
     /// What stands behind `#token=` in the mailed link.
     #[validate(length(min = 16, max = 200))]
+    #[schema(min_length = 16, max_length = 200)]
     token: String,
 }
 
@@ -344,7 +351,7 @@ struct Link {
     tag = "auth",
     security(()),
     request_body = Link,
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[post("/api/auth/verify-email")]
 async fn verify_email(
@@ -360,6 +367,7 @@ async fn verify_email(
 #[serde(deny_unknown_fields)]
 struct Address {
     #[validate(length(min = 3, max = 320))]
+    #[schema(schema_with = schema::mail_address)]
     email: String,
 }
 
@@ -368,7 +376,7 @@ struct Address {
     tag = "auth",
     security(()),
     request_body = Address,
-    responses((status = 202, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Nothing>))
 )]
 #[post("/api/auth/resend-verification")]
 async fn resend_verification(
@@ -386,7 +394,7 @@ async fn resend_verification(
     tag = "auth",
     security(()),
     request_body = Address,
-    responses((status = 202, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Nothing>))
 )]
 #[post("/api/auth/forgot-password")]
 async fn forgot_password(
@@ -404,9 +412,9 @@ async fn forgot_password(
 #[serde(deny_unknown_fields)]
 struct Reset {
     #[validate(length(min = 16, max = 200))]
+    #[schema(min_length = 16, max_length = 200)]
     token: String,
-    /// 8 to 72 bytes, on no list of breached ones.
-    #[schema(value_type = String, format = Password)]
+    #[schema(schema_with = schema::new_password)]
     password: SecretString,
 }
 
@@ -415,7 +423,7 @@ struct Reset {
     tag = "auth",
     security(()),
     request_body = Reset,
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[post("/api/auth/reset-password")]
 async fn reset_password(
@@ -438,7 +446,7 @@ async fn reset_password(
     tag = "auth",
     security(()),
     request_body = Link,
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[post("/api/auth/confirm-email")]
 async fn confirm_email(

@@ -2,7 +2,8 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Success, ok};
+use crate::extract::{Answer, Paging, Success, page};
+use crate::routes::tenants::Pages;
 use crate::state::State;
 use actix_web::{get, web};
 use chrono::{DateTime, Utc};
@@ -42,17 +43,20 @@ impl From<dns_zone::Model> for ZoneView {
     }
 }
 
-/// The tenant's zones.
+/// The tenant's zones, by name.
 #[utoipa::path(
     tag = "dns",
-    responses((status = 200, body = Success<Vec<ZoneView>>), (status = "4XX", body = crate::error::Failure))
+    params(Pages),
+    responses((status = 200, body = Success<Vec<ZoneView>>))
 )]
 #[get("/api/dns/zones")]
 async fn list_zones(
     caller: Caller,
     state: web::Data<State>,
+    query: web::Query<Pages>,
 ) -> Result<Answer<Vec<ZoneView>>, ApiError> {
+    let paging = Paging::of(query.page, query.per_page)?;
     let tx = state.db.read(&caller.0, Permission::ZonesRead).await?;
-    let rows = dns::list_zones(&tx).await?;
-    Ok(ok(rows.into_iter().map(Into::into).collect()))
+    let (rows, total) = dns::list_zones(&tx, paging.offset(), paging.per_page).await?;
+    Ok(page(rows.into_iter().map(Into::into).collect(), paging.meta(total)))
 }

@@ -30,7 +30,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[utoipa::path(
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job")),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, content_type = "text/event-stream", body = String))
 )]
 #[get("/api/migration/job/{id}/events")]
 async fn stream_events(

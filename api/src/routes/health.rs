@@ -1,6 +1,5 @@
-//! Whether the service lives, whether it can work, and its contract.
+//! Whether the service lives, and whether it can work.
 
-use crate::app::Served;
 use crate::state::State;
 use actix_web::{HttpResponse, get, web};
 use serde_json::{Value, json};
@@ -54,10 +53,4 @@ async fn ping_redis(state: &State) -> bool {
     };
     let limit = std::time::Duration::from_secs(2);
     matches!(tokio::time::timeout(limit, ping).await, Ok(Ok(_)))
-}
-
-/// The contract, made from the code.
-#[get("/openapi.json")]
-pub async fn openapi_document(served: web::Data<Served>) -> HttpResponse {
-    HttpResponse::Ok().json(&served.document)
 }

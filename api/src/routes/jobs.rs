@@ -43,7 +43,7 @@ struct JobView {
 #[utoipa::path(
     tag = "jobs",
     params(("id" = Uuid, Path, description = "the job")),
-    responses((status = 200, body = Success<JobView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<JobView>))
 )]
 #[get("/api/jobs/{id}")]
 async fn view_job(

@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::extract::{Answer, Json, Paging, Success, created, ok, page, printable};
 use crate::routes::auth::Nothing;
 use crate::routes::tenants::Pages;
+use crate::schema;
 use crate::state::State;
 use actix_web::{delete, get, post, web};
 use chrono::{DateTime, Utc};
@@ -35,17 +36,20 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[serde(deny_unknown_fields)]
 struct KeyNew {
     #[validate(length(min = 1, max = 100), custom(function = printable))]
+    #[schema(schema_with = schema::name_100)]
     name: String,
     /// `OWNER`, `ADMIN`, `BILLING`, `MEMBER` or `VIEWER`; at most one's own, now and later.
-    #[schema(value_type = String)]
+    #[schema(schema_with = schema::role)]
     role: Role,
     /// What it may be used for, such as `migrations:write`; left out: all that its role may.
     #[serde(default)]
     #[validate(length(max = 50))]
+    #[schema(max_items = 50)]
     scopes: BTreeSet<String>,
     /// Addresses and networks that it may be used from; left out: anywhere.
     #[serde(default)]
     #[validate(length(max = 100))]
+    #[schema(max_items = 100)]
     addresses: Vec<String>,
     /// Left out: never.
     expires_at: Option<DateTime<Utc>>,
@@ -98,7 +102,7 @@ struct KeyMade {
 #[utoipa::path(
     tag = "keys",
     request_body = KeyNew,
-    responses((status = 201, body = Success<KeyMade>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 201, body = Success<KeyMade>))
 )]
 #[post("/api/api-keys")]
 async fn create_key(
@@ -121,7 +125,7 @@ async fn create_key(
 #[utoipa::path(
     tag = "keys",
     params(Pages),
-    responses((status = 200, body = Success<Vec<KeyView>>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Vec<KeyView>>))
 )]
 #[get("/api/api-keys")]
 async fn list_keys(
@@ -139,7 +143,7 @@ async fn list_keys(
 #[utoipa::path(
     tag = "keys",
     params(("id" = Uuid, Path, description = "the key")),
-    responses((status = 200, body = Success<KeyView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<KeyView>))
 )]
 #[get("/api/api-keys/{id}")]
 async fn view_key(
@@ -155,7 +159,7 @@ async fn view_key(
 #[utoipa::path(
     tag = "keys",
     params(("id" = Uuid, Path, description = "the key")),
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[delete("/api/api-keys/{id}")]
 async fn revoke_key(
@@ -176,9 +180,11 @@ struct ImpersonationNew {
     user_id: Uuid,
     /// 1 to 60.
     #[validate(range(min = 1, max = 60))]
+    #[schema(minimum = 1, maximum = 60)]
     minutes: u8,
     /// Stands in the tenant's audit trail.
     #[validate(length(min = 5, max = 500), custom(function = printable))]
+    #[schema(schema_with = schema::long_reason)]
     reason: String,
 }
 
@@ -198,7 +204,7 @@ struct ImpersonationView {
 #[utoipa::path(
     tag = "keys",
     request_body = ImpersonationNew,
-    responses((status = 201, body = Success<ImpersonationView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 201, body = Success<ImpersonationView>))
 )]
 #[post("/api/impersonations")]
 async fn impersonate(
@@ -222,7 +228,7 @@ async fn impersonate(
 #[utoipa::path(
     tag = "keys",
     params(("id" = Uuid, Path, description = "the impersonation")),
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[delete("/api/impersonations/{id}")]
 async fn end_impersonation(

@@ -6,6 +6,7 @@ use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
 use crate::lockout::Attempt;
 use crate::password::Verdict;
 use crate::routes::auth::{Nothing, Tokens, address, asking, tokens};
+use crate::schema;
 use crate::state::State;
 use actix_web::{HttpRequest, delete, get, patch, post, web};
 use chrono::{DateTime, Utc};
@@ -76,7 +77,7 @@ impl From<app_user::Model> for Profile {
 /// Who the token belongs to, and where it acts.
 #[utoipa::path(
     tag = "me",
-    responses((status = 200, body = Success<Me>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Me>))
 )]
 #[get("/api/me")]
 async fn view_me(caller: Caller, state: web::Data<State>) -> Result<Answer<Me>, ApiError> {
@@ -100,6 +101,7 @@ async fn view_me(caller: Caller, state: web::Data<State>) -> Result<Answer<Me>, 
 #[serde(deny_unknown_fields)]
 struct MeChange {
     #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[schema(schema_with = schema::name_200)]
     name: String,
 }
 
@@ -107,7 +109,7 @@ struct MeChange {
 #[utoipa::path(
     tag = "me",
     request_body = MeChange,
-    responses((status = 200, body = Success<Profile>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Profile>))
 )]
 #[patch("/api/me")]
 async fn update_me(
@@ -146,8 +148,7 @@ async fn confirmed(
 struct PasswordChange {
     #[schema(value_type = String, format = Password)]
     current_password: SecretString,
-    /// 8 to 72 bytes, on no list of breached ones.
-    #[schema(value_type = String, format = Password)]
+    #[schema(schema_with = schema::new_password)]
     new_password: SecretString,
 }
 
@@ -155,7 +156,7 @@ struct PasswordChange {
 #[utoipa::path(
     tag = "me",
     request_body = PasswordChange,
-    responses((status = 200, body = Success<Tokens>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Tokens>))
 )]
 #[post("/api/auth/change-password")]
 async fn change_password(
@@ -180,6 +181,7 @@ struct EmailChange {
     #[schema(value_type = String, format = Password)]
     password: SecretString,
     #[validate(length(min = 3, max = 320))]
+    #[schema(schema_with = schema::mail_address)]
     email: String,
 }
 
@@ -187,7 +189,7 @@ struct EmailChange {
 #[utoipa::path(
     tag = "me",
     request_body = EmailChange,
-    responses((status = 202, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Nothing>))
 )]
 #[post("/api/auth/change-email")]
 async fn change_email(
@@ -220,7 +222,7 @@ struct SessionView {
 /// One's logins that live, newest first.
 #[utoipa::path(
     tag = "me",
-    responses((status = 200, body = Success<Vec<SessionView>>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Vec<SessionView>>))
 )]
 #[get("/api/auth/sessions")]
 async fn list_sessions(
@@ -246,7 +248,7 @@ async fn list_sessions(
 #[utoipa::path(
     tag = "me",
     params(("id" = Uuid, Path, description = "the login")),
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[delete("/api/auth/sessions/{id}")]
 async fn end_session(
@@ -278,7 +280,7 @@ struct Ended {
 #[utoipa::path(
     tag = "me",
     params(Keep),
-    responses((status = 200, body = Success<Ended>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Ended>))
 )]
 #[delete("/api/auth/sessions")]
 async fn end_sessions(
@@ -304,7 +306,7 @@ struct MfaSetup {
 /// Makes the secret of a second factor. It is in use once `enable` has seen a code of it.
 #[utoipa::path(
     tag = "me",
-    responses((status = 200, body = Success<MfaSetup>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<MfaSetup>))
 )]
 #[post("/api/auth/mfa/setup")]
 async fn set_up_mfa(
@@ -325,6 +327,7 @@ async fn set_up_mfa(
 struct MfaCode {
     /// Six digits.
     #[validate(length(min = 6, max = 16))]
+    #[schema(min_length = 6, max_length = 16)]
     code: String,
 }
 
@@ -338,7 +341,7 @@ struct RecoveryCodes {
 #[utoipa::path(
     tag = "me",
     request_body = MfaCode,
-    responses((status = 200, body = Success<RecoveryCodes>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<RecoveryCodes>))
 )]
 #[post("/api/auth/mfa/enable")]
 async fn enable_mfa(
@@ -368,9 +371,11 @@ struct Proof {
     password: SecretString,
     /// Six digits.
     #[validate(length(max = 16))]
+    #[schema(max_length = 16)]
     code: Option<String>,
     /// Instead of a code.
     #[validate(length(max = 64))]
+    #[schema(max_length = 64)]
     recovery_code: Option<String>,
 }
 
@@ -388,7 +393,7 @@ impl Proof {
 #[utoipa::path(
     tag = "me",
     request_body = Proof,
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[post("/api/auth/mfa/disable")]
 async fn disable_mfa(
@@ -409,7 +414,7 @@ async fn disable_mfa(
 #[utoipa::path(
     tag = "me",
     request_body = Proof,
-    responses((status = 200, body = Success<RecoveryCodes>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<RecoveryCodes>))
 )]
 #[post("/api/auth/mfa/recovery-codes")]
 async fn renew_recovery_codes(

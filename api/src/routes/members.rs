@@ -5,6 +5,8 @@ use crate::error::ApiError;
 use crate::extract::{Answer, Json, NoBody, Paging, Success, created, ok, page, printable};
 use crate::lockout::Attempt;
 use crate::routes::auth::{Nothing, address, asking};
+use crate::routes::tenants::Pages;
+use crate::schema;
 use crate::state::State;
 use actix_web::{HttpRequest, delete, get, patch, post, web};
 use chrono::{DateTime, Utc};
@@ -102,7 +104,7 @@ struct UserQuery {
     #[param(max_length = 200)]
     q: Option<String>,
     /// Only those with this role.
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = schema::role)]
     role: Option<Role>,
     /// By which field, with a `-` in front from the end; by default `email`.
     #[param(inline)]
@@ -113,7 +115,7 @@ struct UserQuery {
 #[utoipa::path(
     tag = "users",
     params(UserQuery),
-    responses((status = 200, body = Success<Vec<UserView>>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Vec<UserView>>))
 )]
 #[get("/api/users")]
 async fn list_users(
@@ -142,7 +144,7 @@ async fn list_users(
 #[utoipa::path(
     tag = "users",
     params(("id" = Uuid, Path, description = "the person")),
-    responses((status = 200, body = Success<UserView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<UserView>))
 )]
 #[get("/api/users/{id}")]
 async fn view_user(
@@ -157,10 +159,11 @@ async fn view_user(
 #[serde(deny_unknown_fields)]
 struct UserChange {
     /// `OWNER`, `ADMIN`, `BILLING`, `MEMBER` or `VIEWER`; at most one's own.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = schema::maybe_role)]
     role: Option<Role>,
     /// Only of people who belong to no other tenant.
     #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[schema(schema_with = schema::maybe_name_200)]
     name: Option<String>,
 }
 
@@ -169,7 +172,7 @@ struct UserChange {
     tag = "users",
     params(("id" = Uuid, Path, description = "the person")),
     request_body = UserChange,
-    responses((status = 200, body = Success<UserView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<UserView>))
 )]
 #[patch("/api/users/{id}")]
 async fn update_user(
@@ -189,7 +192,7 @@ async fn update_user(
 #[utoipa::path(
     tag = "users",
     params(("id" = Uuid, Path, description = "the person")),
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[delete("/api/users/{id}")]
 async fn remove_user(
@@ -206,7 +209,7 @@ async fn remove_user(
 #[utoipa::path(
     tag = "users",
     params(("id" = Uuid, Path, description = "the person")),
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[post("/api/users/{id}/unlock")]
 async fn unlock_user(
@@ -224,12 +227,12 @@ async fn unlock_user(
 #[serde(deny_unknown_fields)]
 struct MemberNew {
     #[validate(length(min = 3, max = 320))]
+    #[schema(schema_with = schema::mail_address)]
     email: String,
-    /// 8 to 72 bytes, on no list of breached ones.
-    #[schema(value_type = String, format = Password)]
+    #[schema(schema_with = schema::new_password)]
     password: SecretString,
     /// `OWNER`, `ADMIN`, `BILLING`, `MEMBER` or `VIEWER`; at most one's own.
-    #[schema(value_type = String)]
+    #[schema(schema_with = schema::role)]
     role: Role,
 }
 
@@ -239,7 +242,7 @@ struct MemberNew {
     tag = "tenants",
     params(("id" = Uuid, Path, description = "the tenant")),
     request_body = MemberNew,
-    responses((status = 201, body = Success<UserView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 201, body = Success<UserView>))
 )]
 #[post("/api/tenants/{id}/members")]
 async fn add_member(
@@ -260,9 +263,10 @@ async fn add_member(
 #[serde(deny_unknown_fields)]
 struct InvitationNew {
     #[validate(length(min = 3, max = 320))]
+    #[schema(schema_with = schema::mail_address)]
     email: String,
     /// `OWNER`, `ADMIN`, `BILLING`, `MEMBER` or `VIEWER`; at most one's own.
-    #[schema(value_type = String)]
+    #[schema(schema_with = schema::role)]
     role: Role,
 }
 
@@ -292,7 +296,7 @@ impl From<invitation::Model> for InvitationView {
 #[utoipa::path(
     tag = "users",
     request_body = InvitationNew,
-    responses((status = 201, body = Success<InvitationView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 201, body = Success<InvitationView>))
 )]
 #[post("/api/invitations")]
 async fn invite(
@@ -305,26 +309,29 @@ async fn invite(
     Ok(created(row.into()))
 }
 
-/// Invitations that wait to be accepted.
+/// Invitations that wait to be accepted, newest first.
 #[utoipa::path(
     tag = "users",
-    responses((status = 200, body = Success<Vec<InvitationView>>), (status = "4XX", body = crate::error::Failure))
+    params(Pages),
+    responses((status = 200, body = Success<Vec<InvitationView>>))
 )]
 #[get("/api/invitations")]
 async fn list_invitations(
     caller: Caller,
     state: web::Data<State>,
+    query: web::Query<Pages>,
 ) -> Result<Answer<Vec<InvitationView>>, ApiError> {
+    let paging = Paging::of(query.page, query.per_page)?;
     let tx = state.db.read(&caller.0, Permission::MembersRead).await?;
-    let rows = members::list_invitations(&tx).await?;
-    Ok(ok(rows.into_iter().map(Into::into).collect()))
+    let (rows, total) = members::list_invitations(&tx, paging.offset(), paging.per_page).await?;
+    Ok(page(rows.into_iter().map(Into::into).collect(), paging.meta(total)))
 }
 
 /// Takes an invitation back.
 #[utoipa::path(
     tag = "users",
     params(("id" = Uuid, Path, description = "the invitation")),
-    responses((status = 200, body = Success<Nothing>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Nothing>))
 )]
 #[delete("/api/invitations/{id}")]
 async fn revoke_invitation(
@@ -341,12 +348,14 @@ async fn revoke_invitation(
 struct Acceptance {
     /// What stands behind `#token=` in the mailed link.
     #[validate(length(min = 16, max = 200))]
+    #[schema(min_length = 16, max_length = 200)]
     token: String,
     /// For whoever has no login yet: 8 to 72 bytes, on no list of breached ones.
-    #[schema(value_type = Option<String>, format = Password)]
+    #[schema(schema_with = schema::maybe_new_password)]
     password: Option<SecretString>,
     /// For whoever has no login yet.
     #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[schema(schema_with = schema::maybe_name_200)]
     name: Option<String>,
 }
 
@@ -360,7 +369,7 @@ struct Accepted {
     tag = "auth",
     security(()),
     request_body = Acceptance,
-    responses((status = 200, body = Success<Accepted>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Accepted>))
 )]
 #[post("/api/invitations/accept")]
 async fn accept_invitation(

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod audit;
 pub mod auth;
 pub mod dns;
+pub mod docs;
 pub mod events;
 pub mod health;
 pub mod jobs;

@@ -2,7 +2,9 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Success, accepted, created, ok, printable};
+use crate::extract::{Answer, Json, Paging, Success, accepted, created, ok, page, printable};
+use crate::routes::tenants::Pages;
+use crate::schema;
 use crate::state::State;
 use actix_web::{get, patch, post, web};
 use chrono::{DateTime, Utc};
@@ -34,11 +36,13 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[serde(deny_unknown_fields)]
 struct ServerNew {
     #[validate(length(min = 1, max = 100), custom(function = printable))]
+    #[schema(schema_with = schema::name_100)]
     name: String,
     /// Where workers connect to: a name or an address.
     host: String,
     /// By default 22.
     #[validate(range(min = 1))]
+    #[schema(minimum = 1, maximum = 65535)]
     ssh_port: Option<u16>,
     /// `SHA256:…`, as `ssh-keygen -lf` prints it on the server. Pinned: a server that shows another
     /// key is refused.
@@ -46,9 +50,9 @@ struct ServerNew {
     /// The server's public name; by default `host`.
     hostname: Option<String>,
     /// The address that zones publish; by default `host`, when that is an address.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = schema::maybe_ipv4)]
     ipv4: Option<Ipv4Addr>,
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = schema::maybe_ipv6)]
     ipv6: Option<Ipv6Addr>,
     /// The directories that archives may lie in; by default `/var/backups/migrations`.
     backup_dirs: Option<Vec<String>>,
@@ -148,7 +152,7 @@ impl TryFrom<ServerNew> for NewServer {
 #[utoipa::path(
     tag = "servers",
     request_body = ServerNew,
-    responses((status = 201, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 201, body = Success<ServerView>))
 )]
 #[post("/api/servers")]
 async fn create_server(
@@ -162,19 +166,23 @@ async fn create_server(
     Ok(created(view(row, servers::public_key(&state.db).await?)))
 }
 
-/// The servers that the tenant may use.
+/// The servers that the tenant may use, by name.
 #[utoipa::path(
     tag = "servers",
-    responses((status = 200, body = Success<Vec<ServerView>>), (status = "4XX", body = crate::error::Failure))
+    params(Pages),
+    responses((status = 200, body = Success<Vec<ServerView>>))
 )]
 #[get("/api/servers")]
 async fn list_servers(
     caller: Caller,
     state: web::Data<State>,
+    query: web::Query<Pages>,
 ) -> Result<Answer<Vec<ServerView>>, ApiError> {
+    let paging = Paging::of(query.page, query.per_page)?;
     let tx = state.db.read(&caller.0, Permission::ServersUse).await?;
-    let rows = servers::list_servers(&tx).await?;
-    Ok(ok(rows.into_iter().map(|row| view(row, None)).collect()))
+    let (rows, total) = servers::list_servers(&tx, paging.offset(), paging.per_page).await?;
+    let views = rows.into_iter().map(|row| view(row, None)).collect();
+    Ok(page(views, paging.meta(total)))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -186,7 +194,7 @@ struct WorkerKey {
 /// The public key that workers log in with.
 #[utoipa::path(
     tag = "servers",
-    responses((status = 200, body = Success<WorkerKey>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<WorkerKey>))
 )]
 #[get("/api/servers/worker-key")]
 async fn view_worker_key(
@@ -204,7 +212,7 @@ async fn view_worker_key(
 #[utoipa::path(
     tag = "servers",
     params(("id" = Uuid, Path, description = "the server")),
-    responses((status = 200, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<ServerView>))
 )]
 #[get("/api/servers/{id}")]
 async fn view_server(
@@ -228,7 +236,7 @@ struct ServerPatch {
     tag = "servers",
     params(("id" = Uuid, Path, description = "the server")),
     request_body = ServerPatch,
-    responses((status = 200, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<ServerView>))
 )]
 #[patch("/api/servers/{id}")]
 async fn update_server(
@@ -255,7 +263,7 @@ pub struct Started {
 #[utoipa::path(
     tag = "servers",
     params(("id" = Uuid, Path, description = "the server")),
-    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Started>))
 )]
 #[post("/api/servers/{id}/enroll")]
 async fn enroll_server(
@@ -280,7 +288,7 @@ struct Grant {
     tag = "servers",
     params(("id" = Uuid, Path, description = "the server")),
     request_body = Grant,
-    responses((status = 200, body = Success<ServerView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<ServerView>))
 )]
 #[post("/api/servers/{id}/grants")]
 async fn grant_server(

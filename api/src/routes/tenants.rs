@@ -3,6 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Answer, Json, NoBody, Paging, Success, created, ok, page, printable};
+use crate::schema;
 use crate::state::State;
 use actix_web::{get, patch, post, web};
 use chrono::{DateTime, Utc};
@@ -30,9 +31,9 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[serde(deny_unknown_fields)]
 struct TenantNew {
     #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[schema(schema_with = schema::name_200)]
     name: String,
-    /// `reseller` or `customer`.
-    #[schema(value_type = String)]
+    #[schema(schema_with = schema::tenant_kind)]
     kind: TenantKind,
 }
 
@@ -42,17 +43,22 @@ struct TenantNew {
 pub struct LimitsView {
     /// Members, open invitations included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_u32)]
     members: Option<u32>,
     /// Tenants directly below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_u32)]
     tenants: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_u32)]
     api_keys: Option<u32>,
     /// Hosting accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_u32)]
     accounts: Option<u32>,
     /// Requests in 15 minutes, of all its people and keys together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_u32)]
     requests: Option<u32>,
 }
 
@@ -110,7 +116,7 @@ impl From<tenant::Model> for TenantView {
 #[utoipa::path(
     tag = "tenants",
     request_body = TenantNew,
-    responses((status = 201, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 201, body = Success<TenantView>))
 )]
 #[post("/api/tenants")]
 async fn create_tenant(
@@ -138,7 +144,7 @@ pub(super) struct Pages {
 #[utoipa::path(
     tag = "tenants",
     params(Pages),
-    responses((status = 200, body = Success<Vec<TenantView>>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Vec<TenantView>>))
 )]
 #[get("/api/tenants")]
 async fn list_tenants(
@@ -156,7 +162,7 @@ async fn list_tenants(
 #[utoipa::path(
     tag = "tenants",
     params(("id" = Uuid, Path, description = "the tenant")),
-    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<TenantView>))
 )]
 #[get("/api/tenants/{id}")]
 async fn view_tenant(
@@ -171,6 +177,7 @@ async fn view_tenant(
 #[serde(deny_unknown_fields)]
 struct TenantChange {
     #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[schema(schema_with = schema::maybe_name_200)]
     name: Option<String>,
     require_mfa: Option<bool>,
     /// All limits as they shall be; set by whoever is above the tenant.
@@ -182,7 +189,7 @@ struct TenantChange {
     tag = "tenants",
     params(("id" = Uuid, Path, description = "the tenant")),
     request_body = TenantChange,
-    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<TenantView>))
 )]
 #[patch("/api/tenants/{id}")]
 async fn update_tenant(
@@ -205,6 +212,7 @@ async fn update_tenant(
 #[serde(deny_unknown_fields)]
 struct Reason {
     #[validate(length(min = 1, max = 500), custom(function = printable))]
+    #[schema(schema_with = schema::reason)]
     reason: String,
 }
 
@@ -213,7 +221,7 @@ struct Reason {
     tag = "tenants",
     params(("id" = Uuid, Path, description = "the tenant")),
     request_body = Reason,
-    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<TenantView>))
 )]
 #[post("/api/tenants/{id}/suspend")]
 async fn suspend_tenant(
@@ -232,7 +240,7 @@ async fn suspend_tenant(
 #[utoipa::path(
     tag = "tenants",
     params(("id" = Uuid, Path, description = "the tenant")),
-    responses((status = 200, body = Success<TenantView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<TenantView>))
 )]
 #[post("/api/tenants/{id}/resume")]
 async fn resume_tenant(

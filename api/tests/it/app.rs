@@ -1,5 +1,6 @@
 //! A running application with its own database, and clients for each role.
 
+use crate::described;
 use actix_web::{HttpServer, web};
 use api::ask::Asker;
 use api::auth::TokenKeys;
@@ -238,7 +239,9 @@ impl Client {
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
-        Self::read(request.body(body.to_owned())).await
+        let got = Self::read(request.body(body.to_owned())).await;
+        described::check(&Method::POST, path, got.status, &got.body);
+        got
     }
 
     pub async fn ask(
@@ -248,7 +251,7 @@ impl Client {
         body: Option<String>,
         key: Option<&str>,
     ) -> Got {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -264,7 +267,9 @@ impl Client {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        Self::read(request).await
+        let got = Self::read(request).await;
+        described::check(&method, path, got.status, &got.body);
+        got
     }
 
     async fn read(request: reqwest::RequestBuilder) -> Got {

@@ -1,6 +1,7 @@
 //! The contract is what is committed, and who may do what holds for each of its operations.
 
 use crate::app::{Client, KEYS, server_body, spawn};
+use crate::described;
 use api::access::{self, Access};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -10,11 +11,49 @@ use serde_json::{Value, json};
 #[test]
 fn the_committed_contract_is_the_code() {
     let committed = std::fs::read_to_string("../openapi/openapi.json").unwrap_or_default();
-    let made = api::app::contract().unwrap();
+    let made = api::contract::text().unwrap();
     assert!(
         committed == made,
         "openapi/openapi.json is old: run `migrapanel-api openapi > openapi/openapi.json`"
     );
+}
+
+#[test]
+fn each_operation_tells_its_errors_and_has_an_example_that_is_as_its_schema_says() {
+    let document: Value = serde_json::from_str(&api::contract::text().unwrap()).unwrap();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let about = format!("{method} {path}");
+            if let Some(body) = operation["requestBody"]["content"]["application/json"].as_object()
+            {
+                assert!(body.contains_key("example"), "{about}: the request has no example");
+                let wrong = described::wrong(&body["schema"], &body["example"]);
+                assert!(wrong.is_empty(), "{about}: {wrong:?}");
+            }
+            let mut refusals = 0;
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(!response["description"].as_str().unwrap().is_empty(), "{about} {status}");
+                for content in response["content"].as_object().unwrap().values() {
+                    if status.starts_with('2') {
+                        let example = content.get("example").unwrap_or(&Value::Null);
+                        assert!(!example.is_null(), "{about}: the answer has no example");
+                        let wrong = described::wrong(&content["schema"], example);
+                        assert!(wrong.is_empty(), "{about} {status}: {wrong:?}");
+                    }
+                    for (code, link) in content["examples"].as_object().into_iter().flatten() {
+                        let link = link["$ref"].as_str().unwrap().trim_start_matches('#');
+                        let refusal = document.pointer(link).map(|e| &e["value"]);
+                        let refusal =
+                            refusal.unwrap_or_else(|| panic!("{about}: no example of {code}"));
+                        assert_eq!(refusal["code"], **code);
+                        assert!(refusal["error"].as_str().unwrap().len() > 20, "{code}");
+                        refusals += 1;
+                    }
+                }
+            }
+            assert!(refusals >= 3, "{about} tells no errors");
+        }
+    }
 }
 
 /// A well-formed body for each operation that takes one; ids are nobody's.
@@ -75,7 +114,7 @@ const ENDING: &[(&str, &str)] = &[("post", "/api/auth/logout"), ("delete", "/api
 
 #[test]
 fn the_table_of_roles_has_every_operation_and_is_what_is_committed() {
-    let document: Value = serde_json::from_str(&api::app::contract().unwrap()).unwrap();
+    let document: Value = serde_json::from_str(&api::contract::text().unwrap()).unwrap();
     let mut count = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
@@ -125,7 +164,7 @@ fn bad_tokens(good: &str) -> Vec<(&'static str, String)> {
 async fn each_operation_is_closed_to_nobody_and_to_forged_tokens() {
     let app = spawn().await;
     let viewer = app.member("forger", "VIEWER").await;
-    for (method, path, access) in access::TABLE {
+    for (method, path, access, _) in access::TABLE {
         if *access == Access::Open {
             continue;
         }
@@ -151,7 +190,7 @@ async fn each_operation_is_open_to_its_role_in_its_tenant_and_below_and_nowhere_
         clients.push((*role, app.member_of(&owner.tenant, "matrix", role).await));
     }
     clients.push(("OWNER", owner));
-    for (method, path, access) in access::TABLE {
+    for (method, path, access, _) in access::TABLE {
         let Access::Needs(permission) = access else { continue };
         if ENDING.contains(&(*method, *path)) {
             continue;
@@ -186,7 +225,7 @@ async fn a_key_does_what_its_scopes_say_and_nothing_else() {
     let new = json!({"name": "narrow", "role": "OWNER", "scopes": ["profile:read"]});
     let narrow = owner.post("/api/api-keys", new).await.data(201)["key"].clone();
     let narrow = app.anonymous().with_token(narrow.as_str().unwrap());
-    for (method, path, access) in access::TABLE {
+    for (method, path, access, _) in access::TABLE {
         let Access::Needs(permission) = access else { continue };
         let got = ask(&narrow, method, path).await;
         let may = permission.scope() == Some("profile:read");

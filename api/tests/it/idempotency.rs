@@ -140,7 +140,7 @@ async fn a_secret_that_is_shown_once_does_not_stand_in_the_database() {
 
 #[test]
 fn each_operation_that_creates_tells_of_the_key() {
-    let document: Value = serde_json::from_str(&api::app::contract().unwrap()).unwrap();
+    let document: Value = serde_json::from_str(&api::contract::text().unwrap()).unwrap();
     let mut creating = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         let post = &item["post"];

@@ -5,6 +5,7 @@ mod app;
 mod audit;
 mod auth;
 mod contract;
+mod described;
 mod edge;
 mod idempotency;
 mod limits;

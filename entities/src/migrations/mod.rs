@@ -14,7 +14,7 @@ use cpanel::protocol::Preview;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DeriveActiveEnum, EnumIter, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,14 +142,18 @@ pub fn check_user_name(user: &Username) -> Result<()> {
 
 /// A migration with its job, when it is this tenant's.
 pub async fn find_migration(tx: &TenantTx, id: JobId) -> Result<(job::Model, migration::Model)> {
-    let row =
-        migration::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("job"))?;
+    let row = tx
+        .own_by_id::<migration::Entity>(id)
+        .one(tx.conn())
+        .await?
+        .ok_or(Error::NotFound("job"))?;
     Ok((jobs::find_job(tx, id).await?, row))
 }
 
 /// The newest migrations of the tenant.
 pub async fn list_migrations(tx: &TenantTx, limit: u64) -> Result<Vec<migration::Model>> {
-    Ok(migration::Entity::find()
+    Ok(tx
+        .own::<migration::Entity>()
         .order_by_desc(migration::Column::Id)
         .limit(limit)
         .all(tx.conn())
@@ -212,7 +216,6 @@ pub async fn approve(
     options: &Options,
     preview: &Preview,
 ) -> Result<Approval> {
-    let user = tx.ctx().user().ok_or_else(|| Error::internal("only a person can preview"))?;
     let (_, row) = find_migration(tx, id).await?;
     check_previewable(&row)?;
     let mut bytes = [0u8; 32];
@@ -223,7 +226,8 @@ pub async fn approve(
         id: Set(RowId::new()),
         tenant_id: Set(tx.tenant()),
         job_id: Set(id),
-        user_id: Set(user),
+        user_id: Set(tx.ctx().user()),
+        key_id: Set(tx.ctx().key()),
         token_sha256: Set(sessions::hash(&token)),
         plan_digest: Set(preview.digest.clone()),
         options: Set(serde_json::to_value(options)?),
@@ -242,7 +246,8 @@ pub async fn approve(
 
 async fn store_choices(tx: &TenantTx, id: JobId, options: &Options) -> Result<()> {
     for (conflict, resolution) in &options.resolutions {
-        let row = migration_conflict::Entity::find()
+        let row = tx
+            .own::<migration_conflict::Entity>()
             .filter(migration_conflict::Column::JobId.eq(id))
             .filter(migration_conflict::Column::ConflictId.eq(conflict.as_str()))
             .one(tx.conn())
@@ -323,12 +328,14 @@ pub async fn start_apply(
 }
 
 async fn find_approval(tx: &TenantTx, id: JobId, token: &str) -> Result<migration_approval::Model> {
-    let row = migration_approval::Entity::find()
+    let row = tx
+        .own::<migration_approval::Entity>()
         .filter(migration_approval::Column::TokenSha256.eq(sessions::hash(token)))
         .filter(migration_approval::Column::JobId.eq(id))
         .one(tx.conn())
         .await?;
-    row.filter(|row| Some(row.user_id) == tx.ctx().user()).ok_or_else(|| {
+    let whose = (tx.ctx().user(), tx.ctx().key());
+    row.filter(|row| (row.user_id, row.key_id) == whose).ok_or_else(|| {
         Error::refused(
             Code::ApprovalInvalid,
             "This approval token is not for this job and this user. Preview again and use its token.",
@@ -470,7 +477,8 @@ pub async fn start_rollback(tx: &TenantTx, id: JobId, forced: bool) -> Result<()
 
 /// Migrations into one account stand on each other: the newest goes first.
 async fn check_newest(tx: &TenantTx, job: &job::Model, row: &migration::Model) -> Result<()> {
-    let later = migration::Entity::find()
+    let later = tx
+        .own::<migration::Entity>()
         .filter(migration::Column::TargetUser.eq(row.target_user.as_str()))
         .filter(migration::Column::State.is_in([State::Completed, State::CompletedWithLosses]))
         .filter(migration::Column::Id.ne(row.id))
@@ -493,7 +501,8 @@ async fn check_newest(tx: &TenantTx, job: &job::Model, row: &migration::Model) -
 
 /// What became of each thing, and the conflicts with what was chosen.
 pub async fn list_resources(tx: &TenantTx, id: JobId) -> Result<Vec<migration_resource::Model>> {
-    Ok(migration_resource::Entity::find()
+    Ok(tx
+        .own::<migration_resource::Entity>()
         .filter(migration_resource::Column::JobId.eq(id))
         .order_by_asc(migration_resource::Column::Id)
         .all(tx.conn())

@@ -1,6 +1,6 @@
 //! What a preview's token permits, stored hashed.
 
-use crate::ids::{JobId, RowId, TenantId, UserId};
+use crate::ids::{JobId, KeyId, RowId, TenantId, UserId};
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -10,7 +10,9 @@ pub struct Model {
     pub id: RowId,
     pub tenant_id: TenantId,
     pub job_id: JobId,
-    pub user_id: UserId,
+    /// Of a person; a key has `key_id`.
+    pub user_id: Option<UserId>,
+    pub key_id: Option<KeyId>,
     pub token_sha256: String,
     pub plan_digest: String,
     pub options: Json,

@@ -31,3 +31,32 @@ pub mod session;
 pub mod ssh_identity;
 pub mod tenant;
 pub mod tenant_ancestry;
+
+use sea_orm::EntityTrait;
+
+/// A table whose rows belong to a tenant.
+pub(crate) trait Owned: EntityTrait {
+    /// Whose a row is.
+    const OWNER: Self::Column;
+}
+
+macro_rules! owned {
+    ($($table:ident),*) => {
+        $(impl Owned for $table::Entity {
+            const OWNER: Self::Column = $table::Column::TenantId;
+        })*
+    };
+}
+
+owned!(
+    dns_zone,
+    domain,
+    hosting_account,
+    job,
+    job_log,
+    job_step,
+    migration,
+    migration_approval,
+    migration_conflict,
+    migration_resource
+);

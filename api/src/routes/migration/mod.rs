@@ -5,6 +5,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Answer, Json, Success, accepted, ok};
 use crate::routes::servers::Started;
+use crate::schema;
 use crate::state::State;
 use actix_web::{get, post, web};
 use chrono::{DateTime, Utc};
@@ -51,9 +52,11 @@ struct Source {
     server_id: Uuid,
     /// The archive's absolute path on the server.
     #[validate(length(min = 1, max = 4096))]
+    #[schema(min_length = 1, max_length = 4096)]
     backup_path: String,
     /// The account's user name on the server.
     #[validate(length(min = 1, max = 64))]
+    #[schema(min_length = 1, max_length = 64)]
     target_user: String,
 }
 
@@ -96,7 +99,7 @@ struct Checks {
 #[utoipa::path(
     tag = "migration",
     request_body = Source,
-    responses((status = 200, body = Success<Checks>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Checks>))
 )]
 #[post("/api/migration/validate")]
 async fn validate_archive(
@@ -142,7 +145,7 @@ fn to_value<T: Serialize>(value: &T) -> Result<Value, Error> {
 #[utoipa::path(
     tag = "migration",
     request_body = Source,
-    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Started>))
 )]
 #[post("/api/migration/analyze")]
 async fn analyze_archive(
@@ -157,6 +160,8 @@ async fn analyze_archive(
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct PlanQuery {
     job_id: Uuid,
 }
@@ -166,7 +171,7 @@ struct PlanQuery {
 #[utoipa::path(
     tag = "migration",
     params(PlanQuery),
-    responses((status = 200, body = Success<Object>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Object>))
 )]
 #[get("/api/migration/plan")]
 async fn view_plan(
@@ -225,20 +230,20 @@ struct PreviewOptions {
     job_id: Uuid,
     /// `merge` (by default) or `overwrite`.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = schema::mode)]
     mode: Mode,
     /// `["files", "email"]`, or `{"databases": ["shop_wp"], "dns": []}` with the names to restore of
     /// each (none: all of it). None: everything.
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = schema::maybe_components)]
     components: Option<Components>,
     /// Conflict id → `"skip"`, `"replace"` or `{"rename": "NAME"}`.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(schema_with = schema::resolutions)]
     resolutions: BTreeMap<String, Resolution>,
     /// For an account that was suspended on the source: `keep` (by default), so that nothing of it can
     /// be used here, or `activate`.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = schema::suspended)]
     suspended: Suspended,
 }
 
@@ -263,7 +268,7 @@ struct PreviewView {
 #[utoipa::path(
     tag = "migration",
     request_body = PreviewOptions,
-    responses((status = 200, body = Success<PreviewView>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<PreviewView>))
 )]
 #[post("/api/migration/preview")]
 async fn preview_migration(
@@ -331,6 +336,7 @@ fn unresolved(preview: &Preview) -> Error {
 struct Approved {
     job_id: Uuid,
     #[validate(length(min = 1, max = 200))]
+    #[schema(min_length = 1, max_length = 200)]
     approval_token: String,
 }
 
@@ -338,7 +344,7 @@ struct Approved {
 #[utoipa::path(
     tag = "migration",
     request_body = Approved,
-    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Started>))
 )]
 #[post("/api/migration/apply")]
 async fn apply_migration(
@@ -384,9 +390,10 @@ async fn check_unchanged(
 struct Selected {
     job_id: Uuid,
     #[validate(length(min = 1, max = 200))]
+    #[schema(min_length = 1, max_length = 200)]
     approval_token: String,
     /// Must be the components that were previewed.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = schema::components)]
     components: Components,
 }
 
@@ -394,7 +401,7 @@ struct Selected {
 #[utoipa::path(
     tag = "migration",
     request_body = Selected,
-    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Started>))
 )]
 #[post("/api/migration/selective-restore")]
 async fn selective_restore(
@@ -420,7 +427,7 @@ struct JobOnly {
 #[utoipa::path(
     tag = "migration",
     request_body = JobOnly,
-    responses((status = 200, body = Success<Checks>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Checks>))
 )]
 #[post("/api/migration/validate-complete")]
 async fn validate_complete(
@@ -452,6 +459,7 @@ async fn validate_complete(
 struct Confirmation {
     /// Ids of `disabled` items of the job's report, such as `cron:shopco:1`. None: all cron jobs.
     #[validate(length(min = 1, max = 10_000))]
+    #[schema(min_items = 1, max_items = 10_000)]
     items: Option<BTreeSet<String>>,
 }
 
@@ -461,7 +469,7 @@ struct Confirmation {
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job")),
     request_body = Confirmation,
-    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Started>))
 )]
 #[post("/api/migration/job/{id}/confirm")]
 async fn confirm_items(
@@ -482,7 +490,7 @@ async fn confirm_items(
 #[utoipa::path(
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job")),
-    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Started>))
 )]
 #[post("/api/migration/job/{id}/cancel")]
 async fn cancel_job(
@@ -510,7 +518,7 @@ struct Rollback {
 #[utoipa::path(
     tag = "migration",
     request_body = Rollback,
-    responses((status = 202, body = Success<Started>), (status = "4XX", body = crate::error::Failure), (status = "5XX", body = crate::error::Failure))
+    responses((status = 202, body = Success<Started>))
 )]
 #[post("/api/migration/rollback")]
 async fn rollback_migration(

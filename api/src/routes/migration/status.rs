@@ -146,7 +146,7 @@ fn status_view(
 #[utoipa::path(
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job")),
-    responses((status = 200, body = Success<StatusView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<StatusView>))
 )]
 #[get("/api/migration/job/{id}/status")]
 pub(super) async fn view_status(
@@ -181,7 +181,7 @@ struct ComponentReport {
 #[utoipa::path(
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job")),
-    responses((status = 200, body = Success<ReportView>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<ReportView>))
 )]
 #[get("/api/migration/job/{id}/report")]
 pub(super) async fn view_report(
@@ -233,10 +233,14 @@ impl From<job_log::Model> for LogLine {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 struct LogWindow {
     /// Only lines after this one: the last page's `meta.next`.
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     after: Option<i64>,
     /// At most this many, 1 to 1000; by default 200.
+    #[param(minimum = 1, maximum = 1000)]
     per_page: Option<u64>,
 }
 
@@ -244,7 +248,7 @@ struct LogWindow {
 #[utoipa::path(
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job"), LogWindow),
-    responses((status = 200, body = Success<Vec<LogLine>>), (status = "4XX", body = crate::error::Failure))
+    responses((status = 200, body = Success<Vec<LogLine>>))
 )]
 #[get("/api/migration/job/{id}/logs")]
 pub(super) async fn list_logs(
