@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use utoipa::openapi::content::{Content, ContentBuilder};
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
@@ -71,6 +72,7 @@ pub(crate) fn finish(mut document: Document) -> Document {
             operation.parameters.get_or_insert_default().push(acting_in().into());
         }
         describe_success(operation);
+        link(operation);
         refuse(operation, &codes);
         examples.show(operation);
     }
@@ -119,6 +121,76 @@ fn acting_in() -> utoipa::openapi::path::Parameter {
         ))
         .schema(Some(id))
         .build()
+}
+
+/// What the answer of one operation is good for at others: the operation, where its answer has the
+/// id, and the operations that take it, each with the parameter, or `body` for the field `job_id` of
+/// its body.
+const LINKS: &[(&str, &str, &[(&str, &str)])] = &[
+    (
+        "create_tenant",
+        "/data/id",
+        &[
+            ("view_tenant", "id"),
+            ("update_tenant", "id"),
+            ("suspend_tenant", "id"),
+            ("resume_tenant", "id"),
+            ("add_member", "id"),
+        ],
+    ),
+    (
+        "add_member",
+        "/data/id",
+        &[("view_user", "id"), ("update_user", "id"), ("unlock_user", "id"), ("remove_user", "id")],
+    ),
+    ("invite", "/data/id", &[("revoke_invitation", "id")]),
+    ("create_key", "/data/id", &[("view_key", "id"), ("revoke_key", "id")]),
+    ("impersonate", "/data/id", &[("end_impersonation", "id")]),
+    (
+        "create_server",
+        "/data/id",
+        &[
+            ("view_server", "id"),
+            ("update_server", "id"),
+            ("enroll_server", "id"),
+            ("grant_server", "id"),
+        ],
+    ),
+    ("enroll_server", "/data/job_id", &[("view_job", "id")]),
+    (
+        "analyze_archive",
+        "/data/job_id",
+        &[
+            ("view_status", "id"),
+            ("view_plan", "job_id"),
+            ("view_report", "id"),
+            ("list_logs", "id"),
+            ("confirm_items", "id"),
+            ("cancel_job", "id"),
+            ("preview_migration", "body"),
+            ("apply_migration", "body"),
+            ("selective_restore", "body"),
+            ("validate_complete", "body"),
+            ("rollback_migration", "body"),
+        ],
+    ),
+];
+
+fn link(operation: &mut Operation) {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    let Some((_, pointer, targets)) = LINKS.iter().find(|(from, ..)| *from == id) else { return };
+    let value = format!("$response.body#{pointer}");
+    for (status, response) in &mut operation.responses.responses {
+        let (true, RefOr::T(response)) = (status.starts_with('2'), response) else { continue };
+        for (to, place) in *targets {
+            let link = LinkBuilder::new().operation_id(*to);
+            let link = match *place {
+                "body" => link.request_body(Some(json!({ "job_id": value }))),
+                parameter => link.parameter(parameter, value.clone()),
+            };
+            response.links.insert((*to).to_owned(), RefOr::T(link.build()));
+        }
+    }
 }
 
 /// A description is required (OpenAPI 3.1, "Response Object").
@@ -274,10 +346,16 @@ impl Served {
         Self { document, paths }
     }
 
-    /// The methods that a path takes.
+    /// The methods that a path takes; none: there is no such path. A path that is there as it stands,
+    /// such as `/api/servers/worker-key`, is nothing's id.
     #[must_use]
     pub fn methods(&self, path: &str) -> BTreeSet<&'static str> {
-        let found = self.paths.iter().filter(|(pattern, _)| pattern.is_match(path));
+        let exact = self.paths.iter().find(|(pattern, _)| pattern.pattern() == Some(path));
+        let found = match exact {
+            Some(one) => std::slice::from_ref(one),
+            None => self.paths.as_slice(),
+        };
+        let found = found.iter().filter(|(pattern, _)| pattern.is_match(path));
         found.flat_map(|(_, methods)| methods.iter().copied()).collect()
     }
 }

@@ -241,20 +241,23 @@ pub async fn methods(
     if is_head {
         request.head_mut().method = Method::GET;
     }
-    let mut response = next.call(request).await?.map_into_boxed_body();
-    // Nothing there, and no handler that said so.
-    if response.status() == StatusCode::NOT_FOUND
-        && response.response().error().is_none()
-        && let Some(allow) = allowed(response.request())
+    if let Some(allow) = allowed(request.request())
+        && !allows(&allow, request.method())
     {
-        *response.response_mut().status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        response.headers_mut().insert(header::ALLOW, allow);
+        let mut refused = HttpResponse::MethodNotAllowed();
+        refused.insert_header((header::ALLOW, allow));
+        return Ok(request.into_response(refused.finish()));
     }
+    let response = next.call(request).await?.map_into_boxed_body();
     Ok(if is_head && response.status().is_success() {
         response.map_body(|_, _| BoxBody::new(actix_web::body::None::new()))
     } else {
         response
     })
+}
+
+fn allows(allow: &HeaderValue, method: &Method) -> bool {
+    allow.to_str().is_ok_and(|names| names.split(", ").any(|name| name == method.as_str()))
 }
 
 /// The methods that a path takes; none: there is no such path.

@@ -5,8 +5,8 @@ use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use entities::error::{Code, Error, FieldError};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::pin::Pin;
 use utoipa::ToSchema;
 use validator::{Validate, ValidationError, ValidationErrors};
@@ -99,6 +99,11 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
                 return Err(Error::refused(Code::UnsupportedMediaType, text).into());
             }
             let bytes = bytes.await.map_err(|error| unreadable(&error))?;
+            // A list would be taken for the fields in their order.
+            if bytes.trim_ascii_start().first() == Some(&b'[') {
+                let text = "The body is not the JSON that is expected: it must be an object.";
+                return Err(Error::refused(Code::InvalidRequest, text).into());
+            }
             let value: T = serde_json::from_slice(&bytes).map_err(|error| {
                 Error::refused(
                     Code::InvalidRequest,
@@ -181,6 +186,33 @@ pub fn unreadable(error: &actix_web::Error) -> Error {
         _ => Code::InvalidRequest,
     };
     Error::refused(code, format!("The body cannot be taken: {error}."))
+}
+
+/// Reads a whole number; `5.0` is one, too (JSON Schema, validation, 6.1.1), as some languages write
+/// it.
+pub fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    let text = number.to_string();
+    let digits = text.strip_suffix(".0").unwrap_or(&text);
+    let whole = digits.parse::<u64>().ok().and_then(|n| T::try_from(n).ok());
+    whole.ok_or_else(|| D::Error::custom(format!("{number} is not a whole number in its bounds")))
+}
+
+/// The same where null, too, leaves it out.
+pub fn maybe_whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    let value = Option::<serde_json::Number>::deserialize(from)?;
+    value.map(|number| whole(number).map_err(D::Error::custom)).transpose()
+}
+
+/// Reads an object within a body; a list would otherwise be taken for its fields in their order.
+pub fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    let map = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(from)?;
+    let value = map.map(|map| serde_json::from_value(serde_json::Value::Object(map)));
+    value.transpose().map_err(D::Error::custom)
 }
 
 /// [`printable`] as a regular expression.

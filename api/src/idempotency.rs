@@ -132,8 +132,7 @@ pub fn is_offered(operation: &Operation) -> bool {
 
 /// Tells of the header at each POST that creates for somebody who is logged in.
 pub fn document(document: &mut Document) {
-    let key =
-        ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+    let key = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]{1,255}$"));
     let parameter = ParameterBuilder::new()
         .name(HEADER)
         .parameter_in(ParameterIn::Header)

@@ -44,10 +44,21 @@ pub(crate) fn tenant_kind() -> Object {
     named([TenantKind::Reseller, TenantKind::Customer])
 }
 
-/// A mail address in ASCII; a domain in Unicode is taken, too.
+/// A mail address in ASCII (at most 254: RFC 5321 section 4.5.3.1.3); a domain in Unicode is taken, too.
 pub(crate) fn mail_address() -> Object {
     let pattern = r"^[A-Za-z0-9_+=]([A-Za-z0-9._+=-]{0,62}[A-Za-z0-9_+=])?@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$";
-    text().pattern(Some(pattern)).max_length(Some(320)).build()
+    text().pattern(Some(pattern)).max_length(Some(254)).build()
+}
+
+/// A path from the root on, without control characters.
+pub(crate) fn path() -> Object {
+    let pattern = r"^/[^\u0000-\u001f\u007f-\u009f]*$";
+    text().pattern(Some(pattern)).max_length(Some(4096)).build()
+}
+
+/// The name of an account on a server.
+pub(crate) fn username() -> Object {
+    text().pattern(Some("^[a-z][a-z0-9]{0,15}$")).build()
 }
 
 fn name(max: usize) -> Object {
@@ -132,7 +143,9 @@ fn choice_of_components() -> OneOfBuilder {
         let name = serde_json::to_value(component).unwrap_or_default();
         object.property(name.as_str().unwrap_or_default(), names())
     });
-    let each = each.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
+    let each = each
+        .min_properties(Some(1))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
     let text = "`[\"files\", \"email\"]`, or `{\"databases\": [\"shop_wp\"], \"dns\": []}` with the names to restore of each (none: all of it).";
     OneOfBuilder::new().item(list).item(each).description(Some(text))
 }

@@ -76,9 +76,11 @@ impl Db {
     }
 
     /// Opens a transaction that may write, after checking the right. It commits only with an entry
-    /// in the audit trail.
+    /// in the audit trail. What is the platform's alone is done in the platform, wherever its staff
+    /// acts.
     pub async fn write(&self, ctx: &TenantCtx, permission: Permission) -> Result<TenantTx> {
         ctx.require_write(permission)?;
+        let ctx = &if permission.platform_only() { ctx.within(ctx.home()) } else { ctx.clone() };
         let tx = self.begin(AccessMode::ReadWrite, Some(ctx.tenant())).await?;
         if let Some(once) = ctx.once() {
             once.claim(&tx).await?;

@@ -41,7 +41,9 @@ pub fn start(service: &'static str) -> Result<Telemetry> {
     }
     let provider = provider.build();
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let filter = tracing_subscriber::EnvFilter::new(config::text("RUST_LOG", "info"));
+    // What a client sends that is no HTTP is answered, and is no error of ours.
+    let usual = "info,actix_http::h1::dispatcher=off";
+    let filter = tracing_subscriber::EnvFilter::new(config::text("RUST_LOG", usual));
     tracing_subscriber::registry()
         .with(filter)
         .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))

@@ -46,7 +46,7 @@ const REFRESH_PATH: &str = "/api/auth";
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
-    #[validate(length(min = 3, max = 320))]
+    #[validate(length(min = 3, max = 254))]
     #[schema(schema_with = schema::mail_address)]
     email: String,
     #[schema(value_type = String, format = Password)]
@@ -290,7 +290,7 @@ async fn switch_tenant(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Register {
-    #[validate(length(min = 3, max = 320))]
+    #[validate(length(min = 3, max = 254))]
     #[schema(schema_with = schema::mail_address)]
     email: String,
     #[schema(schema_with = schema::new_password)]
@@ -366,7 +366,7 @@ async fn verify_email(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Address {
-    #[validate(length(min = 3, max = 320))]
+    #[validate(length(min = 3, max = 254))]
     #[schema(schema_with = schema::mail_address)]
     email: String,
 }

@@ -10,8 +10,10 @@ use entities::error::Error;
 use entities::ids::JobId;
 use entities::tenancy::Permission;
 use entities::{jobs, migrations};
+use serde::Serialize;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
+use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
@@ -24,13 +26,24 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
     config.service(stream_events);
 }
 
+/// One event of the stream.
+#[derive(Debug, Serialize, ToSchema)]
+struct Event {
+    /// `log`, `status` or `end`.
+    event: String,
+    /// Of a `log`: its `seq`, for `Last-Event-ID`.
+    id: Option<String>,
+    /// JSON: what the status endpoint answers, or a line of the log.
+    data: String,
+}
+
 /// Live progress: `status` events carry what the status endpoint answers, `log` events a line of the
 /// log with its `seq` as id, and `end` tells that nothing more comes by itself. With `Last-Event-ID`
 /// the log goes on after that line.
 #[utoipa::path(
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job")),
-    responses((status = 200, content_type = "text/event-stream", body = String))
+    responses((status = 200, content_type = "text/event-stream", body = Event))
 )]
 #[get("/api/migration/job/{id}/events")]
 async fn stream_events(

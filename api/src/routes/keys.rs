@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Paging, Success, created, ok, page, printable};
+use crate::extract::{Answer, Json, Paging, Success, created, ok, page, printable, whole};
 use crate::routes::auth::Nothing;
 use crate::routes::tenants::Pages;
 use crate::schema;
@@ -180,6 +180,7 @@ struct ImpersonationNew {
     user_id: Uuid,
     /// 1 to 60.
     #[validate(range(min = 1, max = 60))]
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 60)]
     minutes: u8,
     /// Stands in the tenant's audit trail.

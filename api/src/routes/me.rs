@@ -180,7 +180,7 @@ async fn change_password(
 struct EmailChange {
     #[schema(value_type = String, format = Password)]
     password: SecretString,
-    #[validate(length(min = 3, max = 320))]
+    #[validate(length(min = 3, max = 254))]
     #[schema(schema_with = schema::mail_address)]
     email: String,
 }

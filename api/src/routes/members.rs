@@ -226,7 +226,7 @@ async fn unlock_user(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MemberNew {
-    #[validate(length(min = 3, max = 320))]
+    #[validate(length(min = 3, max = 254))]
     #[schema(schema_with = schema::mail_address)]
     email: String,
     #[schema(schema_with = schema::new_password)]
@@ -262,7 +262,7 @@ async fn add_member(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct InvitationNew {
-    #[validate(length(min = 3, max = 320))]
+    #[validate(length(min = 3, max = 254))]
     #[schema(schema_with = schema::mail_address)]
     email: String,
     /// `OWNER`, `ADMIN`, `BILLING`, `MEMBER` or `VIEWER`; at most one's own.

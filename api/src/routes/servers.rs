@@ -2,7 +2,9 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Paging, Success, accepted, created, ok, page, printable};
+use crate::extract::{
+    Answer, Json, Paging, Success, accepted, created, maybe_whole, ok, page, printable,
+};
 use crate::routes::tenants::Pages;
 use crate::schema;
 use crate::state::State;
@@ -42,6 +44,7 @@ struct ServerNew {
     host: String,
     /// By default 22.
     #[validate(range(min = 1))]
+    #[serde(default, deserialize_with = "maybe_whole")]
     #[schema(minimum = 1, maximum = 65535)]
     ssh_port: Option<u16>,
     /// `SHA256:…`, as `ssh-keygen -lf` prints it on the server. Pinned: a server that shows another

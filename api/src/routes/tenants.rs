@@ -2,7 +2,9 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, NoBody, Paging, Success, created, ok, page, printable};
+use crate::extract::{
+    Answer, Json, NoBody, Paging, Success, created, maybe_whole, object, ok, page, printable,
+};
 use crate::schema;
 use crate::state::State;
 use actix_web::{get, patch, post, web};
@@ -42,22 +44,22 @@ struct TenantNew {
 #[serde(deny_unknown_fields)]
 pub struct LimitsView {
     /// Members, open invitations included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     members: Option<u32>,
     /// Tenants directly below.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     tenants: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     api_keys: Option<u32>,
     /// Hosting accounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     accounts: Option<u32>,
     /// Requests in 15 minutes, of all its people and keys together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     requests: Option<u32>,
 }
@@ -181,6 +183,7 @@ struct TenantChange {
     name: Option<String>,
     require_mfa: Option<bool>,
     /// All limits as they shall be; set by whoever is above the tenant.
+    #[serde(default, deserialize_with = "object")]
     limits: Option<LimitsView>,
 }
 

@@ -252,3 +252,48 @@ async fn each_path_tells_its_methods() {
     }
     app.db.remove().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_list_is_no_object_a_literal_path_no_id_and_five_point_zero_a_number() {
+    let app = spawn().await;
+    let owner = app.member_kind("shapes", "reseller").await;
+    // Serde reads a list as the fields of a struct in their order.
+    owner.post("/api/tenants", json!(["x", "customer"])).await.refused(400, "invalid_request");
+    let path = format!("/api/tenants/{}", owner.tenant);
+    for limits in [json!([null, 5]), json!({"members": 1.5}), json!({"members": -1})] {
+        let body = json!({ "limits": limits }).to_string();
+        app.owner.send(Method::PATCH, &path, Some(body)).await.refused(400, "invalid_request");
+    }
+    let whole = json!({"limits": {"members": 5.0, "tenants": null}}).to_string();
+    let changed = app.owner.send(Method::PATCH, &path, Some(whole)).await.data(200);
+    assert_eq!(changed["limits"], json!({"members": 5}));
+    for (method, path) in
+        [(Method::DELETE, "/api/invitations/accept"), (Method::PATCH, "/api/servers/worker-key")]
+    {
+        let got = owner.send(method, path, None).await;
+        assert!(got.headers["allow"].to_str().unwrap().ends_with("OPTIONS"));
+        got.refused(405, "method_not_allowed");
+    }
+    let long = format!("{}@{}.example", "x".repeat(60), vec!["y".repeat(62); 3].join("."));
+    assert!(long.len() > 254);
+    let body = json!({"email": long, "role": "VIEWER"});
+    owner.post("/api/invitations", body).await.refused(400, "invalid_request");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_contract_has_a_page_that_needs_nothing_from_elsewhere() {
+    let app = spawn().await;
+    let anyone = app.anonymous();
+    let page = anyone.get("/docs/").await;
+    assert_eq!(page.status, 200);
+    let policy = page.headers["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("script-src 'self';"), "{policy}");
+    let html = page.body.as_str().unwrap();
+    assert!(!html.contains("http://") && !html.contains("https://"), "{html}");
+    for part in html.split('"').filter(|part| part.starts_with("./")) {
+        assert_eq!(anyone.get(&format!("/docs/{}", &part[2..])).await.status, 200, "{part}");
+    }
+    assert_eq!(anyone.get("/openapi.json").await.body["openapi"], "3.1.0");
+    app.db.remove().await.unwrap();
+}

@@ -68,3 +68,27 @@ async fn nothing_is_started_on_a_server_in_maintenance_or_before_enrolment() {
     analyze(&server).await.data(202);
     app.db.remove().await.unwrap();
 }
+
+#[tokio::test]
+async fn servers_are_the_platforms_wherever_its_staff_acts() {
+    let app = spawn().await;
+    let tenant = app.member("elsewhere", "OWNER").await.tenant;
+    let there = app.owner.acting_in(&tenant);
+    let key = Some("one-server");
+    let body = server_body("seven");
+    let made = || there.ask(Method::POST, "/api/servers", Some(body.to_string()), key);
+    let server = made().await.data(201);
+    let again = made().await;
+    assert_eq!(again.replayed.as_deref(), Some("true"));
+    assert_eq!(again.data(201)["id"], server["id"]);
+    let path = format!("/api/servers/{}", server["id"].as_str().unwrap());
+    // It is not granted to the tenant yet, and so not seen there.
+    there.get(&path).await.refused(404, "server_not_found");
+    let on = json!({"maintenance": true}).to_string();
+    assert_eq!(there.send(Method::PATCH, &path, Some(on)).await.data(200)["maintenance"], true);
+    there.post(&format!("{path}/grants"), json!({ "tenant_id": tenant })).await.data(200);
+    there.get(&path).await.data(200);
+    let trail = app.owner.get("/api/audit?kind=SERVER_GRANTED").await.data(200);
+    assert_eq!(trail.as_array().unwrap().len(), 1, "{trail}");
+    app.db.remove().await.unwrap();
+}

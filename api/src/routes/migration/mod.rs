@@ -52,11 +52,11 @@ struct Source {
     server_id: Uuid,
     /// The archive's absolute path on the server.
     #[validate(length(min = 1, max = 4096))]
-    #[schema(min_length = 1, max_length = 4096)]
+    #[schema(schema_with = schema::path)]
     backup_path: String,
     /// The account's user name on the server.
     #[validate(length(min = 1, max = 64))]
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(schema_with = schema::username)]
     target_user: String,
 }
 
