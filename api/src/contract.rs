@@ -123,10 +123,12 @@ fn acting_in() -> utoipa::openapi::path::Parameter {
         .build()
 }
 
+type LinksOf = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// What the answer of one operation is good for at others: the operation, where its answer has the
 /// id, and the operations that take it, each with the parameter, or `body` for the field `job_id` of
 /// its body.
-const LINKS: &[(&str, &str, &[(&str, &str)])] = &[
+const LINKS: &[LinksOf] = &[
     (
         "create_tenant",
         "/data/id",

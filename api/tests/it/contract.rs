@@ -1,6 +1,6 @@
 //! The contract is what is committed, and who may do what holds for each of its operations.
 
-use crate::app::{Client, KEYS, server_body, spawn};
+use crate::app::{App, Client, KEYS, server_body, spawn};
 use crate::described;
 use api::access::{self, Access};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -238,12 +238,134 @@ fn rank(role: &str) -> usize {
     ROLES.iter().position(|r| *r == role).unwrap()
 }
 
+/// What there is of a tenant, by what stands for it in paths and bodies.
+struct Things(Vec<(&'static str, String)>);
+
+impl Things {
+    /// One of everything, made by the tenant's owner on a server that only they may use.
+    async fn of(app: &App, owner: &Client, name: &str) -> Self {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let server = app.server(name).await;
+        let grant = json!({ "tenant_id": owner.tenant });
+        app.owner.post(&format!("/api/servers/{server}/grants"), grant).await.data(200);
+        let path = format!("/var/backups/migrations/{}/x.tar.gz", owner.tenant);
+        let source = json!({"server_id": server, "backup_path": path, "target_user": name});
+        let job = owner.post("/api/migration/analyze", source).await.data(202)["job_id"].clone();
+        let key = json!({"name": name, "role": "VIEWER"});
+        let key = owner.post("/api/api-keys", key).await.data(201)["id"].clone();
+        let guest = json!({"email": format!("guest@{name}.test"), "role": "VIEWER"});
+        let guest = owner.post("/api/invitations", guest).await.data(201)["id"].clone();
+        let child = json!({"name": format!("child of {name}"), "kind": "customer"});
+        let child = owner.post("/api/tenants", child).await.data(201)["id"].clone();
+        let me = owner.get("/api/me").await.data(200)["user"]["id"].clone();
+        let session = owner.get("/api/auth/sessions").await.data(200)[0]["id"].clone();
+        Self(vec![
+            ("/api/tenants/", owner.tenant.clone()),
+            ("tenant_id", text(&child)),
+            ("/api/users/", text(&me)),
+            ("user_id", text(&me)),
+            ("/api/api-keys/", text(&key)),
+            ("/api/invitations/", text(&guest)),
+            ("/api/auth/sessions/", text(&session)),
+            ("/api/impersonations/", text(&session)),
+            ("/api/servers/", server.clone()),
+            ("server_id", server),
+            ("/api/jobs/", text(&job)),
+            ("/api/migration/", text(&job)),
+            ("job_id", text(&job)),
+        ])
+    }
+
+    fn named(&self, place: &str) -> &str {
+        let found = self.0.iter().find(|(name, _)| place.starts_with(name));
+        &found.unwrap_or_else(|| panic!("say in Things what stands at {place}")).1
+    }
+
+    /// Asks for them as if they were one's own.
+    async fn ask(&self, client: &Client, method: &str, path: &str) -> crate::app::Got {
+        let mut url = path.to_owned();
+        if path.contains("{id}") {
+            url = path.replace("{id}", self.named(path));
+        }
+        if path == "/api/migration/plan" {
+            url = format!("{path}?job_id={}", self.named("job_id"));
+        }
+        let mut body = body(method, path);
+        for (field, value) in body.as_object_mut().into_iter().flatten() {
+            if *value == NOBODYS {
+                *value = json!(self.named(field));
+            }
+        }
+        send(client, method, &url, body).await
+    }
+}
+
+/// With the ids of tenant B's things, A gets the answer that nobody's ids get; lists hold none of
+/// them; and what A has tried changed nothing.
+async fn try_what_is_anothers(app: &App, a: &Client, b: &Client, theirs: &Things) {
+    let before = b.get("/api/users").await.data(200);
+    for (method, path, access, _) in access::TABLE {
+        if *access == Access::Open || ENDING.contains(&(*method, *path)) {
+            continue;
+        }
+        let about = format!("{method} {path}");
+        let nobodys = ask(a, method, path).await;
+        let got = theirs.ask(a, method, path).await;
+        if path.contains("{id}") || nobodys.status == 404 {
+            assert_eq!(got.status, nobodys.status, "{about}: {}", got.body);
+            assert_eq!(got.body["code"], nobodys.body["code"], "{about}: {}", got.body);
+            assert!(got.status == 404 || got.status == 403, "{about}: {}", got.body);
+        }
+        let shown = nobodys.body.to_string();
+        assert!(!shown.contains("theirs-owner@"), "{about} shows whose they are");
+        // One's own trail has the ids that one has tried.
+        for (name, id) in theirs.0.iter().filter(|_| !path.starts_with("/api/audit")) {
+            assert!(!shown.contains(id.as_str()), "{about} shows {name}: {shown}");
+        }
+    }
+    for path in ["/api/tenants/{id}", "/api/api-keys/{id}", "/api/migration/job/{id}/status"] {
+        let seen = theirs.ask(b, "get", path).await.data(200);
+        assert_ne!(seen["status"], "cancelled");
+    }
+    assert_eq!(b.get("/api/users").await.data(200), before);
+    assert_eq!(b.get("/api/invitations").await.data(200).as_array().unwrap().len(), 1);
+    let mine = app.owner.acting_in(&b.tenant).get("/api/me").await.data(200);
+    assert_eq!(mine["tenant"]["suspended_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_ids_of_another_tenant_are_nobodys_with_both_locks_and_with_the_first_alone() {
+    let app = spawn().await;
+    let a = app.member_kind("mine", "reseller").await;
+    let b = app.member_kind("theirs", "reseller").await;
+    let theirs = Things::of(&app, &b, "theirs").await;
+    Things::of(&app, &a, "mine").await;
+    try_what_is_anothers(&app, &a, &b, &theirs).await;
+    // The second lock is taken off: what still holds is the tenant's scope in each statement.
+    app.db
+        .execute(
+            "DO $$ DECLARE name text; BEGIN
+                FOR name IN SELECT relname FROM pg_class
+                    WHERE relrowsecurity AND relnamespace = 'public'::regnamespace LOOP
+                    EXECUTE format('ALTER TABLE %I DISABLE ROW LEVEL SECURITY', name);
+                END LOOP;
+            END $$",
+        )
+        .await
+        .unwrap();
+    try_what_is_anothers(&app, &a, &b, &theirs).await;
+    app.db.remove().await.unwrap();
+}
+
 async fn ask(client: &Client, method: &str, path: &str) -> crate::app::Got {
     let mut url = path.replace("{id}", NOBODYS);
     if url == "/api/migration/plan" {
         url = format!("{url}?job_id={NOBODYS}");
     }
-    let body = body(method, path);
+    send(client, method, &url, body(method, path)).await
+}
+
+async fn send(client: &Client, method: &str, url: &str, body: Value) -> crate::app::Got {
     let body = (!body.is_null()).then(|| body.to_string());
-    client.send(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), &url, body).await
+    client.send(Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), url, body).await
 }
