@@ -8,6 +8,7 @@ use api::auth::TokenKeys;
 use api::contract;
 use api::ends::Ends;
 use api::gcra::Counts;
+use api::import;
 use api::limits::Memory;
 use api::password::{Passwords, is_importable};
 use api::progress::Progress;
@@ -20,13 +21,19 @@ use secrecy::ExposeSecret;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::io::BufReader;
 
 const USAGE: &str = "migrapanel-api COMMAND
   serve      answers HTTP on MIGRAPANEL__LISTEN
   migrate    brings the database of DATABASE_URL to this version's schema
   bootstrap  makes the platform and its owner (MIGRAPANEL__OWNER_EMAIL, MIGRAPANEL__OWNER_PASSWORD, or
-             MIGRAPANEL__OWNER_PASSWORD_HASH of the old system); for an owner who exists it sets the
+             MIGRAPANEL__OWNER_PASSWORD_HASH of the old system, pbkdf2_sha512$ITERATIONS$SALT$HASH); for an owner who exists it sets the
              password
+  import-users
+             takes over people of an old system: on standard input a JSON object a line, of email,
+             name, password_hash (as above, or of bcrypt), tenant_id and role. Says which lines it
+             cannot take, and fails when there are any. May be run again: whoever has a login stays
+             as they are
   audit verify [TENANT-ID [--head SEQ:HASH]]
              checks the audit trail's chains: how many entries are sealed, how many not yet, and the
              head. Fails when an entry was changed, removed, moved or put in beside, and, with a
@@ -42,6 +49,7 @@ async fn main() -> ExitCode {
         "serve" => serve().await,
         "migrate" => migrate().await,
         "bootstrap" => bootstrap().await,
+        "import-users" => import_users().await,
         "audit" => verify_audit().await,
         "roles" => print(&access::page()),
         "openapi" => contract::text().map_err(Error::from).and_then(|text| print(&text)),
@@ -110,6 +118,18 @@ async fn migrate() -> Result<(), Error> {
     print("The schema is up to date.\n")
 }
 
+async fn import_users() -> Result<(), Error> {
+    let url = config::secret("DATABASE_URL")?;
+    let db = Db::connect(url.expose_secret(), 2).await?;
+    let mut input = BufReader::new(tokio::io::stdin());
+    let tally = import::run(&db, &mut input, &mut std::io::stdout()).await?;
+    if tally.refused == 0 {
+        return Ok(());
+    }
+    let text = "Some lines were refused: mend them, and run it again with all lines or with these.";
+    Err(Error::refused(Code::InvalidRequest, text))
+}
+
 async fn verify_audit() -> Result<(), Error> {
     let url = config::secret("DATABASE_URL")?;
     let db = Db::connect(url.expose_secret(), 2).await?;
@@ -130,7 +150,7 @@ async fn bootstrap() -> Result<(), Error> {
     let hash = match config::optional("MIGRAPANEL__OWNER_PASSWORD_HASH") {
         Some(hash) if is_importable(&hash) => hash,
         Some(_) => {
-            let text = "MIGRAPANEL__OWNER_PASSWORD_HASH must be pbkdf2_sha512$ITERATIONS$SALT$HASH";
+            let text = "MIGRAPANEL__OWNER_PASSWORD_HASH must be pbkdf2_sha512$ITERATIONS$SALT$HASH, or bcrypt";
             return Err(Error::internal(text));
         }
         None => {

@@ -8,6 +8,7 @@ mod contract;
 mod described;
 mod edge;
 mod idempotency;
+mod import;
 mod limits;
 mod members;
 mod migration;
