@@ -1,12 +1,11 @@
 //! People of an old system, taken over by the program that an operator runs.
 
 use crate::app::{App, spawn};
-use secrecy::ExposeSecret;
+use crate::program::{program, until};
 use serde_json::{Value, json};
 use std::process::Stdio;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// Of `correct horse battery staple`, as all of these.
 const PBKDF2: &str = "pbkdf2_sha512$100000$00112233445566778899aabbccddeeff$6cbed59f582390f4e8aae45c04c545a3f95598ec9077408dd6731403cbae2a4b94a0fecf44d62f91c69bc8d49b0fd2052c692181e56aea80ab40d5ecd2ef7c26";
@@ -21,17 +20,8 @@ fn line(email: &str, hash: &str, tenant: &str) -> String {
 }
 
 fn start(app: &App) -> Child {
-    #[expect(clippy::disallowed_methods, reason = "the operator starts it by hand, too")]
-    let mut command = Command::new(env!("CARGO_BIN_EXE_migrapanel-api"));
-    command
-        .arg("import-users")
-        .env("DATABASE_URL", app.db.url.expose_secret())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+    let mut command = program(app, "import-users");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Its exit code and all that it has said.
@@ -156,13 +146,10 @@ async fn what_was_killed_half_way_is_run_again() {
     // Half a line, too: it is not taken for a whole one.
     input.write_all(&lines[7].as_bytes()[..30]).await.unwrap();
     input.flush().await.unwrap();
-    tokio::time::timeout(Duration::from_secs(60), async {
-        while app.db.dump("app_user").await.unwrap().matches("@half.test").count() < 7 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    until("seven are in", async || {
+        app.db.dump("app_user").await.unwrap().matches("@half.test").count() >= 7
     })
-    .await
-    .unwrap();
+    .await;
     child.kill().await.unwrap();
     let mut said = String::new();
     child.stdout.take().unwrap().read_to_string(&mut said).await.unwrap();

@@ -12,5 +12,7 @@ mod import;
 mod limits;
 mod members;
 mod migration;
+mod processes;
+mod program;
 mod servers;
 mod tenancy;
