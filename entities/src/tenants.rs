@@ -4,10 +4,10 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
-use crate::ids::TenantId;
+use crate::ids::{RequestId, TenantId};
 use crate::sessions::{self, act_in};
 use crate::tables::{session, tenant, tenant_ancestry};
-use crate::tenancy::{Permission, TenantCtx, TenantKind};
+use crate::tenancy::{Actor, Origin, Permission, Role, StoredActor, TenantCtx, TenantKind};
 use chrono::Utc;
 use sea_orm::{
     ActiveModelTrait,
@@ -78,6 +78,14 @@ pub async fn platform(tx: &SystemTx) -> Result<Option<TenantId>> {
         .one(tx.conn())
         .await?;
     Ok(row.map(|t| t.id))
+}
+
+/// Records in the platform's trail what the operator has done at the machine.
+pub(crate) async fn audit_operator(tx: &SystemTx, entry: Audit) -> Result<()> {
+    let platform = platform(tx).await?.ok_or(Error::NotFound("tenant"))?;
+    let stored = StoredActor::new(Actor::Bootstrap, Role::Owner, true);
+    let ctx = TenantCtx::new(platform, &stored, RequestId::new(), Origin::default());
+    tx.audit(&ctx, entry).await
 }
 
 /// Makes a tenant below the one that is acted in. The platform has resellers and customers, a

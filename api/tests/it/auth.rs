@@ -223,7 +223,7 @@ async fn an_address_changes_once_the_new_one_is_proved() {
     app.db.remove().await.unwrap();
 }
 
-fn code(secret: &str, steps: i64) -> String {
+pub fn code(secret: &str, steps: i64) -> String {
     let bytes = Secret::Encoded(secret.to_owned()).to_bytes().unwrap();
     let totp = TOTP::new(Algorithm::SHA1, 6, 1, 30, bytes, None, "x".to_owned()).unwrap();
     let now = chrono::Utc::now().timestamp() + steps * 30;

@@ -14,5 +14,6 @@ mod members;
 mod migration;
 mod processes;
 mod program;
+mod rotation;
 mod servers;
 mod tenancy;

@@ -39,6 +39,11 @@ pub struct Process {
 impl Process {
     /// Starts it and waits until it hears of ended logins.
     pub async fn start(app: &App) -> Self {
+        Self::start_with(app, KEYS, TOKEN_KEYS).await
+    }
+
+    /// The same with other keys.
+    pub async fn start_with(app: &App, jwt_keys: &str, token_keys: &str) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let secret = |name| config::secret(name).unwrap().expose_secret().to_owned();
         let edge = &app.state.edge;
@@ -48,8 +53,8 @@ impl Process {
             .env("AMQP_URL", secret("TEST_AMQP_URL"))
             .env("PGAPPNAME", SECOND)
             .env("MIGRAPANEL__LISTEN", free.to_string())
-            .env("MIGRAPANEL__JWT_KEYS", KEYS)
-            .env("MIGRAPANEL__TOKEN_KEYS", TOKEN_KEYS)
+            .env("MIGRAPANEL__JWT_KEYS", jwt_keys)
+            .env("MIGRAPANEL__TOKEN_KEYS", token_keys)
             .env("MIGRAPANEL__TRUSTED_PROXIES", proxies.join(","))
             .env("MIGRAPANEL__ANONYMOUS_REQUESTS", edge.anonymous_requests.to_string())
             .stdin(Stdio::null())

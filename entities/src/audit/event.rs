@@ -132,6 +132,10 @@ pub enum Audit {
     RecoveryCodesRenewed {
         user: UserId,
     },
+    /// So many secrets at rest are under the newest key now.
+    SecretsResealed {
+        count: u64,
+    },
     SessionRevoked {
         session: SessionId,
     },
