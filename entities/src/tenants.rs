@@ -29,7 +29,7 @@ pub struct Limits {
     pub tenants: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_keys: Option<u32>,
-    /// Hosting accounts.
+    /// Hosting accounts, those that are being made included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<u32>,
     /// Requests in 15 minutes, of all its people and keys together.
