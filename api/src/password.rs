@@ -1,12 +1,16 @@
-//! Passwords: bcrypt with cost 12, off the request threads and never more at once than there are
-//! cores, so that logins cannot stall other requests.
+//! Passwords: bcrypt with cost 12, on threads of its own. There are as many as there are cores, they
+//! give way to those that answer requests, and only so many logins wait for them: a storm of logins
+//! stalls nothing else.
 
 use entities::Result;
-use entities::error::Error;
+use entities::error::{Code, Error};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha512;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use tokio::sync::oneshot;
 
 const COST: u32 = 12;
 /// What bcrypt reads of a password: it would cut a longer one in silence.
@@ -21,9 +25,19 @@ const LEGACY_ITERATIONS_MAX: u32 = 1_000_000;
 /// How many guesses a password must withstand: less is found by trying lists of breached ones.
 const GUESSES_MIN: f64 = 1e7;
 
+/// How much the threads give way to others, as `nice` counts it.
+const NICENESS: i32 = 5;
+/// How many wait for each thread: some seconds of work. Whoever comes then is told to come again.
+const WAITING: usize = 32;
+const BUSY_SECS: u64 = 5;
+
+type Work = Box<dyn FnOnce() + Send>;
+
 /// Hashes and compares.
 #[derive(Debug, Clone)]
-pub struct Passwords(Arc<Semaphore>);
+pub struct Passwords {
+    queue: SyncSender<Work>,
+}
 
 /// What comparing a password with a hash gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +49,25 @@ pub enum Verdict {
 }
 
 impl Passwords {
-    /// As many at once as there are cores.
+    /// A thread for each core.
     #[must_use]
     pub fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self(Arc::new(Semaphore::new(cores)))
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::with(cores, cores.saturating_mul(WAITING))
+    }
+
+    /// So many threads, and so many that may wait for them.
+    fn with(threads: usize, waiting: usize) -> Self {
+        let (queue, work) = sync_channel(waiting);
+        let work = Arc::new(Mutex::new(work));
+        for _ in 0..threads {
+            let work = Arc::clone(&work);
+            let thread = thread::Builder::new().name("password".to_owned());
+            if let Err(error) = thread.spawn(move || serve(&work)) {
+                tracing::error!(%error, "passwords.no_thread");
+            }
+        }
+        Self { queue }
     }
 
     /// Hashes a new password of 8 to 72 bytes (bcrypt would cut a longer one in silence) that is not
@@ -56,13 +84,15 @@ impl Passwords {
             return Err(Error::field(field, text));
         }
         let words = words(owner);
-        let text = password.clone();
-        let weak = self.run(move || is_weak(text.expose_secret(), &words)).await?;
-        if weak {
+        let password = password.clone();
+        let hashed = self.run(move || {
+            let password = password.expose_secret();
+            if is_weak(password, &words) { Ok(None) } else { bcrypted(password).map(Some) }
+        });
+        hashed.await??.ok_or_else(|| {
             let text = "is on lists of breached passwords or made of your name: choose another one";
-            return Err(Error::field(field, text));
-        }
-        self.hash(password).await
+            Error::field(field, text)
+        })
     }
 
     /// Hashes a password of at most 72 bytes that somebody has already.
@@ -78,10 +108,43 @@ impl Passwords {
         self.run(move || verdict(password.expose_secret(), hash.as_deref())).await
     }
 
+    /// Refuses at once when too many wait. A caller that is dropped meanwhile costs no work, unless it
+    /// has begun.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let _permit = self.0.acquire().await.map_err(Error::internal)?;
+        let (answer, answered) = oneshot::channel();
         let span = tracing::Span::current();
-        tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(Error::internal)
+        let work = move || {
+            if answer.is_closed() {
+                return;
+            }
+            if answer.send(span.in_scope(work)).is_err() {
+                tracing::trace!("passwords.nobody_waits");
+            }
+        };
+        match self.queue.try_send(Box::new(work)) {
+            Ok(()) => answered.await.map_err(Error::internal),
+            Err(TrySendError::Full(_)) => {
+                let text = "Too many people log in at this moment. Try again in some seconds.";
+                Err(Error::later(Code::Unavailable, text, BUSY_SECS))
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                Err(Error::internal("no thread for passwords could be started"))
+            }
+        }
+    }
+}
+
+/// Works until nobody can ask any more.
+fn serve(work: &Mutex<Receiver<Work>>) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "passwords.not_nice");
+    }
+    loop {
+        let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(next) = next else { return };
+        if catch_unwind(AssertUnwindSafe(next)).is_err() {
+            tracing::error!("passwords.panicked");
+        }
     }
 }
 
@@ -245,6 +308,42 @@ mod tests {
         for good in ["correct horse 1", "Vq7#mRz0pL", "ein blauer Elefant im Regen"] {
             assert!(!is_weak(good, &words), "{good}");
         }
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_and_who_has_gone_costs_nothing() {
+        let passwords = Passwords::with(1, 2);
+        let (begun, has_begun) = oneshot::channel();
+        let (go_on, may_go_on) = oneshot::channel::<()>();
+        let own = passwords.clone();
+        let first = tokio::spawn(async move {
+            let work = move || {
+                begun.send(()).unwrap();
+                may_go_on.blocking_recv().unwrap();
+                1
+            };
+            own.run(work).await
+        });
+        has_begun.await.unwrap();
+        // The one thread is at work: two wait, of whom one goes, and for a third there is no room.
+        let second = {
+            let mut second = Box::pin(passwords.run(|| 2));
+            assert!(futures::poll!(&mut second).is_pending());
+            second
+        };
+        let mut gone = Box::pin(passwords.run(|| panic!("nobody waits for this")));
+        let is_pending: std::task::Poll<Result<()>> = futures::poll!(&mut gone);
+        assert!(is_pending.is_pending());
+        drop(gone);
+        let refused = passwords.run(|| 3).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(matches!(refused, Error::Later { secs: BUSY_SECS, .. }), "{refused}");
+        go_on.send(()).unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), 1);
+        assert_eq!(second.await.unwrap(), 2);
+        // A fault of one is not the end of the thread.
+        assert!(passwords.run::<()>(|| panic!("a fault")).await.is_err());
+        assert_eq!(passwords.run(|| 4).await.unwrap(), 4);
     }
 
     #[tokio::test]

@@ -16,4 +16,5 @@ mod processes;
 mod program;
 mod rotation;
 mod servers;
+mod storm;
 mod tenancy;
