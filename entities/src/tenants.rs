@@ -232,13 +232,16 @@ pub async fn suspend_tenant(
 ) -> Result<tenant::Model> {
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
-    let mut active: tenant::ActiveModel = row(&tx, id).await?.into();
+    let before = row(&tx, id).await?;
+    let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(Some(Utc::now()));
     active.suspended_reason = Set(Some(reason.to_owned()));
     active.update(tx.conn()).await?;
     thaw_or_freeze(&tx, id).await?;
-    tx.audit(&there, Audit::TenantSuspended { id, reason: reason.to_owned() }).await?;
     let after = row(&tx, id).await?;
+    let reason = reason.to_owned();
+    let (before, seen) = (suspension(&before), suspension(&after));
+    tx.audit(&there, Audit::TenantSuspended { id, reason, before, after: seen }).await?;
     tx.commit().await?;
     Ok(after)
 }
@@ -247,15 +250,25 @@ pub async fn suspend_tenant(
 pub async fn resume_tenant(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<tenant::Model> {
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
-    let mut active: tenant::ActiveModel = row(&tx, id).await?.into();
+    let before = row(&tx, id).await?;
+    let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(None);
     active.suspended_reason = Set(None);
     active.update(tx.conn()).await?;
     thaw_or_freeze(&tx, id).await?;
-    tx.audit(&there, Audit::TenantResumed { id }).await?;
     let after = row(&tx, id).await?;
+    let (before, seen) = (suspension(&before), suspension(&after));
+    tx.audit(&there, Audit::TenantResumed { id, before, after: seen }).await?;
     tx.commit().await?;
     Ok(after)
+}
+
+fn suspension(row: &tenant::Model) -> serde_json::Value {
+    serde_json::json!({
+        "suspended_at": row.suspended_at,
+        "suspended_reason": row.suspended_reason,
+        "frozen": row.frozen,
+    })
 }
 
 async fn strictly_below(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<TenantCtx> {

@@ -322,6 +322,8 @@ async fn many_wrong_passwords_lock_strangers_out_and_not_the_owners_device() {
     }
     let letters = app.db.letters("locked-owner@customer.test").await.unwrap();
     assert!(letters.contains(&Letter::AccountLocked));
+    let kinds = app.db.audit_kinds().await.unwrap();
+    assert!(kinds.contains(&"ACCOUNT_LOCKED".to_owned()), "{kinds:?}");
     app.db.remove().await.unwrap();
 }
 

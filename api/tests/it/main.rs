@@ -18,3 +18,4 @@ mod rotation;
 mod servers;
 mod storm;
 mod tenancy;
+mod trail;

@@ -68,9 +68,13 @@ pub enum Audit {
     TenantSuspended {
         id: TenantId,
         reason: String,
+        before: Value,
+        after: Value,
     },
     TenantResumed {
         id: TenantId,
+        before: Value,
+        after: Value,
     },
     TenantUsersListed {
         count: usize,
