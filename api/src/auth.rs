@@ -76,14 +76,15 @@ impl TokenKeys {
     pub fn parse(text: &SecretString) -> Result<Self> {
         let wrong = || {
             Error::internal(
-                "MIGRAPANEL__JWT_KEYS must be KID:SECRET[,KID:SECRET], secrets of at least 32 bytes",
+                "MIGRAPANEL__JWT_KEYS must be KID:SECRET[,KID:SECRET], each KID another one, \
+                 secrets of at least 32 bytes",
             )
         };
         let mut newest = None;
         let mut all = HashMap::new();
         for part in text.expose_secret().split(',') {
             let (kid, secret) = part.trim().split_once(':').ok_or_else(wrong)?;
-            if secret.len() < 32 || kid.is_empty() {
+            if secret.len() < 32 || kid.is_empty() || all.contains_key(kid) {
                 return Err(wrong());
             }
             newest.get_or_insert_with(|| {
@@ -237,6 +238,7 @@ mod tests {
         );
         assert!((before..=Utc::now().timestamp_millis()).contains(&made_at));
         assert_eq!(keys(B).verify(&token).unwrap_err().code(), Code::Unauthenticated);
+        assert!(TokenKeys::parse(&SecretString::from(format!("{A},{A}"))).is_err());
         assert_eq!(keys(A).verify("x.y.z").unwrap_err().code(), Code::Unauthenticated);
     }
 

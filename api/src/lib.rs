@@ -13,6 +13,7 @@ pub mod error;
 pub mod extract;
 pub mod gcra;
 pub mod idempotency;
+pub mod import;
 pub mod limits;
 pub mod lockout;
 pub mod password;

@@ -8,6 +8,7 @@ use api::auth::TokenKeys;
 use api::contract;
 use api::ends::Ends;
 use api::gcra::Counts;
+use api::import;
 use api::limits::Memory;
 use api::password::{Passwords, is_importable};
 use api::progress::Progress;
@@ -15,18 +16,28 @@ use api::state::{Redis, State};
 use entities::config::{self, Api};
 use entities::db::Db;
 use entities::error::{Code, Error};
-use entities::{accounts, telemetry};
+use entities::mfa::{self, Resealed};
+use entities::{accounts, servers, telemetry};
 use secrecy::ExposeSecret;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::io::BufReader;
 
 const USAGE: &str = "migrapanel-api COMMAND
   serve      answers HTTP on MIGRAPANEL__LISTEN
   migrate    brings the database of DATABASE_URL to this version's schema
   bootstrap  makes the platform and its owner (MIGRAPANEL__OWNER_EMAIL, MIGRAPANEL__OWNER_PASSWORD, or
-             MIGRAPANEL__OWNER_PASSWORD_HASH of the old system); for an owner who exists it sets the
+             MIGRAPANEL__OWNER_PASSWORD_HASH of the old system, pbkdf2_sha512$ITERATIONS$SALT$HASH); for an owner who exists it sets the
              password
+  import-users
+             takes over people of an old system: on standard input a JSON object a line, of email,
+             name, password_hash (as above, or of bcrypt), tenant_id and role. Says which lines it
+             cannot take, and fails when there are any. May be run again: whoever has a login stays
+             as they are
+  reseal     seals what is under an old key under the newest of MIGRAPANEL__TOKEN_KEYS, and, when it is
+             given MIGRAPANEL__SEALING_KEYS, the workers' SSH key, too. Says how many secrets it
+             was, and fails when one is under a key that is not there
   audit verify [TENANT-ID [--head SEQ:HASH]]
              checks the audit trail's chains: how many entries are sealed, how many not yet, and the
              head. Fails when an entry was changed, removed, moved or put in beside, and, with a
@@ -42,6 +53,8 @@ async fn main() -> ExitCode {
         "serve" => serve().await,
         "migrate" => migrate().await,
         "bootstrap" => bootstrap().await,
+        "import-users" => import_users().await,
+        "reseal" => reseal().await,
         "audit" => verify_audit().await,
         "roles" => print(&access::page()),
         "openapi" => contract::text().map_err(Error::from).and_then(|text| print(&text)),
@@ -110,6 +123,36 @@ async fn migrate() -> Result<(), Error> {
     print("The schema is up to date.\n")
 }
 
+async fn import_users() -> Result<(), Error> {
+    let url = config::secret("DATABASE_URL")?;
+    let db = Db::connect(url.expose_secret(), 2).await?;
+    let mut input = BufReader::new(tokio::io::stdin());
+    let tally = import::run(&db, &mut input, &mut std::io::stdout()).await?;
+    if tally.refused == 0 {
+        return Ok(());
+    }
+    let text = "Some lines were refused: mend them, and run it again with all lines or with these.";
+    Err(Error::refused(Code::InvalidRequest, text))
+}
+
+async fn reseal() -> Result<(), Error> {
+    let url = config::secret("DATABASE_URL")?;
+    let (tokens, sealing) = (config::token_keys()?, config::sealing_keys()?);
+    let db = Db::connect(url.expose_secret(), 2).await?;
+    let Resealed { count, unreadable } = mfa::reseal(&db, tokens.sealing()).await?;
+    print(&format!("Second factors: {count} sealed anew, {unreadable} under a missing key.\n"))?;
+    if let Some(keys) = sealing {
+        let count = u8::from(servers::reseal_identity(&db, &keys).await?);
+        print(&format!("SSH keys: {count} sealed anew.\n"))?;
+    }
+    if unreadable == 0 {
+        return Ok(());
+    }
+    let text = "Add the missing key behind the newest one, and run it again. Whoever has such a \
+                second factor logs in with a recovery code meanwhile.";
+    Err(Error::refused(Code::Conflict, text))
+}
+
 async fn verify_audit() -> Result<(), Error> {
     let url = config::secret("DATABASE_URL")?;
     let db = Db::connect(url.expose_secret(), 2).await?;
@@ -130,7 +173,7 @@ async fn bootstrap() -> Result<(), Error> {
     let hash = match config::optional("MIGRAPANEL__OWNER_PASSWORD_HASH") {
         Some(hash) if is_importable(&hash) => hash,
         Some(_) => {
-            let text = "MIGRAPANEL__OWNER_PASSWORD_HASH must be pbkdf2_sha512$ITERATIONS$SALT$HASH";
+            let text = "MIGRAPANEL__OWNER_PASSWORD_HASH must be pbkdf2_sha512$ITERATIONS$SALT$HASH, or bcrypt";
             return Err(Error::internal(text));
         }
         None => {

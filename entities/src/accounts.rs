@@ -74,6 +74,11 @@ async fn by_email(tx: &SystemTx, email: &str) -> Result<Option<app_user::Model>>
         .await?)
 }
 
+/// Whether somebody has a login at this address.
+pub(crate) async fn is_known(tx: &SystemTx, email: &str) -> Result<bool> {
+    Ok(by_email(tx, email).await?.is_some())
+}
+
 fn normal(email: &str) -> String {
     email.trim().to_lowercase()
 }

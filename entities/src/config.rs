@@ -166,7 +166,8 @@ impl Migrator {
     }
 }
 
-fn token_keys() -> Result<SecretKeys> {
+/// `MIGRAPANEL__TOKEN_KEYS`, see [`SecretKeys::parse`].
+pub fn token_keys() -> Result<SecretKeys> {
     SecretKeys::parse(&secret("MIGRAPANEL__TOKEN_KEYS")?)
 }
 
@@ -209,9 +210,10 @@ impl Notifier {
     }
 }
 
-/// The keys that seal, for the commands that make a sealed secret.
-pub fn sealing_keys() -> Result<SealingKeys> {
-    SealingKeys::parse(&secret("MIGRAPANEL__SEALING_KEYS")?)
+/// The migrator's sealing keys, for a command that is given them.
+pub fn sealing_keys() -> Result<Option<SealingKeys>> {
+    let keys = optional("MIGRAPANEL__SEALING_KEYS").map(SecretString::from);
+    keys.map(|keys| SealingKeys::parse(&keys)).transpose()
 }
 
 /// A secret that a command is given once, such as `MIGRAPANEL__OWNER_PASSWORD`.

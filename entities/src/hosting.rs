@@ -1,16 +1,17 @@
 //! Hosting accounts and the domains that they own. A domain has one owner in the whole installation.
 
 use crate::Result;
-use crate::db::{SystemTx, TenantTx};
+use crate::db::{SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{AccountId, JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, Claim};
 use crate::tables::{domain, hosting_account};
+use crate::tenants;
 use chrono::Utc;
 use cpanel::plan::Ownership;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 use std::collections::BTreeMap;
 use values::{DomainName, Username};
@@ -109,6 +110,45 @@ pub async fn domain_ownership(
     Ok(owners)
 }
 
+/// Refuses an account more than the tenant may have: those count that it has, and those that are being
+/// made. A migration into an account that is there already needs no more room.
+pub(crate) async fn check_room(tx: &TenantTx, server: ServerId, user: &str) -> Result<()> {
+    let there = hosting_account::Entity::find()
+        .filter(hosting_account::Column::ServerId.eq(server))
+        .filter(hosting_account::Column::Username.eq(user))
+        .count(tx.conn())
+        .await?;
+    if there > 0 {
+        return Ok(());
+    }
+    tenants::reserve(
+        tx.conn(),
+        tx.tenant(),
+        |l| l.accounts,
+        "hosting accounts",
+        async |conn| {
+            let coming = statement(COMING, [tx.tenant().0.into(), server.0.into(), user.into()]);
+            let coming = conn.query_one_raw(coming).await?;
+            let coming: i64 = coming.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+            Ok(count_accounts(conn, tx.tenant()).await?.saturating_add(coming.unsigned_abs()))
+        },
+    )
+    .await
+}
+
+/// How many other accounts are being made.
+const COMING: &str = "SELECT count(DISTINCT (job.server_id, migration.target_user))
+    FROM migration JOIN job ON job.id = migration.id
+    WHERE migration.tenant_id = $1 AND migration.state = 'applying'
+      AND (job.server_id, migration.target_user) <> ($2, $3)
+      AND NOT EXISTS (SELECT FROM hosting_account a
+            WHERE a.server_id = job.server_id AND a.username = migration.target_user)";
+
+async fn count_accounts<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
+    let all = hosting_account::Entity::find();
+    Ok(all.filter(hosting_account::Column::TenantId.eq(tenant)).count(conn).await?)
+}
+
 /// What a claimed job takes into possession.
 #[derive(Debug)]
 pub struct Possession<'a> {
@@ -118,7 +158,7 @@ pub struct Possession<'a> {
 }
 
 /// Makes the account and its domains the job's tenant's; what is theirs already stays. Somebody
-/// else's is a refusal `plan_changed`. Answers the names of the domains that are new.
+/// else's is a refusal `plan_changed`, an account too many `quota_exceeded`. Answers the names of the domains that are new.
 pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Result<Vec<String>> {
     jobs::hold(tx, claim).await?;
     let changed = |what: &str| {
@@ -133,6 +173,10 @@ pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Resu
         (Ownership::Taken, _) => return Err(changed(wanted.user.as_str())),
         (_, Some(id)) => id,
         (_, None) => {
+            // There was room when the apply was queued; the limit may be lower by now.
+            let (tenant, name) = (claim.tenant, "hosting accounts");
+            let count = async |conn: &_| count_accounts(conn, tenant).await;
+            tenants::reserve(tx.conn(), tenant, |l| l.accounts, name, count).await?;
             let id = AccountId::new();
             hosting_account::ActiveModel {
                 id: Set(id),

@@ -17,6 +17,7 @@ pub mod hosting;
 pub mod idempotency;
 pub mod ids;
 pub mod impersonation;
+pub mod import;
 pub mod jobs;
 pub mod keys;
 pub mod links;

@@ -180,7 +180,8 @@ async fn alone(tx: &SystemTx, tenant: TenantId) -> Result<()> {
     Ok(())
 }
 
-async fn room_for_one(tx: &SystemTx, tenant: TenantId) -> Result<()> {
+/// Refuses one member more than the tenant may have.
+pub(crate) async fn room_for_one(tx: &SystemTx, tenant: TenantId) -> Result<()> {
     tenants::reserve(
         tx.conn(),
         tenant,

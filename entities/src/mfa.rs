@@ -7,20 +7,23 @@ use crate::db::{Db, SystemTx};
 use crate::error::{Code, Error};
 use crate::ids::{RowId, UserId};
 use crate::mail::{self, Letter};
+use crate::sealing::SealingKeys;
 use crate::secrets::SecretKeys;
 use crate::sessions;
 use crate::tables::{app_user, recovery_code};
 use crate::tenancy::TenantCtx;
+use crate::tenants;
 use chrono::Utc;
 use rand::Rng;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter,
+    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::Expr,
 };
 use secrecy::{ExposeSecret, SecretString};
 use totp_rs::{Algorithm, Secret, TOTP};
+use uuid::Uuid;
 
 /// What is shown as the second factor.
 #[derive(Debug)]
@@ -29,6 +32,18 @@ pub enum Factor {
     Code(String),
     Recovery(String),
 }
+
+/// What became of secrets that were under an old key.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Resealed {
+    /// Under the newest now.
+    pub count: u64,
+    /// Under a key that is not there.
+    pub unreadable: u64,
+}
+
+/// Secrets that are sealed anew in one transaction.
+const RESEALED_AT_ONCE: u64 = 200;
 
 /// Seconds that a code is for.
 const STEP_SECS: u64 = 30;
@@ -221,7 +236,12 @@ fn wrong_code() -> Error {
     )
 }
 
-/// The code of now, of the step before or the next, and of none that was used: RFC 6238, 5.2.
+/// What somebody is told whose factor is sealed under a key that is gone.
+const UNREADABLE: &str = "Codes of the authenticator app cannot be checked at the moment. Log in with \
+                          a recovery code, and tell the operator.";
+
+/// The code of now, of the step before or the next, and of none that was used: RFC 6238, 5.2. What
+/// was sealed under an old key is sealed anew, so that the old one can go.
 async fn check_code(
     tx: &SystemTx,
     keys: &SecretKeys,
@@ -229,6 +249,10 @@ async fn check_code(
     code: &str,
 ) -> Result<()> {
     let sealed = user.totp_secret.as_deref().ok_or_else(wrong_code)?;
+    if !keys.sealing().has_key_of(sealed) {
+        tracing::error!(user = %user.id, "mfa.key_missing");
+        return Err(Error::later(Code::Unavailable, UNREADABLE, 60));
+    }
     let totp = totp(&keys.sealing().open(sealed)?, &user.email)?;
     let now = u64::try_from(Utc::now().timestamp()).map_err(Error::internal)? / STEP_SECS;
     let shown: String = code.chars().filter(|c| !c.is_whitespace()).collect();
@@ -237,13 +261,60 @@ async fn check_code(
         .into_iter()
         .find(|step| *step > last && totp.generate(step.saturating_mul(STEP_SECS)) == shown)
         .ok_or_else(wrong_code)?;
-    let row = app_user::ActiveModel {
+    let mut row = app_user::ActiveModel {
         id: Set(user.id),
         totp_last_step: Set(i64::try_from(step).map_err(Error::internal)?),
         ..Default::default()
     };
+    if let Some(anew) = keys.sealing().reseal(sealed)? {
+        row.totp_secret = Set(Some(anew));
+    }
     row.update(tx.conn()).await?;
     Ok(())
+}
+
+/// Seals the secrets that are under an old key under the newest, some at a time so that no login
+/// waits for long. May be repeated, and stopped half-way.
+pub async fn reseal(db: &Db, keys: &SealingKeys) -> Result<Resealed> {
+    let mut all = Resealed::default();
+    let mut after = UserId(Uuid::nil());
+    loop {
+        let tx = db.system().await?;
+        let rows = app_user::Entity::find()
+            .filter(app_user::Column::Id.gt(after))
+            .filter(Expr::cust_with_values(
+                "split_part(totp_secret, '.', 1) <> $1",
+                [keys.newest()?],
+            ))
+            .order_by_asc(app_user::Column::Id)
+            .limit(RESEALED_AT_ONCE)
+            .lock_exclusive()
+            .all(tx.conn())
+            .await?;
+        let Some(last) = rows.last() else { return Ok(all) };
+        after = last.id;
+        let before = all.count;
+        for user in rows {
+            let sealed = user.totp_secret.as_deref().unwrap_or_default();
+            match keys.reseal(sealed) {
+                Err(error) => {
+                    tracing::error!(user = %user.id, cause = %error.chain(), "mfa.unreadable");
+                    all.unreadable = all.unreadable.saturating_add(1);
+                }
+                Ok(anew) => {
+                    let mut row: app_user::ActiveModel = user.into();
+                    row.totp_secret = Set(anew);
+                    row.update(tx.conn()).await?;
+                    all.count = all.count.saturating_add(1);
+                }
+            }
+        }
+        let count = all.count.saturating_sub(before);
+        if count > 0 {
+            tenants::audit_operator(&tx, Audit::SecretsResealed { count }).await?;
+            tx.commit().await?;
+        }
+    }
 }
 
 async fn renew(tx: &SystemTx, user: UserId) -> Result<Vec<String>> {

@@ -24,17 +24,41 @@ impl SealingKeys {
     pub fn parse(text: &SecretString) -> Result<Self> {
         let wrong = || {
             Error::internal(
-                "sealing keys must be ID:BASE64 with 32 bytes each, separated by commas, newest first",
+                "sealing keys must be ID:BASE64 with 32 bytes each, separated by commas, newest first, \
+                 each ID another one without dots",
             )
         };
-        let mut keys = Vec::new();
+        let mut keys: Vec<(String, Aes256Gcm)> = Vec::new();
         for part in text.expose_secret().split(',') {
             let (id, key) = part.trim().split_once(':').ok_or_else(wrong)?;
+            if id.is_empty() || id.contains('.') || keys.iter().any(|(known, _)| known == id) {
+                return Err(wrong());
+            }
             let bytes = BASE64.decode(key).map_err(Error::internal)?;
             let key = Key::<Aes256Gcm>::try_from(bytes.as_slice()).map_err(|_e| wrong())?;
             keys.push((id.to_owned(), Aes256Gcm::new(&key)));
         }
         if keys.is_empty() { Err(wrong()) } else { Ok(Self(keys)) }
+    }
+
+    /// The name of the key that seals now.
+    pub fn newest(&self) -> Result<&str> {
+        self.0.first().map(|(id, _)| id.as_str()).ok_or_else(|| Error::internal("no sealing key"))
+    }
+
+    /// The same secret under the newest key; none when that is the one that it is under.
+    pub fn reseal(&self, sealed: &str) -> Result<Option<String>> {
+        match sealed.split_once('.') {
+            Some((id, _)) if id == self.newest()? => Ok(None),
+            _ => Ok(Some(self.seal(&self.open(sealed)?)?)),
+        }
+    }
+
+    /// Whether the key that a secret is under is among these.
+    #[must_use]
+    pub fn has_key_of(&self, sealed: &str) -> bool {
+        let key = sealed.split_once('.').map(|(id, _)| id);
+        self.0.iter().any(|(id, _)| Some(id.as_str()) == key)
     }
 
     /// Seals a secret.
@@ -80,6 +104,14 @@ mod tests {
         let sealed = keys(&a).seal(&SecretString::from("top")).unwrap();
         assert_eq!(keys(&format!("{b},{a}")).open(&sealed).unwrap().expose_secret(), "top");
         assert!(keys(&b).open(&sealed).is_err());
+        assert!(keys(&a).has_key_of(&sealed) && !keys(&b).has_key_of(&sealed));
+        assert_eq!(keys(&a).reseal(&sealed).unwrap(), None);
+        let anew = keys(&format!("{b},{a}")).reseal(&sealed).unwrap().unwrap();
+        assert_eq!(keys(&b).open(&anew).unwrap().expose_secret(), "top");
+        assert!(keys(&b).reseal(&sealed).is_err());
+        for wrong in [format!("{a},{a}"), a.replace("a:", "a.a:"), a.replace("a:", ":")] {
+            assert!(SealingKeys::parse(&SecretString::from(wrong)).is_err());
+        }
         let mut broken = sealed.clone();
         broken.replace_range(5..6, if sealed.as_bytes()[5] == b'A' { "B" } else { "A" });
         assert!(keys(&a).open(&broken).is_err());

@@ -9,6 +9,7 @@ use crate::jobs::{self, Kind, NewJob};
 use crate::sealing::SealingKeys;
 use crate::tables::{server, server_grant, ssh_identity, tenant};
 use crate::tenancy::TenantKind;
+use crate::tenants;
 use chrono::Utc;
 use cpanel::protocol::{EnrollReport, Health};
 use sea_orm::{
@@ -334,4 +335,18 @@ pub async fn open_identity(db: &Db, keys: &SealingKeys) -> Result<(String, Secre
         Error::internal("there is no SSH key yet: start migrapanel-migrator, which makes it")
     })?;
     Ok((row.public_key, keys.open(&row.sealed_private_key)?))
+}
+
+/// Seals the key that workers log in with under the newest key. Whether it was under an old one.
+pub async fn reseal_identity(db: &Db, keys: &SealingKeys) -> Result<bool> {
+    let tx = db.system().await?;
+    let row = ssh_identity::Entity::find().lock_exclusive().one(tx.conn()).await?;
+    let Some(row) = row else { return Ok(false) };
+    let Some(anew) = keys.reseal(&row.sealed_private_key)? else { return Ok(false) };
+    let mut row: ssh_identity::ActiveModel = row.into();
+    row.sealed_private_key = Set(anew);
+    row.update(tx.conn()).await?;
+    tenants::audit_operator(&tx, Audit::SecretsResealed { count: 1 }).await?;
+    tx.commit().await?;
+    Ok(true)
 }

@@ -243,7 +243,8 @@ pub async fn refresh(
         return Ok(begun(SessionId(id), next, &place));
     }
     if shown.checked_add(1) == Some(newest) && since <= Duration::seconds(GRACE_SECS) {
-        let same = keys.derive(&row.key_id, Purpose::Refresh, id, newest)?.to_text();
+        let same = keys.derive(&row.key_id, Purpose::Refresh, id, newest);
+        let same = same.map_err(|_its_key_is_gone| refresh_invalid())?.to_text();
         return Ok(begun(SessionId(id), same, &place));
     }
     end(&tx, Condition::all().add(session::Column::Id.eq(row.id))).await?;

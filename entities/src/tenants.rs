@@ -4,10 +4,10 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
-use crate::ids::TenantId;
+use crate::ids::{RequestId, TenantId};
 use crate::sessions::{self, act_in};
 use crate::tables::{session, tenant, tenant_ancestry};
-use crate::tenancy::{Permission, TenantCtx, TenantKind};
+use crate::tenancy::{Actor, Origin, Permission, Role, StoredActor, TenantCtx, TenantKind};
 use chrono::Utc;
 use sea_orm::{
     ActiveModelTrait,
@@ -29,7 +29,7 @@ pub struct Limits {
     pub tenants: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_keys: Option<u32>,
-    /// Hosting accounts.
+    /// Hosting accounts, those that are being made included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<u32>,
     /// Requests in 15 minutes, of all its people and keys together.
@@ -78,6 +78,14 @@ pub async fn platform(tx: &SystemTx) -> Result<Option<TenantId>> {
         .one(tx.conn())
         .await?;
     Ok(row.map(|t| t.id))
+}
+
+/// Records in the platform's trail what the operator has done at the machine.
+pub(crate) async fn audit_operator(tx: &SystemTx, entry: Audit) -> Result<()> {
+    let platform = platform(tx).await?.ok_or(Error::NotFound("tenant"))?;
+    let stored = StoredActor::new(Actor::Bootstrap, Role::Owner, true);
+    let ctx = TenantCtx::new(platform, &stored, RequestId::new(), Origin::default());
+    tx.audit(&ctx, entry).await
 }
 
 /// Makes a tenant below the one that is acted in. The platform has resellers and customers, a
@@ -224,13 +232,16 @@ pub async fn suspend_tenant(
 ) -> Result<tenant::Model> {
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
-    let mut active: tenant::ActiveModel = row(&tx, id).await?.into();
+    let before = row(&tx, id).await?;
+    let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(Some(Utc::now()));
     active.suspended_reason = Set(Some(reason.to_owned()));
     active.update(tx.conn()).await?;
     thaw_or_freeze(&tx, id).await?;
-    tx.audit(&there, Audit::TenantSuspended { id, reason: reason.to_owned() }).await?;
     let after = row(&tx, id).await?;
+    let reason = reason.to_owned();
+    let (before, seen) = (suspension(&before), suspension(&after));
+    tx.audit(&there, Audit::TenantSuspended { id, reason, before, after: seen }).await?;
     tx.commit().await?;
     Ok(after)
 }
@@ -239,15 +250,25 @@ pub async fn suspend_tenant(
 pub async fn resume_tenant(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<tenant::Model> {
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
-    let mut active: tenant::ActiveModel = row(&tx, id).await?.into();
+    let before = row(&tx, id).await?;
+    let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(None);
     active.suspended_reason = Set(None);
     active.update(tx.conn()).await?;
     thaw_or_freeze(&tx, id).await?;
-    tx.audit(&there, Audit::TenantResumed { id }).await?;
     let after = row(&tx, id).await?;
+    let (before, seen) = (suspension(&before), suspension(&after));
+    tx.audit(&there, Audit::TenantResumed { id, before, after: seen }).await?;
     tx.commit().await?;
     Ok(after)
+}
+
+fn suspension(row: &tenant::Model) -> serde_json::Value {
+    serde_json::json!({
+        "suspended_at": row.suspended_at,
+        "suspended_reason": row.suspended_reason,
+        "frozen": row.frozen,
+    })
 }
 
 async fn strictly_below(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<TenantCtx> {

@@ -200,6 +200,11 @@ impl Client {
         Self { acting: Some(tenant.to_owned()), ..self.clone() }
     }
 
+    /// The same person at another process.
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
@@ -213,6 +218,13 @@ impl Client {
 
     pub async fn get(&self, path: &str) -> Got {
         self.send(Method::GET, path, None).await
+    }
+
+    /// The answer, when somebody listens there.
+    pub async fn try_get(&self, path: &str) -> Option<Got> {
+        let asked = self.http.get(format!("{}{path}", self.url));
+        asked.try_clone()?.send().await.ok()?;
+        Some(Self::read(asked).await)
     }
 
     /// With an `Idempotency-Key`, so that whatever creates is seen to heed it.

@@ -223,7 +223,7 @@ async fn an_address_changes_once_the_new_one_is_proved() {
     app.db.remove().await.unwrap();
 }
 
-fn code(secret: &str, steps: i64) -> String {
+pub fn code(secret: &str, steps: i64) -> String {
     let bytes = Secret::Encoded(secret.to_owned()).to_bytes().unwrap();
     let totp = TOTP::new(Algorithm::SHA1, 6, 1, 30, bytes, None, "x".to_owned()).unwrap();
     let now = chrono::Utc::now().timestamp() + steps * 30;
@@ -322,6 +322,8 @@ async fn many_wrong_passwords_lock_strangers_out_and_not_the_owners_device() {
     }
     let letters = app.db.letters("locked-owner@customer.test").await.unwrap();
     assert!(letters.contains(&Letter::AccountLocked));
+    let kinds = app.db.audit_kinds().await.unwrap();
+    assert!(kinds.contains(&"ACCOUNT_LOCKED".to_owned()), "{kinds:?}");
     app.db.remove().await.unwrap();
 }
 

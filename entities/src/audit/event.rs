@@ -68,9 +68,13 @@ pub enum Audit {
     TenantSuspended {
         id: TenantId,
         reason: String,
+        before: Value,
+        after: Value,
     },
     TenantResumed {
         id: TenantId,
+        before: Value,
+        after: Value,
     },
     TenantUsersListed {
         count: usize,
@@ -131,6 +135,10 @@ pub enum Audit {
     },
     RecoveryCodesRenewed {
         user: UserId,
+    },
+    /// So many secrets at rest are under the newest key now.
+    SecretsResealed {
+        count: u64,
     },
     SessionRevoked {
         session: SessionId,

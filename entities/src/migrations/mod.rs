@@ -3,6 +3,7 @@
 use crate::audit::Audit;
 use crate::db::TenantTx;
 use crate::error::{Code, Error};
+use crate::hosting;
 use crate::ids::{JobId, RowId, ServerId};
 use crate::jobs::{self, Kind, NewJob, Run, Stopping};
 use crate::servers;
@@ -89,6 +90,7 @@ pub async fn start_migration(tx: &TenantTx, new: NewMigration) -> Result<JobId> 
     let server = servers::usable_server(tx, new.server).await?;
     servers::check_backup_path(tx, &server, &new.path)?;
     check_user_name(&new.target_user)?;
+    hosting::check_room(tx, new.server, new.target_user.as_str()).await?;
     let id = jobs::create_job(
         tx,
         NewJob {
@@ -216,8 +218,9 @@ pub async fn approve(
     options: &Options,
     preview: &Preview,
 ) -> Result<Approval> {
-    let (_, row) = find_migration(tx, id).await?;
+    let (job, row) = find_migration(tx, id).await?;
     check_previewable(&row)?;
+    hosting::check_room(tx, job.server_id, &row.target_user).await?;
     let mut bytes = [0u8; 32];
     rand::RngCore::fill_bytes(&mut rand::rng(), &mut bytes);
     let token = hex::encode(bytes);
@@ -309,6 +312,8 @@ pub async fn start_apply(
             ));
         }
     }
+    // From here on the account counts: its migration is applying.
+    hosting::check_room(tx, job.server_id, &row.target_user).await?;
     let digest = approval.plan_digest.clone();
     let (stored_options, expanded) = (approval.options.clone(), approval.expanded_bytes);
     let mut approval: migration_approval::ActiveModel = approval.into();

@@ -130,7 +130,7 @@ async fn what_commits_late_gets_a_later_number() {
     let db = TestDb::create().await.unwrap();
     let ctx = db.platform().await.unwrap();
     let late = db.db.write(&ctx, Permission::TenantWrite).await.unwrap();
-    late.audit(Audit::TenantResumed { id: ctx.tenant() }).await.unwrap();
+    late.audit(Audit::SessionRevoked { session: entities::ids::SessionId::new() }).await.unwrap();
     note(&db, &ctx, 2).await;
     seal_all(&db).await;
     let before = verify(&db, &ctx).await.head;

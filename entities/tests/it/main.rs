@@ -4,3 +4,4 @@
 mod audit;
 mod idempotency;
 mod locks;
+mod quotas;
