@@ -188,7 +188,7 @@ async fn of_twenty_workers_that_take_names_at_once_one_finds_room() {
     let taken = claims.iter().zip(&names).map(|(claim, name)| take(&db, claim, name));
     let first = the_one(&join_all(taken).await);
     let tx = db.db.read(&ctx, Permission::AccountsRead).await.unwrap();
-    let accounts = hosting::list_accounts(&tx).await.unwrap();
+    let accounts = hosting::list_accounts(&tx, 0, 50).await.unwrap().0;
     drop(tx);
     assert_eq!(accounts.len(), 1);
     assert_eq!(accounts[0].username, names[first]);
