@@ -61,6 +61,11 @@ pub(crate) fn username() -> Object {
     text().pattern(Some("^[a-z][a-z0-9]{0,15}$")).build()
 }
 
+/// A part of a name, to look for.
+pub(crate) fn part() -> Object {
+    text().pattern(Some(PRINTABLE)).max_length(Some(200)).build()
+}
+
 fn name(max: usize) -> Object {
     text().pattern(Some(PRINTABLE)).min_length(Some(1)).max_length(Some(max)).build()
 }

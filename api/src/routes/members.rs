@@ -101,7 +101,7 @@ struct UserQuery {
     #[param(minimum = 1, maximum = 200)]
     per_page: Option<u64>,
     /// A part of the address or the name.
-    #[param(max_length = 200)]
+    #[param(schema_with = schema::part)]
     q: Option<String>,
     /// Only those with this role.
     #[param(schema_with = schema::role)]
@@ -126,6 +126,9 @@ async fn list_users(
     let paging = Paging::of(query.page, query.per_page)?;
     if let Some(text) = &query.q {
         printable(text).map_err(|_e| Error::field("q", "must not hold control characters"))?;
+        if text.chars().count() > 200 {
+            return Err(Error::field("q", "must have at most 200 characters").into());
+        }
     }
     let (order, descending) = query.sort.unwrap_or(Sort::Email).order();
     let wanted = Wanted {
