@@ -8,10 +8,10 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use chrono::Utc;
 use entities::Result;
 use entities::error::{Code, Error};
-use entities::ids::{SessionId, TenantId, UserId};
+use entities::ids::{RequestId, SessionId, TenantId, UserId};
 use entities::keys;
 use entities::sessions::{self, Claims, Standing};
-use entities::tenancy::{Role, TenantCtx};
+use entities::tenancy::{Origin, Role, TenantCtx};
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
 };
@@ -186,33 +186,55 @@ async fn identify(request: &HttpRequest) -> Result<Caller> {
     let state = request
         .app_data::<web::Data<State>>()
         .ok_or_else(|| Error::internal("the application has no state"))?;
-    let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
-    let token =
-        header("authorization").and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(|| {
-            Error::refused(
-                Code::Unauthenticated,
-                "Log in at POST /api/auth/login and send the header `Authorization: Bearer TOKEN`.",
-            )
-        })?;
-    let acting = match header("x-tenant-id") {
-        None => None,
-        Some(text) => {
-            Some(TenantId(Uuid::parse_str(text).map_err(|_e| Error::NotFound("tenant"))?))
-        }
-    };
-    let (id, origin, token) = (request_id(request), origin(request), token.trim());
-    let ctx = if token.starts_with(keys::PREFIX) {
-        keys::authenticate(&state.db, token, acting, id, origin).await?
-    } else {
-        let (claims, made_at) = state.tokens.verify(token)?;
-        state.ends.check(&state.db, claims.session, made_at).await?;
-        sessions::authenticate(&state.db, claims, acting, id, origin).await?
-    };
+    let caller = Credentials::of(request)?.check(state).await?;
     let span = tracing::Span::current();
-    span.record("tenant.id", tracing::field::display(ctx.tenant()));
-    let caller = Caller(ctx);
+    span.record("tenant.id", tracing::field::display(caller.0.tenant()));
     request.extensions_mut().insert(caller.clone());
     Ok(caller)
+}
+
+/// What a caller shows. It is kept by what goes on after the request, such as a stream: rights end
+/// while it runs.
+#[derive(Debug)]
+pub struct Credentials {
+    token: SecretString,
+    acting: Option<TenantId>,
+    request: RequestId,
+    origin: Origin,
+}
+
+impl Credentials {
+    /// Those of a request. Without a token: `unauthenticated`.
+    pub fn of(request: &HttpRequest) -> Result<Self> {
+        let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
+        let token = header("authorization").and_then(|v| v.strip_prefix("Bearer "));
+        let token = token.ok_or_else(|| {
+            let text =
+                "Log in at POST /api/auth/login and send the header `Authorization: Bearer TOKEN`.";
+            Error::refused(Code::Unauthenticated, text)
+        })?;
+        let acting = match header("x-tenant-id") {
+            None => None,
+            Some(text) => {
+                Some(TenantId(Uuid::parse_str(text).map_err(|_e| Error::NotFound("tenant"))?))
+            }
+        };
+        let token = SecretString::from(token.trim());
+        Ok(Self { token, acting, request: request_id(request), origin: origin(request) })
+    }
+
+    /// Who it is, with the rights of this moment.
+    pub async fn check(&self, state: &State) -> Result<Caller> {
+        let (token, origin) = (self.token.expose_secret(), self.origin.clone());
+        let ctx = if token.starts_with(keys::PREFIX) {
+            keys::authenticate(&state.db, token, self.acting, self.request, origin).await?
+        } else {
+            let (claims, made_at) = state.tokens.verify(token)?;
+            state.ends.check(&state.db, claims.session, made_at).await?;
+            sessions::authenticate(&state.db, claims, self.acting, self.request, origin).await?
+        };
+        Ok(Caller(ctx))
+    }
 }
 
 #[cfg(test)]

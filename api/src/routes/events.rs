@@ -1,6 +1,6 @@
 //! A migration's live progress as server-sent events (WHATWG HTML section 9.2).
 
-use crate::auth::Caller;
+use crate::auth::{Caller, Credentials};
 use crate::error::ApiError;
 use crate::routes::migration::status::{LogLine, read_status};
 use crate::state::State;
@@ -39,7 +39,8 @@ struct Event {
 
 /// Live progress: `status` events carry what the status endpoint answers, `log` events a line of the
 /// log with its `seq` as id, and `end` tells that nothing more comes by itself. With `Last-Event-ID`
-/// the log goes on after that line.
+/// the log goes on after that line. The stream ends with the token, and with the rights that it began
+/// with.
 #[utoipa::path(
     tag = "migration",
     params(("id" = Uuid, Path, description = "the job")),
@@ -62,7 +63,8 @@ async fn stream_events(
         .unwrap_or(0);
     let (sender, receiver) = mpsc::channel::<Bytes>(64);
     let news = state.progress.subscribe();
-    let stream = Stream { state, caller, id, after, shown: String::new(), sender };
+    let credentials = Credentials::of(&request)?;
+    let stream = Stream { state, credentials, id, after, shown: String::new(), sender };
     actix_web::rt::spawn(stream.run(news));
     let body = futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|bytes| (Ok::<_, actix_web::Error>(bytes), receiver))
@@ -76,7 +78,7 @@ async fn stream_events(
 
 struct Stream {
     state: web::Data<State>,
-    caller: Caller,
+    credentials: Credentials,
     id: JobId,
     after: i64,
     /// The last status that was sent.
@@ -128,7 +130,7 @@ impl Stream {
             Ok(_) => self.send(": alive\n\n".to_owned()).await,
             Err(Looked::Gone) => Err(Ended),
             Err(Looked::Failed(error)) => {
-                tracing::warn!(cause = %error.chain(), job = %self.id, "events.look_failed");
+                tracing::info!(cause = %error.chain(), job = %self.id, "events.look_failed");
                 Err(Ended)
             }
         }
@@ -136,7 +138,8 @@ impl Stream {
 
     /// Sends what is new; whether the migration is settled.
     async fn look(&mut self) -> Result<bool, Looked> {
-        let tx = self.state.db.read(&self.caller.0, Permission::MigrationsRead).await?;
+        let caller = self.credentials.check(&self.state).await?;
+        let tx = self.state.db.read(&caller.0, Permission::MigrationsRead).await?;
         let (_, row) = migrations::find_migration(&tx, self.id).await?;
         let lines = jobs::list_logs(&tx, self.id, self.after, 500).await?;
         drop(tx);
@@ -146,7 +149,7 @@ impl Stream {
             let data = serde_json::to_string(&LogLine::from(line)).map_err(Error::from)?;
             self.send(format!("event: log\nid: {}\ndata: {data}\n\n", self.after)).await?;
         }
-        let status = read_status(&self.state, &self.caller, self.id).await?;
+        let status = read_status(&self.state, &caller, self.id).await?;
         let data = serde_json::to_string(&status).map_err(Error::from)?;
         if data != self.shown {
             self.send(format!("event: status\ndata: {data}\n\n")).await?;

@@ -6,6 +6,7 @@ use entities::jobs::{self, Claimant, Ending};
 use entities::migrations::{self, State};
 use entities::tenancy::{Permission, TenantCtx};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn source(server: &str, path: &str, user: &str) -> Value {
     json!({"server_id": server, "backup_path": path, "target_user": user})
@@ -48,6 +49,29 @@ async fn without_a_worker_what_needs_one_is_refused_at_once_and_jobs_wait() {
     let path = format!("/api/migration/job/{}/status", job.as_str().unwrap());
     let status = app.owner.get(&path).await.data(200);
     assert_eq!((&status["status"], &status["queue_position"]), (&json!("queued"), &json!(1)));
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_login_that_began_it() {
+    let app = spawn().await;
+    let server = app.server("streamed").await;
+    let owner = app.member("streamer", "OWNER").await;
+    let grant = json!({ "tenant_id": owner.tenant });
+    app.owner.post(&format!("/api/servers/{server}/grants"), grant).await.data(200);
+    let path = format!("/var/backups/migrations/{}/a.tar", owner.tenant);
+    let job = owner.post("/api/migration/analyze", source(&server, &path, "alice")).await;
+    let job = job.data(202)["job_id"].as_str().unwrap().to_owned();
+    let url = format!("{}/api/migration/job/{job}/events", app.url);
+    let request = reqwest::Client::new().get(url).bearer_auth(owner.token.as_deref().unwrap());
+    let mut stream = request.send().await.unwrap();
+    let first = stream.chunk().await.unwrap().unwrap();
+    assert!(first.starts_with(b"event: status"), "{first:?}");
+    // The job waits for a worker, and so the stream would go on.
+    owner.post("/api/auth/logout", json!({})).await.data(200);
+    let rest = tokio::time::timeout(Duration::from_secs(30), stream.text()).await;
+    let rest = rest.expect("the stream goes on without its login").unwrap();
+    assert!(!rest.contains("event: end"), "{rest}");
     app.db.remove().await.unwrap();
 }
 
