@@ -113,7 +113,8 @@ pub async fn domain_ownership(
 /// Refuses an account more than the tenant may have: those count that it has, and those that are being
 /// made. A migration into an account that is there already needs no more room.
 pub(crate) async fn check_room(tx: &TenantTx, server: ServerId, user: &str) -> Result<()> {
-    let there = hosting_account::Entity::find()
+    let there = tx
+        .own::<hosting_account::Entity>()
         .filter(hosting_account::Column::ServerId.eq(server))
         .filter(hosting_account::Column::Username.eq(user))
         .count(tx.conn())
