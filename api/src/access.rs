@@ -295,8 +295,8 @@ pub fn document(document: &mut Document) {
 pub fn page() -> String {
     let mut page = String::from(
         "# Who may do what\n\nMade by `migrapanel-api roles > openapi/roles.md`. A role has the \
-         rights of those below it: OWNER, ADMIN, BILLING, MEMBER, VIEWER. It holds in its tenant and \
-         in all below; *platform* means the role in the platform's own tenant. An API key needs the \
+         rights of those below it: OWNER, ADMIN, BILLING, MEMBER, VIEWER. It holds in its tenant, an \
+         ADMIN's and an OWNER's in all below, too; *platform* means the role in the platform's own tenant. An API key needs the \
          scope, too, unless it has none at all.\n\n| operation | role | scope of a key |\n|---|---|---|\n",
     );
     for (method, path, access, _) in TABLE {

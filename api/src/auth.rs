@@ -5,7 +5,7 @@ use crate::error::{ApiError, request_id};
 use crate::state::State;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
-use chrono::Utc;
+use chrono::DateTime;
 use entities::Result;
 use entities::error::{Code, Error};
 use entities::ids::{RequestId, SessionId, TenantId, UserId};
@@ -97,7 +97,11 @@ impl TokenKeys {
 
     /// A new access token that lives so long.
     pub fn issue(&self, claims: &Claims, secs: i64) -> Result<String> {
-        let now = Utc::now().timestamp();
+        let made_at = claims.made_at;
+        let nanos = made_at.timestamp_subsec_nanos();
+        let secs_since = u64::try_from(made_at.timestamp()).map_err(Error::internal)?;
+        let stamp = uuid::Timestamp::from_unix(uuid::NoContext, secs_since, nanos);
+        let now = made_at.timestamp();
         let token = Token {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
@@ -105,7 +109,7 @@ impl TokenKeys {
             tid: claims.tenant.0,
             role: claims.role,
             typ: TYPE.to_owned(),
-            jti: Uuid::now_v7(),
+            jti: Uuid::new_v7(stamp),
             iat: now,
             exp: now.saturating_add(secs),
             sid: claims.session.0,
@@ -145,7 +149,9 @@ impl TokenKeys {
         }
         let made = token.jti.get_timestamp().ok_or_else(invalid)?.to_unix();
         let millis = made.0.saturating_mul(1000).saturating_add(u64::from(made.1 / 1_000_000));
+        let millis = i64::try_from(millis).map_err(Error::internal)?;
         let claims = Claims {
+            made_at: DateTime::from_timestamp_millis(millis).ok_or_else(invalid)?,
             user: UserId(token.sub),
             tenant: TenantId(token.tid),
             role: token.role,
@@ -157,7 +163,7 @@ impl TokenKeys {
             },
             impersonator: token.imp.map(UserId),
         };
-        Ok((claims, i64::try_from(millis).map_err(Error::internal)?))
+        Ok((claims, millis))
     }
 }
 
@@ -240,6 +246,7 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::Utc;
 
     fn keys(text: &str) -> TokenKeys {
         TokenKeys::parse(&SecretString::from(text.to_owned())).unwrap()
@@ -272,6 +279,7 @@ mod tests {
             session: SessionId::new(),
             standing: Standing { platform: false, frozen: false, lacks_mfa: false },
             impersonator: None,
+            made_at: Utc::now(),
         }
     }
 

@@ -98,7 +98,9 @@ pub struct Shown {
 pub async fn log_in(db: &Db, keys: &SecretKeys, shown: Shown, asking: &Asking) -> Result<Begun> {
     let Shown { known, factor, rehashed } = shown;
     let tx = db.system().await?;
-    let mut place = known.place;
+    // Read anew: comparing the password took its time, in which rights may have been taken away.
+    let place = sessions::find_place(&tx, known.place.user, None).await?;
+    let mut place = place.ok_or_else(|| Error::refused(Code::InvalidCredentials, WRONG))?;
     // Locked, so that of two who show the same code one comes too late.
     place.user = app_user::Entity::find_by_id(place.user.id)
         .filter(app_user::Column::DisabledAt.is_null())
@@ -253,6 +255,8 @@ pub async fn reset_password(
     row.email_verified_at = Set(verified);
     row.update(tx.conn()).await?;
     sessions::end(&tx, sessions::of_user(id)).await?;
+    // Above all an address that whoever had the old password has asked for.
+    links::expire_all(&tx, id).await?;
     mail::write(&tx, &email, &Letter::PasswordChanged).await?;
     if let Some(ctx) = ctx {
         tx.audit(&ctx, Audit::PasswordReset { user: id }).await?;
@@ -280,18 +284,24 @@ pub async fn change_password(
 ) -> Result<Begun> {
     own_doing(ctx)?;
     let tx = db.system().await?;
-    let user = locked(&tx, sessions::person(ctx)?).await?;
+    let id = sessions::person(ctx)?;
+    let user = app_user::Entity::find_by_id(id).one(tx.conn()).await?;
+    let place = match user {
+        Some(user) => sessions::find_place(&tx, user, Some(ctx.home())).await?,
+        None => None,
+    };
+    let mut place = place.ok_or(Error::NotFound("user"))?;
+    let user = locked(&tx, id).await?;
     // Somebody else may have changed it since it was compared.
     let user = user.filter(|u| u.password_hash == old_hash).ok_or_else(|| {
         Error::refused(Code::Conflict, "The password was changed meanwhile. Try again.")
     })?;
     set_hash(&tx, user.id, password_hash).await?;
     sessions::end(&tx, sessions::of_user(user.id)).await?;
+    links::expire_all(&tx, user.id).await?;
     mail::write(&tx, &user.email, &Letter::PasswordChanged).await?;
     tx.audit(ctx, Audit::PasswordChanged { user: user.id }).await?;
-    let home = ctx.home();
-    let place =
-        sessions::find_place(&tx, user, Some(home)).await?.ok_or(Error::NotFound("user"))?;
+    place.user = user;
     let begun = sessions::begin(&tx, keys, &place, ctx.origin()).await?;
     tx.commit().await?;
     Ok(begun)
@@ -328,8 +338,7 @@ pub async fn change_email(db: &Db, keys: &SecretKeys, token: &str, asking: &Aski
     row.email_verified_at = Set(Some(Utc::now()));
     row.update(tx.conn()).await?;
     // Whoever holds the old mailbox could still have these.
-    links::expire(&tx, id, Deed::ResetPassword).await?;
-    links::expire(&tx, id, Deed::VerifyEmail).await?;
+    links::expire_all(&tx, id).await?;
     mail::write(&tx, &old, &Letter::EmailChanged { to: link.email.clone() }).await?;
     if let Some(ctx) = ctx {
         let (before, after) = (json!({ "email": old }), json!({ "email": link.email }));
@@ -340,6 +349,7 @@ pub async fn change_email(db: &Db, keys: &SecretKeys, token: &str, asking: &Aski
 
 /// Sets the name that others see.
 pub async fn rename_self(db: &Db, ctx: &TenantCtx, name: &str) -> Result<app_user::Model> {
+    own_doing(ctx)?;
     let tx = db.system().await?;
     let user = locked(&tx, sessions::person(ctx)?).await?.ok_or(Error::NotFound("user"))?;
     let (id, before) = (user.id, user.name.clone());

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::audit::Audit;
-use crate::db::Db;
+use crate::db::{Db, SystemTx};
 use crate::error::{Code, Error};
 use crate::ids::{SessionId, TenantId, UserId};
 use crate::sessions::{self, Begun, Claims};
@@ -45,6 +45,7 @@ pub async fn begin(db: &Db, ctx: &TenantCtx, wanted: Wanted) -> Result<Impersona
         return Err(Error::field("minutes", "must be 1 to 60"));
     }
     let tx = db.system_as(ctx).await?;
+    still_staff(&tx, ctx, staff).await?;
     let person = app_user::Entity::find_by_id(user).one(tx.conn()).await?;
     let place = match person {
         Some(person) => sessions::find_place(&tx, person, Some(tenant)).await?,
@@ -80,8 +81,8 @@ pub async fn begin(db: &Db, ctx: &TenantCtx, wanted: Wanted) -> Result<Impersona
     let until = now + Duration::seconds(secs);
     let entry = Audit::ImpersonationStarted { user, reason, until };
     tx.audit(&there, entry).await?;
-    tx.commit().await?;
     let begun = Begun::without_refresh(id, &place);
+    tx.commit().await?;
     let claims = Claims { impersonator: Some(staff), ..begun.claims() };
     Ok(Impersonation {
         session: id,
@@ -90,6 +91,21 @@ pub async fn begin(db: &Db, ctx: &TenantCtx, wanted: Wanted) -> Result<Impersona
         tenant_name: begun.tenant_name,
         secs,
     })
+}
+
+/// The right is that of this moment, and stays until the session stands: whoever takes it away ends
+/// the session.
+async fn still_staff(tx: &SystemTx, ctx: &TenantCtx, staff: UserId) -> Result<()> {
+    let person = app_user::Entity::find_by_id(staff).one(tx.conn()).await?;
+    let place = match person {
+        Some(person) => sessions::find_place(tx, person, Some(ctx.home())).await?,
+        None => None,
+    };
+    let needed = Permission::Impersonate.role();
+    if place.is_some_and(|place| place.role.reaches(needed)) {
+        return Ok(());
+    }
+    Err(Error::Forbidden { needed: needed.to_string() })
 }
 
 /// Ends an impersonation: one's own, or the one that this request acts in.

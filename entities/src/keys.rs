@@ -6,7 +6,7 @@ use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, RequestId, TenantId};
-use crate::sessions::{self, Standing, act_in};
+use crate::sessions::{self, Standing, act_below};
 use crate::tables::api_key;
 use crate::tenancy::{Actor, Origin, Permission, Role, StoredActor, TenantCtx, TenantKind, scopes};
 use crate::tenants;
@@ -194,7 +194,7 @@ pub async fn authenticate(
     let scopes: BTreeSet<String> = serde_json::from_value(row.scopes)?;
     let ctx = TenantCtx::new(tenant.id, &stored, request, origin).of_key(scopes, standing);
     match acting {
-        Some(other) if other != tenant.id => act_in(db, &ctx, other).await,
+        Some(other) if other != tenant.id => act_below(db, &ctx, other).await,
         _ => Ok(ctx),
     }
 }

@@ -86,6 +86,14 @@ pub(crate) fn invalid() -> Error {
     )
 }
 
+/// Makes all of a person's links worthless.
+pub(crate) async fn expire_all(tx: &SystemTx, user: UserId) -> Result<()> {
+    for deed in [Deed::VerifyEmail, Deed::ResetPassword, Deed::ChangeEmail] {
+        expire(tx, user, deed).await?;
+    }
+    Ok(())
+}
+
 /// Makes a person's links of this deed worthless.
 pub(crate) async fn expire(tx: &SystemTx, user: UserId, deed: Deed) -> Result<()> {
     link::Entity::update_many()

@@ -7,11 +7,11 @@ use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{LinkId, TenantId, UserId};
-use crate::links;
+use crate::links::{self, Deed};
 use crate::mail::{self, Letter};
 use crate::secrets::{Purpose, SecretKeys};
 use crate::sessions;
-use crate::tables::{api_key, app_user, invitation, membership};
+use crate::tables::{api_key, app_user, invitation, membership, tenant_ancestry};
 use crate::tenancy::{Actor, Permission, Role, StoredActor, TenantCtx};
 use crate::tenants;
 use chrono::{DateTime, Duration, Utc};
@@ -20,7 +20,7 @@ use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect,
-    sea_query::Expr,
+    sea_query::{Expr, Query},
 };
 use serde_json::json;
 
@@ -213,8 +213,9 @@ fn at_most_own(ctx: &TenantCtx, role: Role) -> Result<()> {
     Err(Error::Forbidden { needed: role.to_string() })
 }
 
-/// Makes a new person, with a password, a member of the tenant that `ctx` acts in. One who exists
-/// already is refused, since only they may say what tenants they belong to: invite them.
+/// Makes a new person, with a password, a member of the tenant that `ctx` acts in; they log in once
+/// they have opened the link that is mailed to them, or at once when the platform's staff adds them.
+/// One who exists already is refused, since only they may say what tenants they belong to: invite them.
 pub async fn add_member(
     db: &Db,
     ctx: &TenantCtx,
@@ -226,7 +227,14 @@ pub async fn add_member(
     at_most_own(ctx, role)?;
     let tx = db.system_as(ctx).await?;
     room_for_one(&tx, ctx.tenant()).await?;
-    let id = accounts::insert_user(&tx, email, "", password_hash, true).await?;
+    // Anybody may have a tenant, and nobody takes an address into use that they cannot read. The
+    // platform's staff is believed.
+    let is_verified = ctx.is_platform_staff();
+    let id = accounts::insert_user(&tx, email, "", password_hash, is_verified).await?;
+    if !is_verified {
+        let link = links::make(&tx, id, Deed::VerifyEmail, email).await?;
+        mail::write(&tx, email, &Letter::VerifyEmail { link }).await?;
+    }
     accounts::insert_membership(&tx, ctx.tenant(), id, role).await?;
     let (user, member) = load(&tx, ctx.tenant(), id).await?;
     tx.audit(ctx, Audit::UserCreated { user: id, email: user.email.clone() }).await?;
@@ -259,6 +267,7 @@ pub async fn update_member(db: &Db, ctx: &TenantCtx, id: UserId, change: Change)
         active.role = Set(role);
         member = active.update(tx.conn()).await?;
         sessions::make_stale(&tx, sessions::of_member(id, ctx.tenant())).await?;
+        take_back_invitations(&tx, ctx.tenant(), id).await?;
         let (before, after) = (json!({ "role": before }), json!({ "role": role }));
         tx.audit(ctx, Audit::MemberUpdated { user: id, before, after }).await?;
     }
@@ -321,6 +330,7 @@ pub async fn remove_member(db: &Db, ctx: &TenantCtx, id: UserId) -> Result<()> {
     }
     membership::Entity::delete_by_id(member.id).exec(tx.conn()).await?;
     sessions::end(&tx, sessions::of_member(id, ctx.tenant())).await?;
+    take_back_invitations(&tx, ctx.tenant(), id).await?;
     api_key::Entity::update_many()
         .col_expr(api_key::Column::RevokedAt, Expr::value(Utc::now()))
         .filter(api_key::Column::TenantId.eq(ctx.tenant()))
@@ -336,6 +346,19 @@ pub async fn remove_member(db: &Db, ctx: &TenantCtx, id: UserId) -> Result<()> {
         tx.audit(ctx, Audit::UserDeleted { user: id, before: json!({ "email": email }) }).await?;
     }
     tx.commit().await
+}
+
+/// Takes back what a person has invited to, in this tenant and below: their right to has changed.
+async fn take_back_invitations(tx: &SystemTx, tenant: TenantId, by: UserId) -> Result<()> {
+    let below = Query::select()
+        .column(tenant_ancestry::Column::DescendantId)
+        .from(tenant_ancestry::Entity)
+        .and_where(tenant_ancestry::Column::AncestorId.eq(tenant))
+        .take();
+    let theirs = sea_orm::Condition::all()
+        .add(invitation::Column::InvitedBy.eq(by))
+        .add(invitation::Column::TenantId.in_subquery(below));
+    close(tx, theirs).await.map(|_count| ())
 }
 
 async fn forget(tx: &SystemTx, user: app_user::Model) -> Result<()> {
@@ -449,12 +472,14 @@ pub async fn revoke_invitation(db: &Db, ctx: &TenantCtx, id: LinkId) -> Result<(
     tx.commit().await
 }
 
-/// Whom an invitation is for, and whether they have a login already.
+/// Whom an invitation is for, and whether they have a login already. One whose address was never
+/// verified is nobody's yet.
 pub async fn invited(db: &Db, keys: &SecretKeys, token: &str) -> Result<(String, bool)> {
     let tx = db.system().await?;
     let row = open_invitation(&tx, keys, token).await?;
     let known = app_user::Entity::find()
         .filter(app_user::Column::Email.eq(row.email.as_str()))
+        .filter(app_user::Column::EmailVerifiedAt.is_not_null())
         .count(tx.conn())
         .await?;
     Ok((row.email, known > 0))
@@ -496,11 +521,20 @@ pub async fn accept_invitation(
         |user| TenantCtx::new(row.tenant_id, &stored(user), asking.request, asking.origin.clone());
     let user = match (known, new) {
         (Some(user), _) if user.disabled_at.is_some() => return Err(links::invalid()),
-        (Some(user), _) => {
+        (Some(user), _) if user.email_verified_at.is_some() => user.id,
+        // Whoever has chosen its password could not read the mailbox, and this one can.
+        (Some(user), Some((name, hash))) => {
             let id = user.id;
-            let mut active: app_user::ActiveModel = user.clone().into();
-            active.email_verified_at = Set(user.email_verified_at.or_else(|| Some(Utc::now())));
+            let mut active: app_user::ActiveModel = user.into();
+            active.password_hash = Set(hash);
+            active.name = Set(name);
+            active.totp_secret = Set(None);
+            active.totp_enabled_at = Set(None);
+            active.email_verified_at = Set(Some(Utc::now()));
             active.update(tx.conn()).await?;
+            sessions::end(&tx, sessions::of_user(id)).await?;
+            links::expire_all(&tx, id).await?;
+            tx.audit(&ctx(id), Audit::EmailVerified { user: id, email: row.email.clone() }).await?;
             id
         }
         (None, Some((name, hash))) => {
@@ -508,7 +542,7 @@ pub async fn accept_invitation(
             tx.audit(&ctx(id), Audit::UserCreated { user: id, email: row.email.clone() }).await?;
             id
         }
-        (None, None) => {
+        (_, None) => {
             return Err(Error::field("password", "choose one: this address has no login yet"));
         }
     };

@@ -2,6 +2,7 @@
 //! is heard of at once.
 
 use crate::Result;
+use crate::accounts::own_doing;
 use crate::audit::Audit;
 use crate::db::{Db, SystemTx, statement};
 use crate::error::{Code, Error};
@@ -36,6 +37,8 @@ pub struct Claims {
     pub session: SessionId,
     pub standing: Standing,
     pub impersonator: Option<UserId>,
+    /// When what it says was read.
+    pub made_at: DateTime<Utc>,
 }
 
 /// What else an access token says of its tenant and person, as it was when it was made; a change
@@ -66,9 +69,18 @@ pub async fn authenticate(
     let ctx = TenantCtx::new(claims.tenant, &stored, request, origin)
         .of_session(claims.session, claims.standing);
     match acting {
-        Some(tenant) if tenant != claims.tenant => act_in(db, &ctx, tenant).await,
+        Some(tenant) if tenant != claims.tenant => act_below(db, &ctx, tenant).await,
         _ => Ok(ctx),
     }
+}
+
+/// The same, for a request that names the tenant: it takes an ADMIN to act below one's own.
+pub(crate) async fn act_below(db: &Db, ctx: &TenantCtx, tenant: TenantId) -> Result<TenantCtx> {
+    let there = act_in(db, ctx, tenant).await?;
+    if !ctx.role().reaches(Role::Admin) {
+        return Err(Error::Forbidden { needed: Role::Admin.to_string() });
+    }
+    Ok(there)
 }
 
 /// The same person, acting in a tenant at or below the one of `ctx`; any other is not found.
@@ -93,6 +105,8 @@ pub struct Begun {
     pub tenant_name: String,
     pub role: Role,
     pub standing: Standing,
+    /// When this was read. An access token is made as of then: a change after it makes it void.
+    pub made_at: DateTime<Utc>,
 }
 
 impl Begun {
@@ -110,6 +124,7 @@ impl Begun {
             session: self.session,
             standing: self.standing,
             impersonator: None,
+            made_at: self.made_at,
         }
     }
 }
@@ -143,7 +158,9 @@ impl Place {
 }
 
 /// The person's place in this tenant, or the oldest one; none when there is none or the person is
-/// disabled.
+/// disabled. Membership and tenant stay as they are until the transaction ends: whoever changes them
+/// waits, and then finds the session that was begun with them. Of the locks of one transaction this
+/// comes first: membership, tenant, person, session.
 pub(crate) async fn find_place(
     tx: &SystemTx,
     user: app_user::Model,
@@ -158,8 +175,9 @@ pub(crate) async fn find_place(
     if let Some(tenant) = tenant {
         query = query.filter(membership::Column::TenantId.eq(tenant));
     }
-    let Some(member) = query.one(tx.conn()).await? else { return Ok(None) };
+    let Some(member) = query.lock_shared().one(tx.conn()).await? else { return Ok(None) };
     let tenant = tenant::Entity::find_by_id(member.tenant_id)
+        .lock_shared()
         .one(tx.conn())
         .await?
         .ok_or(Error::NotFound("tenant"))?;
@@ -208,6 +226,7 @@ fn begun(session: SessionId, refresh_token: String, place: &Place) -> Begun {
         tenant_name: place.tenant.name.clone(),
         role: place.role,
         standing: place.standing(),
+        made_at: Utc::now(),
     }
 }
 
@@ -223,24 +242,27 @@ pub async fn refresh(
 ) -> Result<Begun> {
     let (id, shown) = keys.recognise(Purpose::Refresh, token).ok_or_else(refresh_invalid)?;
     let tx = db.system().await?;
-    let row = session::Entity::find_by_id(SessionId(id))
-        .lock_exclusive()
-        .one(tx.conn())
-        .await?
-        .filter(|row| row.revoked_at.is_none() && row.expires_at > Utc::now())
-        .ok_or_else(refresh_invalid)?;
+    let session = || session::Entity::find_by_id(SessionId(id));
+    let row = session().one(tx.conn()).await?.ok_or_else(refresh_invalid)?;
     let user = app_user::Entity::find_by_id(row.user_id).one(tx.conn()).await?;
     let place = match user {
         Some(user) => find_place(&tx, user, Some(row.tenant_id)).await?,
         None => None,
     };
     let place = place.ok_or_else(refresh_invalid)?;
+    let row = session()
+        .lock_exclusive()
+        .one(tx.conn())
+        .await?
+        .filter(|row| row.revoked_at.is_none() && row.expires_at > Utc::now())
+        .ok_or_else(refresh_invalid)?;
     let newest = u32::try_from(row.generation).unwrap_or(0);
     let since = Utc::now() - row.rotated_at;
     if shown == newest && row.token_sha256 == hash(token) {
         let next = rotate(&tx, keys, row, newest).await?;
+        let begun = begun(SessionId(id), next, &place);
         tx.commit().await?;
-        return Ok(begun(SessionId(id), next, &place));
+        return Ok(begun);
     }
     if shown.checked_add(1) == Some(newest) && since <= Duration::seconds(GRACE_SECS) {
         let same = keys.derive(&row.key_id, Purpose::Refresh, id, newest);
@@ -308,14 +330,22 @@ pub(crate) async fn make_stale(tx: &SystemTx, which: Condition) -> Result<()> {
     Ok(())
 }
 
-/// The sessions of a person.
+/// The sessions of a person, and those in which they act as somebody else.
 pub(crate) fn of_user(user: UserId) -> Condition {
-    Condition::all().add(session::Column::UserId.eq(user))
+    Condition::any().add(session::Column::UserId.eq(user)).add(acted_by(user))
 }
 
-/// The sessions of a person in a tenant.
+/// The sessions of a person in a tenant, and those in which they act as somebody else: their right to
+/// comes from a tenant that they belong to.
 pub(crate) fn of_member(user: UserId, tenant: TenantId) -> Condition {
-    of_user(user).add(session::Column::TenantId.eq(tenant))
+    let theirs = Condition::all()
+        .add(session::Column::UserId.eq(user))
+        .add(session::Column::TenantId.eq(tenant));
+    Condition::any().add(theirs).add(acted_by(user))
+}
+
+fn acted_by(user: UserId) -> sea_orm::sea_query::SimpleExpr {
+    session::Column::ImpersonatorId.eq(user)
 }
 
 /// The end of a session as the API remembers it.
@@ -439,10 +469,19 @@ pub async fn list_sessions(db: &Db, ctx: &TenantCtx) -> Result<Vec<Listed>> {
 /// Ends one of the person's own sessions.
 pub async fn end_session(db: &Db, ctx: &TenantCtx, id: SessionId) -> Result<()> {
     let user = person(ctx)?;
+    let is_own = ctx.session() == Some(id);
+    // Whoever acts as somebody else may end that, and not throw the person out.
+    if !is_own {
+        own_doing(ctx)?;
+    }
     let tx = db.system().await?;
-    let ended = end(&tx, of_user(user).add(session::Column::Id.eq(id))).await?;
-    if ended == 0 {
+    let which =
+        Condition::all().add(session::Column::UserId.eq(user)).add(session::Column::Id.eq(id));
+    if end(&tx, which).await? == 0 {
         return Err(Error::NotFound("session"));
+    }
+    if is_own && ctx.impersonator().is_none() {
+        end(&tx, Condition::all().add(acted_by(user))).await?;
     }
     let entry = if ctx.session() == Some(id) {
         Audit::Logout {}
@@ -456,8 +495,9 @@ pub async fn end_session(db: &Db, ctx: &TenantCtx, id: SessionId) -> Result<()> 
 /// Ends all of the person's sessions, or all but this one. How many.
 pub async fn end_sessions(db: &Db, ctx: &TenantCtx, keep: Option<SessionId>) -> Result<u64> {
     let user = person(ctx)?;
+    own_doing(ctx)?;
     let tx = db.system().await?;
-    let mut which = of_user(user);
+    let mut which = Condition::all().add(of_user(user));
     if let Some(keep) = keep {
         which = which.add(session::Column::Id.ne(keep));
     }

@@ -233,9 +233,11 @@ pub async fn suspend_tenant(
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
     let before = row(&tx, id).await?;
+    lifts(&tx, ctx, &before).await?;
     let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(Some(Utc::now()));
     active.suspended_reason = Set(Some(reason.to_owned()));
+    active.suspended_by = Set(Some(ctx.home()));
     active.update(tx.conn()).await?;
     thaw_or_freeze(&tx, id).await?;
     let after = row(&tx, id).await?;
@@ -246,14 +248,27 @@ pub async fn suspend_tenant(
     Ok(after)
 }
 
+/// Refuses whoever stands below the tenant in whose name this one was suspended.
+async fn lifts(tx: &SystemTx, ctx: &TenantCtx, row: &tenant::Model) -> Result<()> {
+    let Some(by) = row.suspended_by else { return Ok(()) };
+    let reaches = tenant_ancestry::Entity::find_by_id((ctx.home(), by)).one(tx.conn()).await?;
+    if reaches.is_none() {
+        let text = "This tenant was suspended by one above yours, which alone lets it go on.";
+        return Err(Error::refused(Code::Forbidden, text));
+    }
+    Ok(())
+}
+
 /// Lets a suspended tenant go on, and all below it that are not suspended themselves.
 pub async fn resume_tenant(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<tenant::Model> {
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
     let before = row(&tx, id).await?;
+    lifts(&tx, ctx, &before).await?;
     let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(None);
     active.suspended_reason = Set(None);
+    active.suspended_by = Set(None);
     active.update(tx.conn()).await?;
     thaw_or_freeze(&tx, id).await?;
     let after = row(&tx, id).await?;
@@ -323,6 +338,7 @@ pub(crate) async fn insert(
         name: Set(name.to_owned()),
         suspended_at: NotSet,
         suspended_reason: NotSet,
+        suspended_by: NotSet,
         frozen: Set(frozen),
         require_mfa: NotSet,
         limits: NotSet,

@@ -22,6 +22,7 @@ mod m20261122_111000_audit;
 mod m20261122_112000_idempotency;
 mod m20261122_113000_cancellation;
 mod m20261122_140000_approvals;
+mod m20261122_141000_suspensions;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_112000_idempotency::Migration),
             Box::new(m20261122_113000_cancellation::Migration),
             Box::new(m20261122_140000_approvals::Migration),
+            Box::new(m20261122_141000_suspensions::Migration),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
+use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::password::Verdict;
 use crate::routes::auth::{Nothing, Tokens, address, asking, tokens};
@@ -200,6 +201,7 @@ async fn change_email(
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = address("email", &body.email)?;
     confirmed(&request, &state, &caller, "password", &body.password).await?;
+    limit_mailbox(&state, email.as_str()).await?;
     accounts::request_email_change(&state.db, &caller.0, email.as_str()).await?;
     Ok(accepted(Nothing {}))
 }

@@ -3,6 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Answer, Json, NoBody, Paging, Success, created, ok, page, printable};
+use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::routes::auth::{Nothing, address, asking};
 use crate::routes::tenants::Pages;
@@ -239,8 +240,9 @@ struct MemberNew {
     role: Role,
 }
 
-/// Makes a new person a member of a tenant: the one that is acted in, or one below it. Whoever has a
-/// login already is invited instead.
+/// Makes a new person a member of a tenant: the one that is acted in, or one below it. They log in once
+/// they have opened the link that is mailed to them, or at once when the platform's staff adds them.
+/// Whoever has a login already is invited instead.
 #[utoipa::path(
     tag = "tenants",
     params(("id" = Uuid, Path, description = "the tenant")),
@@ -256,6 +258,9 @@ async fn add_member(
 ) -> Result<Answer<UserView>, ApiError> {
     let email = address("email", &body.email)?;
     caller.0.require_write(Permission::MembersWrite)?;
+    if !caller.0.is_platform_staff() {
+        limit_mailbox(&state, email.as_str()).await?;
+    }
     let ctx = act_in(&state.db, &caller.0, TenantId(*id)).await?;
     let hash = state.passwords.hash_new("password", &body.password, &[email.as_str()]).await?;
     let member = members::add_member(&state.db, &ctx, email.as_str(), hash, body.role).await?;
@@ -308,6 +313,8 @@ async fn invite(
     Json(body): Json<InvitationNew>,
 ) -> Result<Answer<InvitationView>, ApiError> {
     let email = address("email", &body.email)?;
+    caller.0.require_write(Permission::MembersWrite)?;
+    limit_mailbox(&state, email.as_str()).await?;
     let row = members::invite(&state.db, &caller.0, email.as_str(), body.role).await?;
     Ok(created(row.into()))
 }

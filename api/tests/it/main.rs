@@ -7,6 +7,7 @@ mod auth;
 mod contract;
 mod described;
 mod edge;
+mod grabs;
 mod idempotency;
 mod import;
 mod limits;

@@ -14,6 +14,8 @@ pub struct Model {
     pub name: String,
     pub suspended_at: Option<DateTimeUtc>,
     pub suspended_reason: Option<String>,
+    /// The tenant in whose name it was suspended.
+    pub suspended_by: Option<TenantId>,
     /// Whether it, or one above it, is suspended.
     pub frozen: bool,
     /// Whether members must have a second factor.

@@ -114,7 +114,7 @@ fn statements_that_no_dump_has_are_left_out_and_counted() {
 fn no_statement_hides_behind_another_one() {
     let (out, seen) =
         filter("DELIMITER ;;\nINSERT INTO t VALUES (1); DO SLEEP(9);;\nDELIMITER ;\n");
-    assert_eq!(out, "DELIMITER ;;\nINSERT INTO t VALUES (1);;\n\nDELIMITER ;\n");
+    assert_eq!(out, "DELIMITER ;;\nINSERT INTO t VALUES (1) ;;\n\nDELIMITER ;\n");
     assert_eq!(seen.foreign["DO"], 1);
     let (out, seen) = filter("DELIMITER ;;\nSET @a=1; DO SLEEP(9);;\nDELIMITER ;\n");
     assert!(!out.contains("SLEEP") && seen.foreign["SET"] == 1, "{out}");
