@@ -3,6 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Answer, Success, page};
+use crate::schema;
 use crate::state::State;
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, get, web};
@@ -29,16 +30,21 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[serde(deny_unknown_fields)]
 struct Wanted {
     /// Only entries of this kind, such as `LOGIN`.
+    #[param(schema_with = schema::printable)]
     kind: Option<String>,
     /// Only entries of this actor: an id, or an address or name as in `actor_label`.
+    #[param(schema_with = schema::printable)]
     actor: Option<String>,
     /// Only entries from this moment on.
+    #[param(schema_with = schema::moment)]
     from: Option<DateTime<Utc>>,
     /// Only entries before this moment.
+    #[param(schema_with = schema::moment)]
     to: Option<DateTime<Utc>>,
     /// Only entries of this request.
     request_id: Option<Uuid>,
     /// Where to go on: the last page's `meta.next`.
+    #[param(schema_with = schema::printable)]
     cursor: Option<String>,
     /// At most this many, 1 to 200; by default 50.
     #[param(minimum = 1, maximum = 200)]
@@ -128,8 +134,10 @@ async fn list_audit(
 #[serde(deny_unknown_fields)]
 struct Span {
     /// Only entries from this moment on.
+    #[param(schema_with = schema::moment)]
     from: Option<DateTime<Utc>>,
     /// Only entries before this moment; by default now.
+    #[param(schema_with = schema::moment)]
     to: Option<DateTime<Utc>>,
 }
 
