@@ -66,21 +66,13 @@ pub(crate) fn part() -> Object {
     text().pattern(Some(PRINTABLE)).max_length(Some(200)).build()
 }
 
-/// A moment of the years that are taken: [`crate::extract::is_moment`].
-pub(crate) fn moment() -> Object {
-    text()
+/// A moment of the years that are taken ([`crate::extract::is_moment`]), or null.
+pub(crate) fn maybe_moment() -> Object {
+    let moment = text()
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .pattern(Some("^(19[7-9]|[2-9][0-9]{2})[0-9]-"))
-        .build()
-}
-
-pub(crate) fn maybe_moment() -> Object {
-    or_null(moment())
-}
-
-/// A text without control characters.
-pub(crate) fn printable() -> Object {
-    text().pattern(Some(PRINTABLE)).build()
+        .description(Some("Left out: never."));
+    or_null(moment.build())
 }
 
 fn name(max: usize) -> Object {

@@ -3,7 +3,6 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Answer, Success, page};
-use crate::schema;
 use crate::state::State;
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, get, web};
@@ -30,21 +29,21 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[serde(deny_unknown_fields)]
 struct Wanted {
     /// Only entries of this kind, such as `LOGIN`.
-    #[param(schema_with = schema::printable)]
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     kind: Option<String>,
     /// Only entries of this actor: an id, or an address or name as in `actor_label`.
-    #[param(schema_with = schema::printable)]
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     actor: Option<String>,
     /// Only entries from this moment on.
-    #[param(schema_with = schema::moment)]
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     from: Option<DateTime<Utc>>,
     /// Only entries before this moment.
-    #[param(schema_with = schema::moment)]
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     to: Option<DateTime<Utc>>,
     /// Only entries of this request.
     request_id: Option<Uuid>,
     /// Where to go on: the last page's `meta.next`.
-    #[param(schema_with = schema::printable)]
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     cursor: Option<String>,
     /// At most this many, 1 to 200; by default 50.
     #[param(minimum = 1, maximum = 200)]
@@ -134,10 +133,10 @@ async fn list_audit(
 #[serde(deny_unknown_fields)]
 struct Span {
     /// Only entries from this moment on.
-    #[param(schema_with = schema::moment)]
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     from: Option<DateTime<Utc>>,
     /// Only entries before this moment; by default now.
-    #[param(schema_with = schema::moment)]
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     to: Option<DateTime<Utc>>,
 }
 
