@@ -179,7 +179,7 @@ async fn login(
     let attempt =
         Attempt::begin(&state, &asking, &body.email, known.as_ref(), is_known_device).await?;
     let hash = known.as_ref().map(Known::password_hash);
-    let verdict = state.passwords.verify(&body.password, hash).await?;
+    let verdict = attempt.verify(&state, &body.password, hash).await?;
     let Some(known) = known.filter(|_| verdict != Verdict::Wrong) else {
         attempt.failed(&state, "password").await?;
         return Err(Error::refused(Code::InvalidCredentials, accounts::WRONG).into());
@@ -203,8 +203,9 @@ async fn login(
             tokens(&request, &state, begun)
         }
         Err(error) => {
-            if error.code() == Code::InvalidCredentials {
-                attempt.failed(&state, "second factor").await?;
+            match error.code() {
+                Code::InvalidCredentials => attempt.failed(&state, "second factor").await?,
+                _ => attempt.give_back(&state).await,
             }
             Err(error.into())
         }

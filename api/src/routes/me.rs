@@ -135,7 +135,7 @@ async fn confirmed(
     let asking = asking(request);
     // Whoever has the access token is no stranger: their count is that of a known device.
     let attempt = Attempt::begin(state, &asking, &user.email, known.as_ref(), true).await?;
-    if state.passwords.verify(password, Some(&user.password_hash)).await? == Verdict::Wrong {
+    if attempt.verify(state, password, Some(&user.password_hash)).await? == Verdict::Wrong {
         attempt.failed(state, "password").await?;
         return Err(Error::field(field, "is wrong"));
     }
