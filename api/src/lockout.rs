@@ -110,7 +110,9 @@ impl Attempt {
         password: &SecretString,
         hash: Option<&str>,
     ) -> Result<Verdict> {
-        let compared = state.passwords.verify(password, hash).await;
+        let ahead = self.is_known_device.then(|| state.passwords.ahead());
+        let passwords = ahead.as_ref().unwrap_or(&state.passwords);
+        let compared = passwords.verify(password, hash).await;
         if compared.is_err() {
             self.give_back(state).await;
         }

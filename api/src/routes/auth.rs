@@ -187,7 +187,7 @@ async fn login(
     // A longer one cannot be hashed anew, and stays with its old hash.
     let fits = body.password.expose_secret().len() <= 72;
     let rehashed = match verdict {
-        Verdict::RightLegacy if fits => Some(state.passwords.hash(&body.password).await?),
+        Verdict::RightLegacy if fits => Some(state.passwords.ahead().hash(&body.password).await?),
         _ => None,
     };
     let factor = match (body.code, body.recovery_code) {

@@ -168,7 +168,8 @@ async fn change_password(
     let user =
         confirmed(&request, &state, &caller, "current_password", &body.current_password).await?;
     let called = [user.email.as_str(), user.name.as_str()];
-    let hash = state.passwords.hash_new("new_password", &body.new_password, &called).await?;
+    let hash =
+        state.passwords.ahead().hash_new("new_password", &body.new_password, &called).await?;
     let old = &user.password_hash;
     let begun = accounts::change_password(&state.db, &state.secrets, &caller.0, old, hash).await?;
     state.ends.settle(&state.db).await?;
