@@ -22,6 +22,8 @@ const NOBODY: &str = "$2b$12$C6UzMDM.H6dfI/f/IKcEeO7ZBEcYd9p8DRm9d9Yc1C9gGxS5e7y
 /// How hashes of the old system begin that are not of bcrypt: `pbkdf2_sha512$ITERATIONS$SALT$HASH`, both in hex.
 const LEGACY: &str = "pbkdf2_sha512$";
 const LEGACY_ITERATIONS_MAX: u32 = 1_000_000;
+/// So many iterations take as long as a comparison with a hash of ours, about.
+const LEGACY_SLOW: u32 = 40_000;
 /// How many guesses a password must withstand: less is found by trying lists of breached ones.
 const GUESSES_MIN: f64 = 1e7;
 
@@ -204,8 +206,8 @@ fn is_bcrypted(password: &str, hash: &str) -> bool {
     is_same && password.len() <= BYTES_MAX
 }
 
-/// Never quicker than one comparison with a hash of ours, so that the time does not tell who is not
-/// there.
+/// About as long as one comparison with a hash of ours, so that the time does not tell who is not
+/// there: what takes less is done beside one, and what takes as long by itself is not.
 fn verdict(password: &str, hash: Option<&str>) -> Verdict {
     let cost = hash.and_then(bcrypt_cost);
     match (hash, cost) {
@@ -217,8 +219,11 @@ fn verdict(password: &str, hash: Option<&str>) -> Verdict {
             }
         }
         (hash, cost) => {
-            // For its time.
-            is_bcrypted(password, NOBODY);
+            let iterations = hash.and_then(legacy_parts).map_or(0, |(iterations, ..)| iterations);
+            if iterations < LEGACY_SLOW {
+                // For its time.
+                is_bcrypted(password, NOBODY);
+            }
             let is_right = hash.is_some_and(|hash| match cost {
                 Some(_) => is_bcrypted(password, hash),
                 None => is_legacy(password, hash),
@@ -324,6 +329,28 @@ mod tests {
         assert_eq!(verdict(&format!("{longest}y"), Some(&own)), Verdict::Wrong);
         assert_eq!(verdict("x", None), Verdict::Wrong);
         assert!(bcrypted(&format!("{longest}y")).is_err());
+    }
+
+    #[test]
+    fn a_slow_hash_of_the_old_system_is_all_that_is_computed() {
+        // The quickest of several: other tests run beside this one.
+        let quickest = |work: &dyn Fn()| {
+            let times = (0..5).map(|_| {
+                let start = std::time::Instant::now();
+                work();
+                start.elapsed()
+            });
+            times.min().unwrap()
+        };
+        let wrong = "correct horse battery stapler";
+        let whole = quickest(&|| assert_eq!(verdict(wrong, Some(VECTOR)), Verdict::Wrong));
+        let legacy = quickest(&|| assert!(!is_legacy(wrong, VECTOR)));
+        let own = quickest(&|| assert!(!is_bcrypted(wrong, NOBODY)));
+        assert!(whole < legacy + own / 2, "{whole:?} is {legacy:?} and {own:?}");
+        // A cheap one would tell by its time that it is there.
+        let cheap = VECTOR.replace("$100000$", "$1$");
+        let cheap = quickest(&|| assert_eq!(verdict(wrong, Some(&cheap)), Verdict::Wrong));
+        assert!(cheap > own / 2, "{cheap:?} is less than {own:?}");
     }
 
     #[test]

@@ -204,6 +204,20 @@ async fn a_forgotten_password_is_set_anew_by_mail() {
 }
 
 #[tokio::test]
+async fn the_time_does_not_tell_whose_address_it_is() {
+    let app = spawn().await;
+    for path in ["/api/auth/forgot-password", "/api/auth/resend-verification"] {
+        for email in ["owner@platform.test", "nobody@x.test"] {
+            let start = std::time::Instant::now();
+            app.anonymous().post(path, json!({ "email": email })).await.data(202);
+            // Longer than what is written for somebody who is there.
+            assert!(start.elapsed().as_millis() >= 200, "{path} {email}: {:?}", start.elapsed());
+        }
+    }
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_address_changes_once_the_new_one_is_proved() {
     let app = spawn().await;
     let member = app.member("moves", "OWNER").await;
