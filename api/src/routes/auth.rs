@@ -330,7 +330,14 @@ async fn register(
     let password_hash = state.passwords.hash_new("password", &body.password, &owner).await?;
     let email = email.to_string();
     let new = Registration { email, name: body.name, company, password_hash };
-    accounts::register(&state.db, new, &asking(&request)).await?;
+    let asking = asking(&request);
+    let registered = accounts::register(&state.db, new.clone(), &asking).await;
+    if registered.as_ref().is_err_and(|error| error.code() == Code::Conflict) {
+        // Somebody else has registered the address in this moment: now it is known.
+        accounts::register(&state.db, new, &asking).await?;
+    } else {
+        registered?;
+    }
     Ok(accepted(Nothing {}))
 }
 

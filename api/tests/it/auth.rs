@@ -173,6 +173,24 @@ async fn whoever_registers_proves_the_address_first() {
 }
 
 #[tokio::test]
+async fn who_registers_an_address_at_once_with_others_hears_the_same() {
+    let app = spawn().await;
+    let new = json!({"email": "twin@shop.test", "password": "a quiet river 7", "name": "Jane Roe"});
+    let register = || app.anonymous().post("/api/auth/register", new.clone());
+    // All have looked whether the address is known before the first can take it.
+    let hold = "BEGIN; LOCK TABLE app_user IN SHARE MODE; SELECT pg_sleep(4); COMMIT";
+    let (held, a, b, c) = tokio::join!(app.db.execute(hold), register(), register(), register());
+    held.unwrap();
+    for got in [a, b, c] {
+        got.data(202);
+    }
+    let letters = app.db.letters("twin@shop.test").await.unwrap();
+    let new = letters.iter().filter(|l| matches!(l, Letter::VerifyEmail { .. })).count();
+    assert_eq!((letters.len(), new), (3, 1), "{letters:?}");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_forgotten_password_is_set_anew_by_mail() {
     let app = spawn().await;
     let member = app.member("forgot", "OWNER").await;
