@@ -82,7 +82,7 @@ pub async fn limit(
     let lefts = gcra::take(&state, &budgets).await;
     let wait = lefts.iter().map(|left| left.wait).max().unwrap_or_default();
     let mut response = if wait.is_zero() {
-        let key = bearer(&request).filter(|t| t.starts_with(keys::PREFIX)).map(hash);
+        let key = bearer(request.headers()).filter(|t| t.starts_with(keys::PREFIX)).map(hash);
         let response = next.call(request).await?.map_into_boxed_body();
         let caller = response.request().extensions().get::<Caller>().cloned();
         if let (Some(text), Some(Caller(ctx))) = (key, caller)

@@ -176,7 +176,8 @@ async fn whoever_registers_proves_the_address_first() {
 async fn who_registers_an_address_at_once_with_others_hears_the_same() {
     let app = spawn().await;
     let new = json!({"email": "twin@shop.test", "password": "a quiet river 7", "name": "Jane Roe"});
-    let register = || app.anonymous().post("/api/auth/register", new.clone());
+    let nobody = app.anonymous();
+    let register = || nobody.post("/api/auth/register", new.clone());
     // All have looked whether the address is known before the first can take it.
     let hold = "BEGIN; LOCK TABLE app_user IN SHARE MODE; SELECT pg_sleep(4); COMMIT";
     let (held, a, b, c) = tokio::join!(app.db.execute(hold), register(), register(), register());
