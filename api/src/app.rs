@@ -4,6 +4,7 @@
 use crate::contract::{self, Served};
 use crate::error::render;
 use crate::limits::limit;
+use crate::query::{self, Queries};
 use crate::state::State;
 use crate::{edge, idempotency, routes};
 use actix_web::body::BoxBody;
@@ -17,8 +18,8 @@ use utoipa_actix_web::AppExt;
 /// Builds the application and its contract. A request passes the middlewares from the last one that
 /// is wrapped to the first: it gets its id and its answer's headers (`frame`), errors get their bodies
 /// (`render`), pages of other origins are answered (`cors`), then come its span, https, the limits,
-/// which cost nothing but a look into Redis, its body, the deadline, what it has done before (`once`)
-/// and its method.
+/// which cost nothing but a look into Redis, its body, the deadline, what it has done before (`once`),
+/// its method, and its query.
 pub fn build(
     state: web::Data<State>,
 ) -> (
@@ -42,10 +43,13 @@ pub fn build(
     let document = contract::finish(document);
     let served =
         web::Data::new(Served::new(document.clone(), &["/openapi.json", "/docs", "/docs/{_:.*}"]));
+    let queries = web::Data::new(Queries::new(document.clone()));
     let origins = Condition::new(!state.edge.cors_origins.is_empty(), edge::cors(&state));
     let app = app
         .app_data(served)
+        .app_data(queries)
         .configure(routes::docs::routes)
+        .wrap(from_fn(query::known))
         .wrap(from_fn(edge::methods))
         .wrap(from_fn(idempotency::once))
         .wrap(from_fn(edge::deadline))

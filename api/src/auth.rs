@@ -4,6 +4,7 @@ use crate::client::origin;
 use crate::error::{ApiError, request_id};
 use crate::state::State;
 use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use chrono::DateTime;
 use entities::Result;
@@ -199,6 +200,24 @@ async fn identify(request: &HttpRequest) -> Result<Caller> {
     Ok(caller)
 }
 
+/// The token of `Authorization: Bearer TOKEN`; the scheme in whatever letters (RFC 9110, 11.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The tenant of `X-Tenant-Id`. Of two nobody knows which one was meant.
+fn acting(headers: &HeaderMap) -> Result<Option<TenantId>> {
+    let mut said = headers.get_all("x-tenant-id");
+    let Some(text) = said.next() else { return Ok(None) };
+    if said.next().is_some() {
+        return Err(Error::field("X-Tenant-Id", "must be sent once"));
+    }
+    let id = text.to_str().ok().and_then(|text| Uuid::parse_str(text).ok());
+    id.map(|id| Some(TenantId(id))).ok_or(Error::NotFound("tenant"))
+}
+
 /// What a caller shows. It is kept by what goes on after the request, such as a stream: rights end
 /// while it runs.
 #[derive(Debug)]
@@ -212,20 +231,13 @@ pub struct Credentials {
 impl Credentials {
     /// Those of a request. Without a token: `unauthenticated`.
     pub fn of(request: &HttpRequest) -> Result<Self> {
-        let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok());
-        let token = header("authorization").and_then(|v| v.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| {
+        let token = bearer(request.headers()).ok_or_else(|| {
             let text =
                 "Log in at POST /api/auth/login and send the header `Authorization: Bearer TOKEN`.";
             Error::refused(Code::Unauthenticated, text)
         })?;
-        let acting = match header("x-tenant-id") {
-            None => None,
-            Some(text) => {
-                Some(TenantId(Uuid::parse_str(text).map_err(|_e| Error::NotFound("tenant"))?))
-            }
-        };
-        let token = SecretString::from(token.trim());
+        let token = SecretString::from(token);
+        let acting = acting(request.headers())?;
         Ok(Self { token, acting, request: request_id(request), origin: origin(request) })
     }
 

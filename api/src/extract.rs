@@ -4,6 +4,7 @@ use crate::error::ApiError;
 use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, Responder, web};
+use chrono::{DateTime, Datelike, Utc};
 use entities::error::{Code, Error, FieldError};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -225,6 +226,23 @@ pub fn printable(text: &str) -> Result<(), ValidationError> {
         return Err(ValidationError::new("printable").with_message(message.into()));
     }
     Ok(())
+}
+
+/// What a moment must be that a caller names.
+pub const MOMENT: &str = "must be a moment of the years 1970 to 9999, such as 2026-01-31T12:00:00Z";
+
+/// Whether a moment lies in the years that the database, and whoever reads an answer, can show.
+#[must_use]
+pub fn is_moment(at: &DateTime<Utc>) -> bool {
+    (1970..=9999).contains(&at.year())
+}
+
+/// The same for a field of a body.
+pub fn moment(at: &DateTime<Utc>) -> Result<(), ValidationError> {
+    if is_moment(at) {
+        return Ok(());
+    }
+    Err(ValidationError::new("moment").with_message(MOMENT.into()))
 }
 
 fn broken_rule(error: &ValidationError) -> String {

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod lockout;
 pub mod password;
 pub mod progress;
+pub mod query;
 pub mod routes;
 pub mod schema;
 pub mod state;

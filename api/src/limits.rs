@@ -2,7 +2,7 @@
 //! while nobody is known, by person or key and by tenant afterwards. The budget is looked at before
 //! the database is.
 
-use crate::auth::Caller;
+use crate::auth::{Caller, bearer};
 use crate::client::client;
 use crate::error::ApiError;
 use crate::gcra::{self, Budget, Left, Policy};
@@ -82,7 +82,7 @@ pub async fn limit(
     let lefts = gcra::take(&state, &budgets).await;
     let wait = lefts.iter().map(|left| left.wait).max().unwrap_or_default();
     let mut response = if wait.is_zero() {
-        let key = bearer(&request).filter(|t| t.starts_with(keys::PREFIX)).map(hash);
+        let key = bearer(request.headers()).filter(|t| t.starts_with(keys::PREFIX)).map(hash);
         let response = next.call(request).await?.map_into_boxed_body();
         let caller = response.request().extensions().get::<Caller>().cloned();
         if let (Some(text), Some(Caller(ctx))) = (key, caller)
@@ -123,7 +123,7 @@ async fn budgets(state: &State, request: &ServiceRequest, route: Option<&str>) -
     if let Some((_, policy)) = own {
         return vec![Budget { policy: *policy, whose: address(request) }];
     }
-    let known = bearer(request).and_then(|token| {
+    let known = bearer(request.headers()).and_then(|token| {
         if token.starts_with(keys::PREFIX) {
             let (key, tenant) = state.limits.keys.get(&hash(token), KEY_MEMORY)?;
             return Some((KEY, key, tenant));
@@ -150,11 +150,6 @@ async fn tenant_limit(state: &State, tenant: TenantId) -> u32 {
     let requests = found.unwrap_or(TENANT.requests).max(1);
     state.limits.tenants.put(tenant, requests);
     requests
-}
-
-fn bearer(request: &ServiceRequest) -> Option<&str> {
-    let value = request.headers().get("authorization")?.to_str().ok()?;
-    value.strip_prefix("Bearer ").map(str::trim)
 }
 
 /// The caller's address; of IPv6 the network of 64 bits, of which one subscriber has all.

@@ -7,7 +7,7 @@ use entities::error::{Code, Error};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha512;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use tokio::sync::oneshot;
@@ -22,13 +22,16 @@ const NOBODY: &str = "$2b$12$C6UzMDM.H6dfI/f/IKcEeO7ZBEcYd9p8DRm9d9Yc1C9gGxS5e7y
 /// How hashes of the old system begin that are not of bcrypt: `pbkdf2_sha512$ITERATIONS$SALT$HASH`, both in hex.
 const LEGACY: &str = "pbkdf2_sha512$";
 const LEGACY_ITERATIONS_MAX: u32 = 1_000_000;
+/// So many iterations take as long as a comparison with a hash of ours, about.
+const LEGACY_SLOW: u32 = 40_000;
 /// How many guesses a password must withstand: less is found by trying lists of breached ones.
 const GUESSES_MIN: f64 = 1e7;
 
 /// How much the threads give way to others, as `nice` counts it.
 const NICENESS: i32 = 5;
-/// How many wait for each thread: some seconds of work. Whoever comes then is told to come again.
-const WAITING: usize = 32;
+/// How many strangers wait for each thread, and how many whom we know: less than five seconds of work
+/// each. Whoever comes then is told to come again.
+const WAITING: usize = 12;
 const BUSY_SECS: u64 = 5;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -36,7 +39,27 @@ type Work = Box<dyn FnOnce() + Send>;
 /// Hashes and compares.
 #[derive(Debug, Clone)]
 pub struct Passwords {
-    queue: SyncSender<Work>,
+    strangers: SyncSender<Work>,
+    /// Of those who need not wait behind strangers.
+    friends: SyncSender<Work>,
+    /// One for each work that waits in either queue.
+    calls: Sender<()>,
+    is_friend: bool,
+}
+
+/// The other ends of [`Passwords`].
+struct Waiting {
+    strangers: Receiver<Work>,
+    friends: Receiver<Work>,
+    calls: Receiver<()>,
+}
+
+impl Waiting {
+    /// What is done next; nothing when nobody can ask any more. It is there before it is called for.
+    fn next(&self) -> Option<Work> {
+        self.calls.recv().ok()?;
+        self.friends.try_recv().or_else(|_none_of_them| self.strangers.try_recv()).ok()
+    }
 }
 
 /// What comparing a password with a hash gave.
@@ -58,7 +81,10 @@ impl Passwords {
 
     /// So many threads, and so many that may wait for them.
     fn with(threads: usize, waiting: usize) -> Self {
-        let (queue, work) = sync_channel(waiting);
+        let (strangers, from_strangers) = sync_channel(waiting);
+        let (friends, from_friends) = sync_channel(waiting);
+        let (calls, called) = channel();
+        let work = Waiting { strangers: from_strangers, friends: from_friends, calls: called };
         let work = Arc::new(Mutex::new(work));
         for _ in 0..threads {
             let work = Arc::clone(&work);
@@ -67,7 +93,14 @@ impl Passwords {
                 tracing::error!(%error, "passwords.no_thread");
             }
         }
-        Self { queue }
+        Self { strangers, friends, calls, is_friend: false }
+    }
+
+    /// The same for people whom we know, by their device or because they are logged in: what they ask
+    /// is done before what strangers ask.
+    #[must_use]
+    pub fn ahead(&self) -> Self {
+        Self { is_friend: true, ..self.clone() }
     }
 
     /// Hashes a new password of 8 to 72 bytes (bcrypt would cut a longer one in silence) that is not
@@ -121,8 +154,12 @@ impl Passwords {
                 tracing::trace!("passwords.nobody_waits");
             }
         };
-        match self.queue.try_send(Box::new(work)) {
-            Ok(()) => answered.await.map_err(Error::internal),
+        let queue = if self.is_friend { &self.friends } else { &self.strangers };
+        match queue.try_send(Box::new(work)) {
+            Ok(()) => {
+                self.calls.send(()).map_err(Error::internal)?;
+                answered.await.map_err(Error::internal)
+            }
             Err(TrySendError::Full(_)) => {
                 let text = "Too many people log in at this moment. Try again in some seconds.";
                 Err(Error::later(Code::Unavailable, text, BUSY_SECS))
@@ -135,13 +172,13 @@ impl Passwords {
 }
 
 /// Works until nobody can ask any more.
-fn serve(work: &Mutex<Receiver<Work>>) {
+fn serve(work: &Mutex<Waiting>) {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::warn!(%error, "passwords.not_nice");
     }
     loop {
-        let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(next) = next else { return };
+        let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let Some(next) = next else { return };
         if catch_unwind(AssertUnwindSafe(next)).is_err() {
             tracing::error!("passwords.panicked");
         }
@@ -169,8 +206,8 @@ fn is_bcrypted(password: &str, hash: &str) -> bool {
     is_same && password.len() <= BYTES_MAX
 }
 
-/// Never quicker than one comparison with a hash of ours, so that the time does not tell who is not
-/// there.
+/// About as long as one comparison with a hash of ours, so that the time does not tell who is not
+/// there: what takes less is done beside one, and what takes as long by itself is not.
 fn verdict(password: &str, hash: Option<&str>) -> Verdict {
     let cost = hash.and_then(bcrypt_cost);
     match (hash, cost) {
@@ -182,8 +219,11 @@ fn verdict(password: &str, hash: Option<&str>) -> Verdict {
             }
         }
         (hash, cost) => {
-            // For its time.
-            is_bcrypted(password, NOBODY);
+            let iterations = hash.and_then(legacy_parts).map_or(0, |(iterations, ..)| iterations);
+            if iterations < LEGACY_SLOW {
+                // For its time.
+                is_bcrypted(password, NOBODY);
+            }
             let is_right = hash.is_some_and(|hash| match cost {
                 Some(_) => is_bcrypted(password, hash),
                 None => is_legacy(password, hash),
@@ -292,6 +332,28 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_hash_of_the_old_system_is_all_that_is_computed() {
+        // The quickest of several: other tests run beside this one.
+        let quickest = |work: &dyn Fn()| {
+            let times = (0..5).map(|_| {
+                let start = std::time::Instant::now();
+                work();
+                start.elapsed()
+            });
+            times.min().unwrap()
+        };
+        let wrong = "correct horse battery stapler";
+        let whole = quickest(&|| assert_eq!(verdict(wrong, Some(VECTOR)), Verdict::Wrong));
+        let legacy = quickest(&|| assert!(!is_legacy(wrong, VECTOR)));
+        let own = quickest(&|| assert!(!is_bcrypted(wrong, NOBODY)));
+        assert!(whole < legacy + own / 2, "{whole:?} is {legacy:?} and {own:?}");
+        // A cheap one would tell by its time that it is there.
+        let cheap = VECTOR.replace("$100000$", "$1$");
+        let cheap = quickest(&|| assert_eq!(verdict(wrong, Some(&cheap)), Verdict::Wrong));
+        assert!(cheap > own / 2, "{cheap:?} is less than {own:?}");
+    }
+
+    #[test]
     fn breached_and_derived_passwords_are_weak() {
         let words = words(&["jane.roe@roe-hosting.example", "Jane Roe", "Roe Hosting"]);
         for weak in [
@@ -344,6 +406,44 @@ mod tests {
         // A fault of one is not the end of the thread.
         assert!(passwords.run::<()>(|| panic!("a fault")).await.is_err());
         assert_eq!(passwords.run(|| 4).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn whom_we_know_does_not_wait_behind_strangers() {
+        let passwords = Passwords::with(1, 2);
+        let (begun, has_begun) = oneshot::channel();
+        let (go_on, may_go_on) = oneshot::channel::<()>();
+        let own = passwords.clone();
+        let first = tokio::spawn(async move {
+            let work = move || {
+                begun.send(()).unwrap();
+                may_go_on.blocking_recv().unwrap();
+            };
+            own.run(work).await
+        });
+        has_begun.await.unwrap();
+        let (order, done) = channel();
+        let note = |who: &'static str| {
+            let order = order.clone();
+            move || order.send(who).unwrap()
+        };
+        let strangers = [passwords.run(note("stranger")), passwords.run(note("stranger"))];
+        let mut strangers = strangers.map(Box::pin);
+        for stranger in &mut strangers {
+            assert!(futures::poll!(stranger).is_pending());
+        }
+        assert_eq!(passwords.run(|| ()).await.unwrap_err().code(), Code::Unavailable);
+        // Theirs is no place that strangers could take.
+        let ahead = passwords.ahead();
+        let mut friend = Box::pin(ahead.run(note("friend")));
+        assert!(futures::poll!(&mut friend).is_pending());
+        go_on.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        friend.await.unwrap();
+        for stranger in strangers {
+            stranger.await.unwrap();
+        }
+        assert_eq!(done.try_iter().collect::<Vec<_>>(), ["friend", "stranger", "stranger"]);
     }
 
     #[tokio::test]

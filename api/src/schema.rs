@@ -66,6 +66,15 @@ pub(crate) fn part() -> Object {
     text().pattern(Some(PRINTABLE)).max_length(Some(200)).build()
 }
 
+/// A moment of the years that are taken ([`crate::extract::is_moment`]), or null.
+pub(crate) fn maybe_moment() -> Object {
+    let moment = text()
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .pattern(Some("^(19[7-9]|[2-9][0-9]{2})[0-9]-"))
+        .description(Some("Left out: never."));
+    or_null(moment.build())
+}
+
 fn name(max: usize) -> Object {
     text().pattern(Some(PRINTABLE)).min_length(Some(1)).max_length(Some(max)).build()
 }

@@ -154,7 +154,7 @@ pub async fn record_lock(
 }
 
 /// A new customer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Registration {
     pub email: String,
     pub name: String,

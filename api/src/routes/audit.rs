@@ -29,16 +29,21 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[serde(deny_unknown_fields)]
 struct Wanted {
     /// Only entries of this kind, such as `LOGIN`.
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     kind: Option<String>,
     /// Only entries of this actor: an id, or an address or name as in `actor_label`.
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     actor: Option<String>,
     /// Only entries from this moment on.
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     from: Option<DateTime<Utc>>,
     /// Only entries before this moment.
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     to: Option<DateTime<Utc>>,
     /// Only entries of this request.
     request_id: Option<Uuid>,
     /// Where to go on: the last page's `meta.next`.
+    #[param(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     cursor: Option<String>,
     /// At most this many, 1 to 200; by default 50.
     #[param(minimum = 1, maximum = 200)]
@@ -128,8 +133,10 @@ async fn list_audit(
 #[serde(deny_unknown_fields)]
 struct Span {
     /// Only entries from this moment on.
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     from: Option<DateTime<Utc>>,
     /// Only entries before this moment; by default now.
+    #[param(pattern = r"^(19[7-9]|[2-9][0-9]{2})[0-9]-")]
     to: Option<DateTime<Utc>>,
 }
 

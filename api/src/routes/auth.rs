@@ -179,7 +179,7 @@ async fn login(
     let attempt =
         Attempt::begin(&state, &asking, &body.email, known.as_ref(), is_known_device).await?;
     let hash = known.as_ref().map(Known::password_hash);
-    let verdict = state.passwords.verify(&body.password, hash).await?;
+    let verdict = attempt.verify(&state, &body.password, hash).await?;
     let Some(known) = known.filter(|_| verdict != Verdict::Wrong) else {
         attempt.failed(&state, "password").await?;
         return Err(Error::refused(Code::InvalidCredentials, accounts::WRONG).into());
@@ -187,7 +187,7 @@ async fn login(
     // A longer one cannot be hashed anew, and stays with its old hash.
     let fits = body.password.expose_secret().len() <= 72;
     let rehashed = match verdict {
-        Verdict::RightLegacy if fits => Some(state.passwords.hash(&body.password).await?),
+        Verdict::RightLegacy if fits => Some(state.passwords.ahead().hash(&body.password).await?),
         _ => None,
     };
     let factor = match (body.code, body.recovery_code) {
@@ -203,8 +203,9 @@ async fn login(
             tokens(&request, &state, begun)
         }
         Err(error) => {
-            if error.code() == Code::InvalidCredentials {
-                attempt.failed(&state, "second factor").await?;
+            match error.code() {
+                Code::InvalidCredentials => attempt.failed(&state, "second factor").await?,
+                _ => attempt.give_back(&state).await,
             }
             Err(error.into())
         }
@@ -329,7 +330,14 @@ async fn register(
     let password_hash = state.passwords.hash_new("password", &body.password, &owner).await?;
     let email = email.to_string();
     let new = Registration { email, name: body.name, company, password_hash };
-    accounts::register(&state.db, new, &asking(&request)).await?;
+    let asking = asking(&request);
+    let registered = accounts::register(&state.db, new.clone(), &asking).await;
+    if registered.as_ref().is_err_and(|error| error.code() == Code::Conflict) {
+        // Somebody else has registered the address in this moment: now it is known.
+        accounts::register(&state.db, new, &asking).await?;
+    } else {
+        registered?;
+    }
     Ok(accepted(Nothing {}))
 }
 
@@ -371,6 +379,15 @@ struct Address {
     email: String,
 }
 
+/// How long the answer takes about an address that may or may not be somebody's: longer than whatever
+/// is written for one that is, so that the time tells nothing.
+const EVENLY: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Does something in the time that its absence takes, too.
+async fn evenly<T>(work: impl Future<Output = T>) -> T {
+    tokio::join!(work, tokio::time::sleep(EVENLY)).0
+}
+
 /// Mails another link to an address that is not verified yet. The answer is always the same.
 #[utoipa::path(
     tag = "auth",
@@ -385,7 +402,7 @@ async fn resend_verification(
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = address("email", &body.email)?;
     limit_mailbox(&state, email.as_str()).await?;
-    accounts::resend_verification(&state.db, email.as_str()).await?;
+    evenly(accounts::resend_verification(&state.db, email.as_str())).await?;
     Ok(accepted(Nothing {}))
 }
 
@@ -404,7 +421,8 @@ async fn forgot_password(
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = address("email", &body.email)?;
     limit_mailbox(&state, email.as_str()).await?;
-    accounts::forgot_password(&state.db, email.as_str(), &asking(&request)).await?;
+    let asking = asking(&request);
+    evenly(accounts::forgot_password(&state.db, email.as_str(), &asking)).await?;
     Ok(accepted(Nothing {}))
 }
 

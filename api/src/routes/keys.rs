@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Paging, Success, created, ok, page, printable, whole};
+use crate::extract::{Answer, Json, Paging, Success, created, moment, ok, page, printable, whole};
 use crate::routes::auth::Nothing;
 use crate::routes::tenants::Pages;
 use crate::schema;
@@ -52,6 +52,8 @@ struct KeyNew {
     #[schema(max_items = 100)]
     addresses: Vec<String>,
     /// Left out: never.
+    #[validate(custom(function = moment))]
+    #[schema(schema_with = schema::maybe_moment)]
     expires_at: Option<DateTime<Utc>>,
 }
 

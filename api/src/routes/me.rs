@@ -136,7 +136,7 @@ async fn confirmed(
     let asking = asking(request);
     // Whoever has the access token is no stranger: their count is that of a known device.
     let attempt = Attempt::begin(state, &asking, &user.email, known.as_ref(), true).await?;
-    if state.passwords.verify(password, Some(&user.password_hash)).await? == Verdict::Wrong {
+    if attempt.verify(state, password, Some(&user.password_hash)).await? == Verdict::Wrong {
         attempt.failed(state, "password").await?;
         return Err(Error::field(field, "is wrong"));
     }
@@ -169,7 +169,8 @@ async fn change_password(
     let user =
         confirmed(&request, &state, &caller, "current_password", &body.current_password).await?;
     let called = [user.email.as_str(), user.name.as_str()];
-    let hash = state.passwords.hash_new("new_password", &body.new_password, &called).await?;
+    let hash =
+        state.passwords.ahead().hash_new("new_password", &body.new_password, &called).await?;
     let old = &user.password_hash;
     let begun = accounts::change_password(&state.db, &state.secrets, &caller.0, old, hash).await?;
     state.ends.settle(&state.db).await?;

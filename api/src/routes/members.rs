@@ -262,7 +262,8 @@ async fn add_member(
         limit_mailbox(&state, email.as_str()).await?;
     }
     let ctx = act_in(&state.db, &caller.0, TenantId(*id)).await?;
-    let hash = state.passwords.hash_new("password", &body.password, &[email.as_str()]).await?;
+    let hash =
+        state.passwords.ahead().hash_new("password", &body.password, &[email.as_str()]).await?;
     let member = members::add_member(&state.db, &ctx, email.as_str(), hash, body.role).await?;
     Ok(created(member.into()))
 }

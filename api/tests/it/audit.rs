@@ -1,6 +1,8 @@
 //! The trail over the API: pages, filters, the export, and the command that checks the chains.
 
 use crate::app::{App, spawn};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use entities::audit::seal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -51,7 +53,48 @@ async fn entries_are_listed_page_by_page_and_filtered() {
     assert_eq!(count(&format!("kind=TENANT_CREATED&to={at}")).await, 4);
     assert_eq!(count(&format!("kind=TENANT_CREATED&from={at}&to={at}")).await, 0);
     for wrong in ["limit=0", "limit=201", "cursor=x", "from=yesterday", "per_page=1"] {
-        owner.get(&format!("/api/audit?{wrong}")).await.refused(400, "invalid_request");
+        let refused = owner.get(&format!("/api/audit?{wrong}")).await;
+        let refused = refused.refused(400, "invalid_request");
+        let name = wrong.split('=').next().unwrap();
+        assert_eq!(refused["fields"][0]["path"], format!("/{name}"), "{refused}");
+    }
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_database_cannot_hold_is_refused_by_name() {
+    let app = spawn().await;
+    let far_out = |micros: i64| {
+        let place = [micros.to_be_bytes().as_slice(), &[0; 16]].concat();
+        format!("cursor={}", URL_SAFE_NO_PAD.encode(place))
+    };
+    let (early, late) = (far_out(-8_000_000_000_000_000_000), far_out(8_000_000_000_000_000_000));
+    for (path, wrong) in [
+        ("", "actor=%00"),
+        ("", "kind=%00"),
+        ("", "kind=LOGIN%0a"),
+        ("", &early),
+        ("", &late),
+        ("", "request_id=1"),
+        ("", "limit=many"),
+        ("", "from=-4800-01-01T00:00:00Z"),
+        ("", "from=1969-12-31T23:59:59Z"),
+        ("", "to=%2B262000-01-01T00:00:00Z"),
+        ("/export", "from=-4800-01-01T00:00:00Z"),
+        ("/export", "to=%2B262000-01-01T00:00:00Z"),
+        ("/export", "to=tomorrow"),
+    ] {
+        let refused = app.owner.get(&format!("/api/audit{path}?{wrong}")).await;
+        let refused = refused.refused(400, "invalid_request");
+        let name = wrong.split('=').next().unwrap();
+        assert_eq!(refused["fields"][0]["path"], format!("/{name}"), "{refused}");
+    }
+    let nobody = app.anonymous();
+    nobody.get("/api/audit?actor=%00").await.refused(401, "unauthenticated");
+    for at in ["+262000-01-01T00:00:00Z", "+10000-01-01T00:00:00Z", "-0001-01-01T00:00:00Z"] {
+        let key = json!({"name": "far", "role": "VIEWER", "expires_at": at});
+        let refused = app.owner.post("/api/api-keys", key).await.refused(400, "invalid_request");
+        assert_eq!(refused["fields"][0]["path"], "/expires_at", "{refused}");
     }
     app.db.remove().await.unwrap();
 }

@@ -1,10 +1,12 @@
-use crate::app::{App, Client, PASSWORD, TOKEN_KEYS, spawn};
+use crate::app::{App, Client, PASSWORD, TOKEN_KEYS, edge, spawn, spawn_with};
+use entities::config::{self, Edge};
 use entities::ids::LinkId;
 use entities::mail::Letter;
 use entities::secrets::{Purpose, SecretKeys};
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use totp_rs::{Algorithm, Secret, TOTP};
 
 /// The secret part of a mailed link, as the notifier derives it.
@@ -171,6 +173,25 @@ async fn whoever_registers_proves_the_address_first() {
 }
 
 #[tokio::test]
+async fn who_registers_an_address_at_once_with_others_hears_the_same() {
+    let app = spawn().await;
+    let new = json!({"email": "twin@shop.test", "password": "a quiet river 7", "name": "Jane Roe"});
+    let nobody = app.anonymous();
+    let register = || nobody.post("/api/auth/register", new.clone());
+    // All have looked whether the address is known before the first can take it.
+    let hold = "BEGIN; LOCK TABLE app_user IN SHARE MODE; SELECT pg_sleep(4); COMMIT";
+    let (held, a, b, c) = tokio::join!(app.db.execute(hold), register(), register(), register());
+    held.unwrap();
+    for got in [a, b, c] {
+        got.data(202);
+    }
+    let letters = app.db.letters("twin@shop.test").await.unwrap();
+    let new = letters.iter().filter(|l| matches!(l, Letter::VerifyEmail { .. })).count();
+    assert_eq!((letters.len(), new), (3, 1), "{letters:?}");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_forgotten_password_is_set_anew_by_mail() {
     let app = spawn().await;
     let member = app.member("forgot", "OWNER").await;
@@ -198,6 +219,20 @@ async fn a_forgotten_password_is_set_anew_by_mail() {
     app.db.execute("UPDATE link SET expires_at = now()").await.unwrap();
     let late = json!({"token": token_of(link), "password": "too late for this"});
     nobody.post("/api/auth/reset-password", late).await.refused(400, "link_invalid");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_time_does_not_tell_whose_address_it_is() {
+    let app = spawn().await;
+    for path in ["/api/auth/forgot-password", "/api/auth/resend-verification"] {
+        for email in ["owner@platform.test", "nobody@x.test"] {
+            let start = std::time::Instant::now();
+            app.anonymous().post(path, json!({ "email": email })).await.data(202);
+            // Longer than what is written for somebody who is there.
+            assert!(start.elapsed().as_millis() >= 200, "{path} {email}: {:?}", start.elapsed());
+        }
+    }
     app.db.remove().await.unwrap();
 }
 
@@ -324,6 +359,66 @@ async fn many_wrong_passwords_lock_strangers_out_and_not_the_owners_device() {
     assert!(letters.contains(&Letter::AccountLocked));
     let kinds = app.db.audit_kinds().await.unwrap();
     assert!(kinds.contains(&"ACCOUNT_LOCKED".to_owned()), "{kinds:?}");
+    app.db.remove().await.unwrap();
+}
+
+/// Wrong passwords for one account, side by side, each from an address of its own: how many were
+/// compared, and the longest that anybody is told to wait.
+async fn overrun(app: &App, email: &str, tries: usize) -> (usize, u64) {
+    let tries = (0..tries).map(|nth| {
+        let stranger = app.anonymous().with_header("x-forwarded-for", &format!("198.51.100.{nth}"));
+        let body = json!({"email": email, "password": "wrong wrong"});
+        async move { stranger.post("/api/auth/login", body).await }
+    });
+    let (mut compared, mut wait) = (0, 0);
+    for got in futures::future::join_all(tries).await {
+        if got.status == 401 {
+            compared += 1;
+            continue;
+        }
+        wait = wait.max(got.retry_after.unwrap());
+        got.refused(429, "account_locked");
+    }
+    (compared, wait)
+}
+
+#[tokio::test]
+async fn side_by_side_no_more_passwords_are_tried_than_one_after_the_other() {
+    let edge = Edge { trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()], ..edge() };
+    let app = spawn_with(edge, config::secret("TEST_REDIS_URL").unwrap()).await;
+    app.member("overrun", "OWNER").await;
+    let email = "overrun-owner@customer.test";
+    let (compared, wait) = overrun(&app, email, 60).await;
+    assert_eq!(compared, 10);
+    assert!((50..=60).contains(&wait), "{wait}");
+    let told = async || {
+        let letters = app.db.letters(email).await.unwrap();
+        letters.into_iter().filter(|letter| *letter == Letter::AccountLocked).count()
+    };
+    assert_eq!(told().await, 1);
+    // The lock ends: one more may be tried, and it locks one step longer.
+    let mut redis = app.state.redis().await.unwrap();
+    let key = hex::encode(Sha256::digest(email.as_bytes()));
+    let key = app.state.redis_key(&format!("login:anybody:{key}"));
+    let mut end = redis::cmd("HDEL");
+    end.arg(key).arg("until").query_async::<()>(&mut redis).await.unwrap();
+    let (compared, wait) = overrun(&app, email, 20).await;
+    assert_eq!(compared, 1);
+    assert!((110..=120).contains(&wait), "{wait}");
+    assert_eq!(told().await, 2);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_that_was_not_wrong_is_no_failure() {
+    let app = spawn().await;
+    let new = json!({"email": "jane@late.test", "password": "a quiet river 7", "name": "Jane Roe"});
+    app.anonymous().post("/api/auth/register", new).await.data(202);
+    let login = json!({"email": "jane@late.test", "password": "a quiet river 7"});
+    for _ in 0..12 {
+        log_in(&app, login.clone()).await.refused(403, "email_unverified");
+        app.forget_addresses().await;
+    }
     app.db.remove().await.unwrap();
 }
 

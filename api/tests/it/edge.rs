@@ -234,6 +234,44 @@ async fn what_cannot_be_read_is_told_in_json() {
 }
 
 #[tokio::test]
+async fn what_an_operation_does_not_know_is_refused() {
+    let app = spawn().await;
+    for (path, name) in [
+        ("/api/me?foo=1", "foo"),
+        ("/api/servers/worker-key?id=1", "id"),
+        ("/api/tenants?page=1&q=x", "q"),
+        ("/api/auth/sessions?keep_current=true", "keep_current"),
+        ("/healthz?a", "a"),
+    ] {
+        let refused = app.owner.get(path).await.refused(400, "invalid_request");
+        assert_eq!(refused["fields"][0]["path"], format!("/{name}"), "{refused}");
+    }
+    app.anonymous().get("/api/me?foo=1").await.refused(401, "unauthenticated");
+    let login = "/api/auth/login?next=/";
+    app.anonymous().post(login, json!({})).await.refused(400, "invalid_request");
+    assert_eq!(app.anonymous().get("/openapi.json?v=1").await.status, 200);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_scheme_is_read_in_any_letters_and_the_tenant_said_once() {
+    let app = spawn().await;
+    let token = app.owner.token.clone().unwrap();
+    let nobody = app.anonymous();
+    for scheme in ["bearer", "BEARER", "Bearer "] {
+        let owner = nobody.with_header("authorization", &format!("{scheme} {token}"));
+        owner.get("/api/me").await.data(200);
+    }
+    let basic = nobody.with_header("authorization", &format!("Basic {token}"));
+    basic.get("/api/me").await.refused(401, "unauthenticated");
+    let twice =
+        app.owner.acting_in(&app.owner.tenant).with_header("x-tenant-id", &app.owner.tenant);
+    let refused = twice.get("/api/users").await.refused(400, "invalid_request");
+    assert!(refused["error"].as_str().unwrap().contains("X-Tenant-Id"), "{refused}");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn each_path_tells_its_methods() {
     let app = spawn().await;
     let put = app.owner.send(Method::PUT, "/api/tenants", None).await;

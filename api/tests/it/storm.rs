@@ -13,7 +13,7 @@ async fn reads_do_not_wait_for_logins_and_too_many_logins_are_told_so() {
     let app = spawn_with(edge, config::secret("TEST_REDIS_URL").unwrap()).await;
     let cores = std::thread::available_parallelism().unwrap().get();
     // More than are at work and may wait, each from an address of its own, most for nobody.
-    let mut storm: FuturesUnordered<_> = (0..cores * 34 + 20)
+    let mut storm: FuturesUnordered<_> = (0..cores * 14 + 40)
         .map(|nth| {
             let address = format!("198.51.{}.{}", nth / 250, nth % 250 + 1);
             let stranger = app.anonymous().with_header("x-forwarded-for", &address);

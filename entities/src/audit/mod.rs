@@ -21,7 +21,7 @@ use crate::tables::audit_log::{self, Column};
 use crate::tables::audit_seal;
 use crate::tenancy::{Actor, Origin, TenantCtx};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -132,6 +132,10 @@ impl Cursor {
         let bytes = BASE64.decode(text).map_err(|_e| wrong())?;
         let (at, id) = bytes.split_first_chunk::<8>().ok_or_else(wrong)?;
         let at = DateTime::from_timestamp_micros(i64::from_be_bytes(*at)).ok_or_else(wrong)?;
+        // No entry is older or younger, and Postgres does not know every moment.
+        if !(1970..=9999).contains(&at.year()) {
+            return Err(wrong());
+        }
         let id = Uuid::from_slice(id).map_err(|_e| wrong())?;
         Ok(Self { at, id: RowId(id) })
     }
