@@ -129,6 +129,11 @@ fn sites(draft: &mut Draft<'_>) {
         if !draft.restores(domain.name.as_str()) {
             continue;
         }
+        if is_alias_there(draft, &domain.name) {
+            let why = "It is another name of a site that stands on the server: take it away there, and restore it again.";
+            draft.lose(format!("website:{}", domain.name), why);
+            continue;
+        }
         let wanted = domain.php.clone().or_else(|| main_php.clone());
         let Some(php) = php(draft, domain.name.as_str(), wanted.as_deref()) else { continue };
         versions.insert(php.clone());
@@ -186,6 +191,11 @@ fn site(draft: &mut Draft<'_>, domain: &Domain, php: String, php_source: Option<
     let mut aliases = domain.aliases.clone();
     for parked in account.domains.iter().filter(|d| d.target.as_ref() == Some(&name)) {
         if draft.restores(parked.name.as_str()) {
+            if has_site(draft, &parked.name) {
+                let why = "It has a site of its own, which stays, and does not show another one.";
+                draft.lose(format!("domain:{}", parked.name), why);
+                continue;
+            }
             aliases.insert(parked.name.clone());
             aliases.extend(parked.aliases.iter().cloned());
         }
@@ -194,7 +204,7 @@ fn site(draft: &mut Draft<'_>, domain: &Domain, php: String, php_source: Option<
         draft.skipped.iter().any(|s| alias == s || alias.is_below(s))
             || alias.as_str() == draft.input.facts.hostname
     };
-    aliases.retain(|alias| !foreign(alias));
+    aliases.retain(|alias| !foreign(alias) && (*alias == name || !has_site(draft, alias)));
     let action = draft.action(draft.input.facts.sites.contains(&name));
     let summary = format!("Set up the site {name} at {docroot} with PHP {php}");
     let resource = Resource::Website {
@@ -207,6 +217,21 @@ fn site(draft: &mut Draft<'_>, domain: &Domain, php: String, php_source: Option<
         suspended: draft.suspended,
     };
     draft.add(format!("website:{name}"), FILES, action, (summary, resource));
+}
+
+/// Whether a name has a site of its own, in the archive or on the server. Apache would serve it by
+/// whichever of two files comes first.
+fn has_site(draft: &Draft<'_>, name: &DomainName) -> bool {
+    let account = draft.input.account;
+    let mut sites = account.domains.iter().filter(|d| d.kind != DomainKind::Parked);
+    sites.any(|d| d.name == *name && draft.restores(name.as_str()))
+        || draft.input.facts.sites.contains(name)
+}
+
+/// Whether a site of the account that stands on the server has this for another name.
+pub(crate) fn is_alias_there(draft: &Draft<'_>, name: &DomainName) -> bool {
+    let facts = draft.input.facts;
+    facts.vhosts.contains_key(name) && !facts.sites.contains(name)
 }
 
 fn wildcard_site(

@@ -1,6 +1,8 @@
 //! Certificates: a bridge until the server has its own.
 
+use crate::account::DomainKind;
 use crate::plan::{Action, Component, Resource, StepName};
+use crate::plan_sites::is_alias_there;
 use crate::planner::Draft;
 
 pub(crate) fn plan(draft: &mut Draft<'_>) {
@@ -15,6 +17,17 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
         }
         let item = format!("certificate:{name}");
         // A certificate alone serves nothing: its site is restored, too, or stands already.
+        let is_alias = is_alias_there(draft, name)
+            && draft
+                .input
+                .account
+                .domains
+                .iter()
+                .any(|d| d.name == *name && d.kind != DomainKind::Parked);
+        if is_alias {
+            draft.lose(item, "Its name belongs to another site that stands on the server.");
+            continue;
+        }
         let has_site = options.wants(Component::Files)
             && options.components.get(&Component::Files).is_none_or(|n| n.is_empty())
             || draft.input.facts.vhosts.contains_key(name);
