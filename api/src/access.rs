@@ -107,7 +107,7 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
     ("get", "/api/auth/sessions", Needs(Permission::SessionsRead), &[]),
     ("delete", "/api/auth/sessions", Needs(Permission::ProfileWrite), &[]),
     ("delete", "/api/auth/sessions/{id}", Needs(Permission::ProfileWrite), &[]),
-    ("post", "/api/auth/mfa/setup", Needs(Permission::ProfileWrite), &[&[Code::Conflict]]),
+    ("post", "/api/auth/mfa/setup", Needs(Permission::ProfileWrite), &[LOGIN, &[Code::Conflict]]),
     ("post", "/api/auth/mfa/enable", Needs(Permission::ProfileWrite), &[&[Code::Conflict]]),
     ("post", "/api/auth/mfa/disable", Needs(Permission::ProfileWrite), &[LOGIN, &[Code::Conflict]]),
     (
@@ -133,6 +133,7 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
     ("patch", "/api/users/{id}", Needs(Permission::MembersWrite), &[&[Code::Conflict]]),
     ("delete", "/api/users/{id}", Needs(Permission::MembersWrite), &[&[Code::Conflict]]),
     ("post", "/api/users/{id}/unlock", Needs(Permission::UsersWrite), &[]),
+    ("post", "/api/users/{id}/reset-mfa", Needs(Permission::UsersWrite), &[&[Code::Conflict]]),
     ("get", "/api/invitations", Needs(Permission::MembersRead), &[]),
     (
         "post",

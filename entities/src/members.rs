@@ -9,6 +9,7 @@ use crate::error::{Code, Error};
 use crate::ids::{LinkId, TenantId, UserId};
 use crate::links::{self, Deed};
 use crate::mail::{self, Letter};
+use crate::mfa;
 use crate::secrets::{Purpose, SecretKeys};
 use crate::sessions;
 use crate::tables::{api_key, app_user, invitation, membership, tenant_ancestry};
@@ -146,10 +147,35 @@ pub async fn unlock_member(db: &Db, ctx: &TenantCtx, id: UserId) -> Result<Strin
     ctx.require_write(Permission::UsersWrite)?;
     let tx = db.system().await?;
     let (user, member) = load(&tx, ctx.tenant(), id).await?;
-    at_most_own(ctx, member.role)?;
+    helps(ctx, member.role)?;
     tx.audit(ctx, Audit::AccountUnlocked { user: id }).await?;
     tx.commit().await?;
     Ok(user.email)
+}
+
+/// Helping a person back in: whoever acts from above helps the last owner, too.
+fn helps(ctx: &TenantCtx, role: Role) -> Result<()> {
+    if ctx.home() == ctx.tenant() { at_most_own(ctx, role) } else { Ok(()) }
+}
+
+/// Takes a member's lost second factor away; all their sessions end.
+pub async fn reset_mfa(db: &Db, ctx: &TenantCtx, id: UserId) -> Result<()> {
+    ctx.require_write(Permission::UsersWrite)?;
+    accounts::own_doing(ctx)?;
+    let tx = db.system().await?;
+    let (user, member) = load(&tx, ctx.tenant(), id).await?;
+    helps(ctx, member.role)?;
+    if others(&tx, ctx.tenant(), id).await? > 0 && !ctx.is_platform_staff() {
+        let text = "This person belongs to other tenants, too: ask the platform's staff.";
+        return Err(Error::refused(Code::Forbidden, text));
+    }
+    if user.totp_enabled_at.is_none() {
+        return Err(Error::refused(Code::Conflict, "There is no second factor in use."));
+    }
+    mfa::remove(&tx, &user).await?;
+    sessions::end(&tx, sessions::of_user(id)).await?;
+    tx.audit(ctx, Audit::MfaReset { user: id }).await?;
+    tx.commit().await
 }
 
 async fn load(

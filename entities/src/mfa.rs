@@ -134,6 +134,14 @@ pub async fn disable(db: &Db, keys: &SecretKeys, ctx: &TenantCtx, factor: Factor
     let user = locked(&tx, sessions::person(ctx)?).await?.ok_or(Error::NotFound("user"))?;
     in_use(&user)?;
     check(&tx, keys, ctx, &user, factor).await?;
+    remove(&tx, &user).await?;
+    sessions::make_stale(&tx, sessions::of_user(user.id)).await?;
+    tx.audit(ctx, Audit::MfaDisabled { user: user.id }).await?;
+    tx.commit().await
+}
+
+/// The factor with its recovery codes; its owner gets a letter.
+pub(crate) async fn remove(tx: &SystemTx, user: &app_user::Model) -> Result<()> {
     let row = app_user::ActiveModel {
         id: Set(user.id),
         totp_secret: Set(None),
@@ -145,10 +153,7 @@ pub async fn disable(db: &Db, keys: &SecretKeys, ctx: &TenantCtx, factor: Factor
         .filter(recovery_code::Column::UserId.eq(user.id))
         .exec(tx.conn())
         .await?;
-    mail::write(&tx, &user.email, &Letter::MfaChanged { enabled: false }).await?;
-    sessions::make_stale(&tx, sessions::of_user(user.id)).await?;
-    tx.audit(ctx, Audit::MfaDisabled { user: user.id }).await?;
-    tx.commit().await
+    mail::write(tx, &user.email, &Letter::MfaChanged { enabled: false }).await
 }
 
 /// Makes new recovery codes; the old ones work no more.

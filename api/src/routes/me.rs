@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
+use crate::extract::{Answer, Json, Success, accepted, ok, printable};
 use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::password::Verdict;
@@ -122,14 +122,15 @@ async fn update_me(
     Ok(ok(accounts::rename_self(&state.db, &caller.0, &body.name).await?.into()))
 }
 
-/// The person, once the password was given again. Wrong ones count as those of a login do.
+/// The person, once the password was given again, and the attempt that is open until all of it was
+/// right. Wrong ones count as those of a login do.
 async fn confirmed(
     request: &HttpRequest,
     state: &State,
     caller: &Caller,
     field: &'static str,
     password: &SecretString,
-) -> Result<app_user::Model, Error> {
+) -> Result<(app_user::Model, Attempt), Error> {
     caller.0.require_write(Permission::ProfileWrite)?;
     let user = accounts::find_self(&state.db, &caller.0).await?;
     let known = accounts::find_login(&state.db, &user.email).await?;
@@ -138,10 +139,32 @@ async fn confirmed(
     let attempt = Attempt::begin(state, &asking, &user.email, known.as_ref(), true).await?;
     if attempt.verify(state, password, Some(&user.password_hash)).await? == Verdict::Wrong {
         attempt.failed(state, "password").await?;
-        return Err(Error::field(field, "is wrong"));
+        return Err(Error::field(field, "is not the one of this login"));
     }
-    attempt.succeeded(state).await;
-    Ok(user)
+    Ok((user, attempt))
+}
+
+/// Ends the attempt as what it was for has ended: a wrong code counts as a wrong password does.
+async fn settled<T>(
+    state: &State,
+    attempt: Attempt,
+    done: Result<T, Error>,
+    field: &'static str,
+) -> Result<T, Error> {
+    match done {
+        Ok(value) => {
+            attempt.succeeded(state).await;
+            Ok(value)
+        }
+        Err(error) if error.code() == Code::InvalidCredentials => {
+            attempt.failed(state, "second factor").await?;
+            Err(not_a_login(error, field))
+        }
+        Err(error) => {
+            attempt.give_back(state).await;
+            Err(error)
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -166,8 +189,9 @@ async fn change_password(
     state: web::Data<State>,
     Json(body): Json<PasswordChange>,
 ) -> Result<Answer<Tokens>, ApiError> {
-    let user =
+    let (user, attempt) =
         confirmed(&request, &state, &caller, "current_password", &body.current_password).await?;
+    attempt.succeeded(&state).await;
     let called = [user.email.as_str(), user.name.as_str()];
     let hash =
         state.passwords.ahead().hash_new("new_password", &body.new_password, &called).await?;
@@ -201,7 +225,8 @@ async fn change_email(
     Json(body): Json<EmailChange>,
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = address("email", &body.email)?;
-    confirmed(&request, &state, &caller, "password", &body.password).await?;
+    let (_, attempt) = confirmed(&request, &state, &caller, "password", &body.password).await?;
+    attempt.succeeded(&state).await;
     limit_mailbox(&state, email.as_str()).await?;
     accounts::request_email_change(&state.db, &caller.0, email.as_str()).await?;
     Ok(accepted(Nothing {}))
@@ -306,18 +331,29 @@ struct MfaSetup {
     otpauth_url: String,
 }
 
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PasswordAgain {
+    /// One's own, once more: whoever has found a browser open takes no login over.
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+}
+
 /// Makes the secret of a second factor. It is in use once `enable` has seen a code of it.
 #[utoipa::path(
     tag = "me",
+    request_body = PasswordAgain,
     responses((status = 200, body = Success<MfaSetup>))
 )]
 #[post("/api/auth/mfa/setup")]
 async fn set_up_mfa(
+    request: HttpRequest,
     caller: Caller,
     state: web::Data<State>,
-    _: NoBody,
+    Json(body): Json<PasswordAgain>,
 ) -> Result<Answer<MfaSetup>, ApiError> {
-    caller.0.require_write(Permission::ProfileWrite)?;
+    let (_, attempt) = confirmed(&request, &state, &caller, "password", &body.password).await?;
+    attempt.succeeded(&state).await;
     let setup = mfa::set_up(&state.db, &state.secrets, &caller.0).await?;
     Ok(ok(MfaSetup {
         secret: setup.secret.expose_secret().to_owned(),
@@ -405,10 +441,11 @@ async fn disable_mfa(
     state: web::Data<State>,
     Json(body): Json<Proof>,
 ) -> Result<Answer<Nothing>, ApiError> {
-    confirmed(&request, &state, &caller, "password", &body.password).await?;
+    let password = body.password.clone();
     let (factor, field) = body.factor()?;
+    let (_, attempt) = confirmed(&request, &state, &caller, "password", &password).await?;
     let done = mfa::disable(&state.db, &state.secrets, &caller.0, factor).await;
-    done.map_err(|e| not_a_login(e, field))?;
+    settled(&state, attempt, done, field).await?;
     state.ends.settle(&state.db).await?;
     Ok(ok(Nothing {}))
 }
@@ -426,8 +463,10 @@ async fn renew_recovery_codes(
     state: web::Data<State>,
     Json(body): Json<Proof>,
 ) -> Result<Answer<RecoveryCodes>, ApiError> {
-    confirmed(&request, &state, &caller, "password", &body.password).await?;
+    let password = body.password.clone();
     let (factor, field) = body.factor()?;
+    let (_, attempt) = confirmed(&request, &state, &caller, "password", &password).await?;
     let codes = mfa::renew_codes(&state.db, &state.secrets, &caller.0, factor).await;
-    Ok(ok(RecoveryCodes { recovery_codes: codes.map_err(|e| not_a_login(e, field))? }))
+    let recovery_codes = settled(&state, attempt, codes, field).await?;
+    Ok(ok(RecoveryCodes { recovery_codes }))
 }

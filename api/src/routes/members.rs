@@ -31,6 +31,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
         .service(update_user)
         .service(remove_user)
         .service(unlock_user)
+        .service(reset_mfa)
         .service(add_member)
         .service(invite)
         .service(list_invitations)
@@ -224,6 +225,26 @@ async fn unlock_user(
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = members::unlock_member(&state.db, &caller.0, UserId(*id)).await?;
     Attempt::lift(&state, &email).await;
+    Ok(ok(Nothing {}))
+}
+
+/// Takes a member's second factor away that was lost with its recovery codes. The person gets a letter,
+/// and all their logins end. Of somebody who belongs to other tenants, too, only the platform's staff
+/// does it.
+#[utoipa::path(
+    tag = "users",
+    params(("id" = Uuid, Path, description = "the person")),
+    responses((status = 200, body = Success<Nothing>))
+)]
+#[post("/api/users/{id}/reset-mfa")]
+async fn reset_mfa(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+    _: NoBody,
+) -> Result<Answer<Nothing>, ApiError> {
+    members::reset_mfa(&state.db, &caller.0, UserId(*id)).await?;
+    state.ends.settle(&state.db).await?;
     Ok(ok(Nothing {}))
 }
 

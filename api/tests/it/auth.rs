@@ -269,7 +269,7 @@ pub fn code(secret: &str, steps: i64) -> String {
 async fn a_second_factor_is_asked_for_and_each_code_works_once() {
     let app = spawn().await;
     let member = app.member("mfa", "OWNER").await;
-    let setup = member.post("/api/auth/mfa/setup", json!({})).await.data(200);
+    let setup = member.post("/api/auth/mfa/setup", json!({ "password": PASSWORD })).await.data(200);
     assert!(setup["otpauth_url"].as_str().unwrap().starts_with("otpauth://totp/MigraPanel"));
     let secret = setup["secret"].as_str().unwrap();
     let enable = "/api/auth/mfa/enable";
@@ -315,7 +315,7 @@ async fn a_tenant_that_wants_a_second_factor_gives_nothing_without_one() {
     let member = Client::login(&app.url, "strict-owner@customer.test").await;
     member.get("/api/users").await.refused(403, "mfa_setup_required");
     member.get("/api/me").await.data(200);
-    let setup = member.post("/api/auth/mfa/setup", json!({})).await.data(200);
+    let setup = member.post("/api/auth/mfa/setup", json!({ "password": PASSWORD })).await.data(200);
     let code = code(setup["secret"].as_str().unwrap(), 0);
     member.post("/api/auth/mfa/enable", json!({ "code": code })).await.data(200);
     member.get("/api/users").await.refused(401, "token_expired");

@@ -73,6 +73,7 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/auth/change-email") => {
             json!({"password": "a wrong password", "email": "x@y.test"})
         }
+        ("post", "/api/auth/mfa/setup") => json!({"password": "a wrong password"}),
         ("post", "/api/auth/mfa/enable") => json!({"code": "000000"}),
         ("post", "/api/auth/mfa/disable" | "/api/auth/mfa/recovery-codes") => proof,
         ("post", "/api/tenants") => json!({"name": "x", "kind": "customer"}),

@@ -197,3 +197,30 @@ async fn a_mailbox_gets_a_few_letters_and_no_more() {
     assert!(refused >= 3, "{refused}");
     app.db.remove().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_second_factor_is_neither_forced_upon_anybody_nor_guessed_and_a_lost_one_is_lifted() {
+    let app = spawn().await;
+    let owner = app.member("factor", "OWNER").await;
+    // A token that was found does not lock its owner out.
+    let wrong = json!({"password": "a wrong password"});
+    owner.post("/api/auth/mfa/setup", wrong).await.refused(400, "invalid_request");
+    let setup = json!({ "password": PASSWORD });
+    let secret = owner.post("/api/auth/mfa/setup", setup).await.data(200)["secret"].clone();
+    let code = crate::auth::code(secret.as_str().unwrap(), 0);
+    owner.post("/api/auth/mfa/enable", json!({ "code": code })).await.data(200);
+    let login = json!({"email": "factor-owner@customer.test", "password": PASSWORD});
+    app.anonymous().post("/api/auth/login", login).await.refused(401, "mfa_required");
+    let users = app.owner.acting_in(&owner.tenant).get("/api/users").await.data(200);
+    let id = users[0]["id"].as_str().unwrap();
+    assert_eq!(users[0]["mfa_enabled"], true);
+    let lift = format!("/api/users/{id}/reset-mfa");
+    let stranger = app.member("stranger", "OWNER").await;
+    stranger.post(&lift, json!({})).await.refused(404, "not_found");
+    app.owner.acting_in(&owner.tenant).post(&lift, json!({})).await.data(200);
+    app.owner.acting_in(&owner.tenant).post(&lift, json!({})).await.refused(409, "conflict");
+    owner.get("/api/me").await.refused(401, "unauthenticated");
+    Client::login(&app.url, "factor-owner@customer.test").await;
+    assert!(app.db.audit_kinds().await.unwrap().contains(&"MFA_RESET".to_owned()));
+    app.db.remove().await.unwrap();
+}

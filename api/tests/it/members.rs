@@ -255,7 +255,7 @@ async fn acting_as_somebody_else_is_for_a_time_and_marked_on_every_entry() {
     assert_eq!((&me["user"]["id"], &me["impersonator_id"]), (&json!(id), &json!(staff)));
     acting.post("/api/invitations", json!({"email": "a@b.test", "role": "VIEWER"})).await.data(201);
     for (path, body) in [
-        ("/api/auth/mfa/setup", json!({})),
+        ("/api/auth/mfa/setup", json!({ "password": PASSWORD })),
         ("/api/api-keys", json!({"name": "k", "role": "VIEWER"})),
         ("/api/auth/switch-tenant", json!({"tenant_id": owner.tenant})),
     ] {

@@ -107,7 +107,7 @@ async fn a_device_is_known_as_long_as_its_key_is() {
 /// Somebody with a second factor; the address, the secret and a recovery code.
 async fn with_factor(app: &App, name: &str) -> (String, String, Value) {
     let member = app.member(name, "OWNER").await;
-    let setup = member.post("/api/auth/mfa/setup", json!({})).await.data(200);
+    let setup = member.post("/api/auth/mfa/setup", json!({ "password": PASSWORD })).await.data(200);
     let secret = setup["secret"].as_str().unwrap().to_owned();
     let shown = json!({ "code": code(&secret, -1) });
     let codes = member.post("/api/auth/mfa/enable", shown).await.data(200);

@@ -115,7 +115,7 @@ async fn sessions_and_second_factors() {
     expect(&app, &tenant, &id, &["SESSION_REVOKED", "SESSIONS_REVOKED", "LOGOUT"]).await;
 
     let jane = Client::login(&app.url, email).await;
-    let setup = jane.post("/api/auth/mfa/setup", json!({})).await.data(200);
+    let setup = jane.post("/api/auth/mfa/setup", json!({ "password": PASSWORD })).await.data(200);
     let shown = json!({ "code": code(setup["secret"].as_str().unwrap(), -1) });
     let codes = jane.post("/api/auth/mfa/enable", shown).await.data(200);
     let codes = codes["recovery_codes"].clone();

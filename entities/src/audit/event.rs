@@ -129,6 +129,10 @@ pub enum Audit {
     MfaDisabled {
         user: UserId,
     },
+    /// Somebody has taken it away from a person who has lost it.
+    MfaReset {
+        user: UserId,
+    },
     RecoveryCodeUsed {
         user: UserId,
         left: u64,
