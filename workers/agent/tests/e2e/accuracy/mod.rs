@@ -2,7 +2,8 @@
 //! preview are the operations that are done, and these are the difference of the server before and
 //! after.
 //!
-//! `TEST_ACCURACY_SEED` and `TEST_ACCURACY_ROUNDS` repeat a run, or make a longer one.
+//! The same accounts and choices each time, so that a check goes red for the change that it checks;
+//! `TEST_ACCURACY_SEED` and `TEST_ACCURACY_ROUNDS` try others, or more of them.
 
 mod observe;
 mod random;
@@ -38,9 +39,11 @@ struct Done<'t> {
     touched: bool,
 }
 
+const SEED: u64 = 15_692_746_255_855_524_766;
+
 #[test]
 fn the_dry_run_is_always_accurate() {
-    let seed = given("TEST_ACCURACY_SEED").unwrap_or_else(rand::random);
+    let seed = given("TEST_ACCURACY_SEED").unwrap_or(SEED);
     let rounds = given("TEST_ACCURACY_ROUNDS").unwrap_or(6);
     say(&format!("TEST_ACCURACY_SEED={seed} TEST_ACCURACY_ROUNDS={rounds}"));
     let mut rng = StdRng::seed_from_u64(seed);
