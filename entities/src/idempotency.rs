@@ -124,7 +124,12 @@ impl Once {
                 tx.commit().await?;
                 Ok(Ended::Kept)
             }
-            (State::Done(..) | State::Open, _) => Ok(Ended::NotKept),
+            (State::Done(tx, _), None) => {
+                // Awaited, so that one who asks again at once does not meet it as still running.
+                tx.rollback().await?;
+                Ok(Ended::NotKept)
+            }
+            (State::Open, _) => Ok(Ended::NotKept),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::guard;
 use crate::layout;
 use crate::program::{Program, Run, run};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -117,6 +118,29 @@ fn greets(address: &SocketAddr) -> bool {
     heard.is_ok() && greeting == *b"SSH-"
 }
 
+/// What Apache's main process has started, by process id; nothing while it does not run.
+fn apache_children() -> Option<BTreeSet<String>> {
+    let main = std::fs::read_to_string("/run/apache2/apache2.pid").ok()?;
+    let main = main.trim();
+    let all = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children")).ok()?;
+    Some(all.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Apache reads its configuration after the reload has returned, and then opens the logs of its sites
+/// and starts new children. Until then it loses a second signal and answers as before.
+fn wait_for_apache(before: &BTreeSet<String>) -> Result<()> {
+    for _ in 0..6000 {
+        // One that has died is found by whoever asks it for a site.
+        if apache_children().is_none_or(|now| !now.is_subset(before)) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let text = "Apache was told to read its configuration and has not done so within a minute: look \
+                at /var/log/apache2/error.log.";
+    Err(Error::new("apache_reload", text))
+}
+
 /// Lets every service that was noted read its configuration, and starts those that stand still.
 pub fn apply_changes(whose: Uuid) -> Result<()> {
     let path = notes(whose);
@@ -135,6 +159,7 @@ pub fn apply_changes(whose: Uuid) -> Result<()> {
     // MariaDB reads its configuration when it starts only.
     let (restarted, reloaded): (Vec<Service>, Vec<Service>) =
         noted.iter().partition(|s| **s == Service::MariaDb);
+    let before = apache_children().unwrap_or_default();
     for (verb, services) in [("restart", restarted), ("reload-or-restart", reloaded)] {
         if !services.is_empty() {
             let units = services.iter().map(|s| s.unit());
@@ -143,6 +168,9 @@ pub fn apply_changes(whose: Uuid) -> Result<()> {
     }
     if noted.contains(&Service::Ssh) {
         wait_for_ssh()?;
+    }
+    if noted.contains(&Service::Apache) {
+        wait_for_apache(&before)?;
     }
     let (root, rest) = Beneath::place(&path)?;
     root.remove(rest)

@@ -176,6 +176,7 @@ pub fn undo(job: &Job<'_>, step: StepName, park: bool) -> Result<StepReport> {
         note_undone(&mut report, entry);
     }
     services::apply_changes(job.id)?;
+    web::remove_logs(&entries, job.id)?;
     // What was moved out of staging is gone: a step that is applied again unpacks again.
     crate::unpack::forget(job.id)?;
     journal.undone(step)?;

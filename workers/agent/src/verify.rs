@@ -421,9 +421,52 @@ fn route(address: &MailAddress) -> Result<Option<Check>> {
     let name = format!("smtp:{}", address.domain());
     let said = run(Program::Exim).args(["-bt", address.as_str()]).output()?;
     // 1: a copy goes to another server, which cannot be found right now.
-    Ok(Some(if said.code().is_some_and(|c| c < 2) {
-        check(name, CheckStatus::Pass, format!("Mail for {address} is taken."))
+    if said.code().is_some_and(|c| c < 2) {
+        return Ok(Some(check(name, CheckStatus::Pass, format!("Mail for {address} is taken."))));
+    }
+    let routes = said.text();
+    Ok(Some(if delivers(&routes, address) {
+        let dead = dead_ends(&routes).join(", ");
+        let text = format!("Mail for {address} is taken, but its copies for {dead} are refused.");
+        check(name, CheckStatus::Warn, text)
     } else {
         check(name, CheckStatus::Fail, format!("Mail for {address} would be refused."))
     }))
+}
+
+/// Whether what `exim -bt` says delivers to the address itself. Each destination begins a line, and what
+/// becomes of it is indented below.
+fn delivers(routes: &str, address: &MailAddress) -> bool {
+    let mut is_own = false;
+    routes.lines().any(|line| {
+        if !line.starts_with(' ') {
+            is_own = line.eq_ignore_ascii_case(address.as_str());
+        }
+        is_own && line.trim_start().starts_with("router = ")
+    })
+}
+
+/// Destinations that exist nowhere.
+fn dead_ends(routes: &str) -> Vec<&str> {
+    routes.lines().filter_map(|line| Some(line.split_once(" is undeliverable")?.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_for_an_address_that_is_gone_does_not_refuse_the_mailbox() {
+        let bob: MailAddress = "bob@two.example".parse().unwrap();
+        let copies = "ann@two.example is undeliverable: Unrouteable address\n    <-- bob@two.example\n\
+                      y@elsewhere.example cannot be resolved at this time: host lookup did not complete\n    <-- bob@two.example\n\
+                      bob@two.example\n    <-- bob@two.example\n  router = hosted_mailbox, transport = dovecot\n";
+        assert!(delivers(copies, &bob));
+        assert_eq!(dead_ends(copies), ["ann@two.example"]);
+        let none =
+            "ann@two.example is undeliverable: Unrouteable address\n    <-- bob@two.example\n";
+        assert!(!delivers(none, &bob));
+        let others = "bob@two.example is undeliverable: Unrouteable address\nann@two.example\n    <-- bob@two.example\n  router = hosted_mailbox, transport = dovecot\n";
+        assert!(!delivers(others, &bob));
+    }
 }

@@ -3,14 +3,15 @@
 use super::{Done, migrated};
 use crate::beneath::{Beneath, Owner};
 use crate::config::{fill, quotable};
-use crate::effects::Work;
+use crate::effects::{self, Work};
 use crate::error::{Error, Result};
-use crate::journal::Effect;
+use crate::journal::{Effect, Entry};
 use crate::layout;
 use crate::services::Service;
 use cpanel::plan::Resource;
 use cpanel::protocol::Outcome;
 use std::path::Path;
+use uuid::Uuid;
 use values::{AbsPath, DomainName};
 
 const SITE: &str = include_str!("../../../../deploy/target/site.conf");
@@ -109,6 +110,29 @@ pub fn tls_site(plain: &Path, domain: &DomainName) -> Result<Option<String>> {
          SSLCertificateKeyFile {tls}/key.pem\n    <Directory"
     );
     Ok(Some(text.replacen("*:80>", "*:443>", 1).replacen("    <Directory", &lines, 1)))
+}
+
+/// Removes the logs of sites that were taken back once more: a reload for another job may have found a
+/// site that was about to go, and opened them again. Called when Apache has read that it went.
+pub fn remove_logs(entries: &[Entry], job: Uuid) -> Result<()> {
+    for entry in entries {
+        let Effect::Make { path } = &entry.what else { continue };
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let domain = [".access.log", ".error.log"].iter().find_map(|end| name.strip_suffix(end));
+        let Some(Ok(domain)) = domain.map(str::parse::<DomainName>) else { continue };
+        if !layout::site_logs(&domain).contains(path) {
+            continue;
+        }
+        let mut stands = false;
+        for site in [layout::site(&domain), layout::wildcard_site(&domain)] {
+            let (root, rest) = Beneath::place(&site)?;
+            stands |= root.stat(rest)?.is_some();
+        }
+        if !stands {
+            effects::undo_files(&entry.what, job)?;
+        }
+    }
+    Ok(())
 }
 
 /// A site may have lost its directory on the way: Apache then shows an empty one.

@@ -78,20 +78,7 @@ fn same(when: &str, one: &Seen, two: &Seen) {
     assert!(difference.is_empty(), "{when}: {difference:#?}");
 }
 
-/// Apache reads its configuration after the reload has returned, and opens the logs of what it reads: a
-/// site that goes before that would get its empty log back.
-const SETTLED: &str = "for n in $(seq 100); do
-    missing=
-    for site in /etc/migrapanel/sites/*.conf; do
-        name=$(basename \"$site\" .conf)
-        [ ! -e \"$site\" ] || [ -e \"/var/log/apache2/$name.access.log\" ] || missing=$name
-    done
-    [ -n \"$missing\" ] || exit 0
-    sleep 0.1
-done";
-
 fn take_back(target: &Target, done: Done<'_>, park: bool) {
-    target.shell(SETTLED, b"");
     done.job.undo(park || done.touched);
     if !done.touched {
         same("a round was taken back", &done.before, &observe(target));

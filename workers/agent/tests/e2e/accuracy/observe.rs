@@ -195,7 +195,9 @@ impl Area {
             key.starts_with("grant:") && pairs.all(|(o, n)| o == n || (o, n) == ('N', 'Y'))
         };
         let made = change.0.is_none() || change.0.zip(change.1).is_some_and(more);
-        if self.way.iter().any(|w| w == key) && made {
+        // A file of lines goes with its last one.
+        let emptied = action == Action::Replace && key.ends_with("/aliases");
+        if self.way.iter().any(|w| w == key) && (made || emptied) {
             return true;
         }
         self.all.iter().any(within)
