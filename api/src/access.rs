@@ -131,7 +131,7 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
     ("get", "/api/users", Needs(Permission::UsersRead), &[]),
     ("get", "/api/users/{id}", Needs(Permission::UsersRead), &[]),
     ("patch", "/api/users/{id}", Needs(Permission::MembersWrite), &[&[Code::Conflict]]),
-    ("delete", "/api/users/{id}", Needs(Permission::MembersWrite), &[&[Code::Conflict]]),
+    ("delete", "/api/users/{id}", Needs(Permission::MembersRemove), &[&[Code::Conflict]]),
     ("post", "/api/users/{id}/unlock", Needs(Permission::UsersWrite), &[]),
     ("post", "/api/users/{id}/reset-mfa", Needs(Permission::UsersWrite), &[&[Code::Conflict]]),
     ("get", "/api/invitations", Needs(Permission::MembersRead), &[]),
@@ -141,11 +141,11 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         Needs(Permission::MembersWrite),
         &[&[Code::Conflict, Code::QuotaExceeded]],
     ),
-    ("delete", "/api/invitations/{id}", Needs(Permission::MembersWrite), &[]),
+    ("delete", "/api/invitations/{id}", Needs(Permission::MembersRemove), &[]),
     ("get", "/api/api-keys", Needs(Permission::KeysRead), &[]),
     ("post", "/api/api-keys", Needs(Permission::KeysWrite), &[&[Code::QuotaExceeded]]),
     ("get", "/api/api-keys/{id}", Needs(Permission::KeysRead), &[]),
-    ("delete", "/api/api-keys/{id}", Needs(Permission::KeysWrite), &[]),
+    ("delete", "/api/api-keys/{id}", Needs(Permission::KeysRevoke), &[]),
     ("post", "/api/impersonations", Needs(Permission::Impersonate), &[]),
     ("delete", "/api/impersonations/{id}", Needs(Permission::ProfileWrite), &[]),
     ("get", "/api/audit", Needs(Permission::AuditRead), &[]),
@@ -292,6 +292,11 @@ pub fn document(document: &mut Document) {
     }
 }
 
+/// What anybody may do with their own row, whatever the role: leaving a tenant.
+fn is_own(method: &str, path: &str) -> bool {
+    (method, path) == ("delete", "/api/users/{id}")
+}
+
 /// The table as a page to read: `openapi/roles.md`.
 pub fn page() -> String {
     let mut page = String::from(
@@ -305,7 +310,8 @@ pub fn page() -> String {
             Open => ("–".to_owned(), "–"),
             Needs(permission) => {
                 let place = if permission.platform_only() { "platform " } else { "" };
-                let role = format!("{place}{}", permission.role());
+                let leaving = if is_own(method, path) { ", or oneself" } else { "" };
+                let role = format!("{place}{}{leaving}", permission.role());
                 (role, permission.scope().unwrap_or("no key"))
             }
         };

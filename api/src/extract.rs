@@ -8,6 +8,7 @@ use chrono::{DateTime, Datelike, Utc};
 use entities::error::{Code, Error, FieldError};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_path_to_error::Segment;
 use std::pin::Pin;
 use utoipa::ToSchema;
 use validator::{Validate, ValidationError, ValidationErrors};
@@ -105,16 +106,48 @@ impl<T: DeserializeOwned + Validate + 'static> FromRequest for Json<T> {
                 let text = "The body is not the JSON that is expected: it must be an object.";
                 return Err(Error::refused(Code::InvalidRequest, text).into());
             }
-            let value: T = serde_json::from_slice(&bytes).map_err(|error| {
-                Error::refused(
-                    Code::InvalidRequest,
-                    format!("The body is not the JSON that is expected: {error}."),
-                )
-            })?;
+            let mut reader = serde_json::Deserializer::from_slice(&bytes);
+            let value: T = serde_path_to_error::deserialize(&mut reader)
+                .map_err(|error| unexpected(&error))?;
+            reader.end().map_err(|error| unexpected_text(&error))?;
             value.validate().map_err(|errors| invalid(&errors))?;
             Ok(Self(value))
         })
     }
+}
+
+fn unexpected_text(error: &serde_json::Error) -> Error {
+    let text = format!("The body is not the JSON that is expected: {error}.");
+    Error::refused(Code::InvalidRequest, text)
+}
+
+/// Names the field as a JSON pointer: the one that is wrong, unknown or missing.
+fn unexpected(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let cause = error.inner();
+    if !cause.is_data() {
+        return unexpected_text(cause);
+    }
+    let mut path: String = error
+        .path()
+        .iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(format!("/{index}")),
+            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect();
+    let said = cause.to_string();
+    // Both are said of the object around it.
+    let missing = said.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
+    if let Some((name, _)) = missing {
+        path.push('/');
+        path.push_str(name);
+    }
+    // Where it stands in the text is of no use to whoever has the field's name.
+    let message = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what).to_owned();
+    let text = format!("The body is not the JSON that is expected: {path}: {message}.");
+    let fields = vec![FieldError { path, message }];
+    Error::Refused { code: Code::InvalidRequest, message: text, fields }
 }
 
 /// No body, or an empty object: for actions that need nothing said.
@@ -216,14 +249,43 @@ pub fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(
     value.transpose().map_err(D::Error::custom)
 }
 
+/// [`readable`] as a regular expression: anything printable, with something to see in it.
+pub const READABLE: &str = concat!(
+    r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*",
+    r"[^\u0000-\u0020\u007f-\u00a0\u061c\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]",
+    r"[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$",
+);
 /// [`printable`] as a regular expression.
-pub const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+pub const PRINTABLE: &str =
+    r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";
 
-/// A name that a person gives: no control characters, which neither a log nor a screen can show.
+/// What [`printable`] demands.
+pub const NOT_PRINTABLE: &str =
+    "must not hold control characters, nor ones that turn the direction of the text around";
+
+/// Text that a log and a screen show as it is: no control characters, and none of those that make it
+/// look like another (Unicode Technical Report 36, 2.10.2, bidirectional controls).
 pub fn printable(text: &str) -> Result<(), ValidationError> {
-    if text.chars().any(char::is_control) {
-        let message = "must not hold control characters";
-        return Err(ValidationError::new("printable").with_message(message.into()));
+    let hides = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if text.chars().any(hides) {
+        return Err(ValidationError::new("printable").with_message(NOT_PRINTABLE.into()));
+    }
+    Ok(())
+}
+
+/// A name or a reason that a person gives: printable, and not of blanks only.
+pub fn readable(text: &str) -> Result<(), ValidationError> {
+    printable(text)?;
+    let blank = |c: char| {
+        c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}')
+    };
+    if text.chars().all(blank) {
+        let message = "must have something to read in it, not blanks only";
+        return Err(ValidationError::new("readable").with_message(message.into()));
     }
     Ok(())
 }
@@ -276,5 +338,67 @@ fn invalid(errors: &ValidationErrors) -> Error {
         code: Code::InvalidRequest,
         message: format!("Some fields are not as they should be: {}.", named.join("; ")),
         fields,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn names_are_seen_as_they_are() {
+        let documented = |pattern: &str, text: &str| {
+            let schema = serde_json::json!({ "type": "string", "pattern": pattern });
+            jsonschema::is_valid(&schema, &text.into())
+        };
+        for (text, prints, reads) in [
+            ("Zoë & Söhne 🐑", true, true),
+            ("", true, false),
+            (" \u{a0}\u{3000}", true, false),
+            ("\u{200b}\u{2060}", true, false),
+            ("a\u{200d}b", true, true),
+            ("moc.knab\u{202e}", false, false),
+            ("a\u{2066}b", false, false),
+            ("a\u{2028}b", false, false),
+            ("a\u{0}", false, false),
+            ("a\u{85}", false, false),
+            ("\u{feff}a", false, false),
+        ] {
+            assert_eq!(printable(text).is_ok(), prints, "{text:?}");
+            assert_eq!(readable(text).is_ok(), reads, "{text:?}");
+            assert_eq!(documented(PRINTABLE, text), prints, "{text:?} as the contract says");
+            assert_eq!(documented(READABLE, text), reads, "{text:?} as the contract says");
+        }
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "read only")]
+    struct Body {
+        name: String,
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "read only")]
+    struct Inner {
+        list: Vec<u8>,
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        for (text, path) in [
+            (r#"{"nam": "x"}"#, "/nam"),
+            ("{}", "/name"),
+            (r#"{"name": 1}"#, "/name"),
+            (r#"{"name": "x", "inner": {"list": [1, "a"]}}"#, "/inner/list/1"),
+            (r#"{"name": "x", "inner": {}}"#, "/inner/list"),
+            (r#"{"name": "x", "inner": {"list": [], "a/b~": 1}}"#, "/inner/a~1b~0"),
+        ] {
+            let mut reader = serde_json::Deserializer::from_str(text);
+            let error = serde_path_to_error::deserialize::<_, Body>(&mut reader).unwrap_err();
+            let Error::Refused { fields, message, .. } = unexpected(&error) else { panic!() };
+            assert_eq!(fields.first().map(|f| f.path.as_str()), Some(path), "{text}: {message}");
+        }
     }
 }

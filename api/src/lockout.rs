@@ -102,6 +102,12 @@ impl Attempt {
         }
     }
 
+    /// Who tries.
+    #[must_use]
+    pub fn asking(&self) -> &Asking {
+        &self.asking
+    }
+
     /// Compares the password. Those of known devices go before strangers'. When it could not be
     /// compared the try is given back.
     pub async fn verify(

@@ -48,6 +48,12 @@ const USAGE: &str = "migrapanel-api COMMAND
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if std::env::args().skip(1).any(|word| matches!(word.as_str(), "--help" | "-h" | "help")) {
+        return match print(USAGE) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let command = std::env::args().nth(1).unwrap_or_default();
     let done = match command.as_str() {
         "serve" => serve().await,

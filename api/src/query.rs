@@ -5,7 +5,7 @@
 use crate::auth::Caller;
 use crate::contract::operations;
 use crate::error::ApiError;
-use crate::extract::{MOMENT, is_moment, printable};
+use crate::extract::{MOMENT, NOT_PRINTABLE, is_moment, printable};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ResourceDef, ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
@@ -141,7 +141,7 @@ impl Kind {
     /// What is wrong with a value. Bounds are left to the handlers, who know them.
     fn check(self, value: &str) -> Result<(), &'static str> {
         let (is_good, what) = match self {
-            Self::Text => (printable(value).is_ok(), "must not hold control characters"),
+            Self::Text => (printable(value).is_ok(), NOT_PRINTABLE),
             Self::Whole => (value.parse::<i64>().is_ok(), "must be a whole number"),
             Self::Flag => (value.parse::<bool>().is_ok(), "must be `true` or `false`"),
             Self::Moment => (value.parse::<DateTime<Utc>>().is_ok_and(|at| is_moment(&at)), MOMENT),

@@ -1,6 +1,6 @@
 //! What fields may hold, as the contract says it. That it is so is decided by the types that read them.
 
-use crate::extract::PRINTABLE;
+use crate::extract::{PRINTABLE, READABLE};
 use cpanel::plan::{Component, Mode, Suspended};
 use entities::tenancy::{Role, TenantKind};
 use serde::Serialize;
@@ -76,7 +76,7 @@ pub(crate) fn maybe_moment() -> Object {
 }
 
 fn name(max: usize) -> Object {
-    text().pattern(Some(PRINTABLE)).min_length(Some(1)).max_length(Some(max)).build()
+    text().pattern(Some(READABLE)).min_length(Some(1)).max_length(Some(max)).build()
 }
 
 pub(crate) fn name_100() -> Object {

@@ -94,21 +94,29 @@ pub struct Shown {
 }
 
 /// Goes on with a login whose password was right: the address must be verified, and the second
-/// factor given by whoever has one.
-pub async fn log_in(db: &Db, keys: &SecretKeys, shown: Shown, asking: &Asking) -> Result<Begun> {
+/// factor given by whoever has one. None when the password was changed since it was compared.
+pub async fn log_in(
+    db: &Db,
+    keys: &SecretKeys,
+    shown: Shown,
+    asking: &Asking,
+) -> Result<Option<Begun>> {
     let Shown { known, factor, rehashed } = shown;
     let tx = db.system().await?;
     // Read anew: comparing the password took its time, in which rights may have been taken away.
     let place = sessions::find_place(&tx, known.place.user, None).await?;
     let mut place = place.ok_or_else(|| Error::refused(Code::InvalidCredentials, WRONG))?;
     // Locked, so that of two who show the same code one comes too late.
+    let compared = place.user.password_hash;
     place.user = app_user::Entity::find_by_id(place.user.id)
         .filter(app_user::Column::DisabledAt.is_null())
-        .filter(app_user::Column::PasswordHash.eq(place.user.password_hash.as_str()))
         .lock_exclusive()
         .one(tx.conn())
         .await?
         .ok_or_else(|| Error::refused(Code::InvalidCredentials, WRONG))?;
+    if place.user.password_hash != compared {
+        return Ok(None);
+    }
     if place.user.email_verified_at.is_none() {
         let text = "This address is not verified yet: open the link that was mailed to it, or ask \
                     for another at POST /api/auth/resend-verification.";
@@ -123,7 +131,7 @@ pub async fn log_in(db: &Db, keys: &SecretKeys, shown: Shown, asking: &Asking) -
     let begun = sessions::begin(&tx, keys, &place, &asking.origin).await?;
     tx.audit(&ctx, Audit::Login { second_factor: place.user.totp_enabled_at.is_some() }).await?;
     tx.commit().await?;
-    Ok(begun)
+    Ok(Some(begun))
 }
 
 /// What a failed login is told, whatever was wrong.

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
-use crate::ids::{KeyId, RequestId, TenantId};
+use crate::ids::{KeyId, RequestId, TenantId, UserId};
 use crate::sessions::{self, Standing, act_below};
 use crate::tables::api_key;
 use crate::tenancy::{Actor, Origin, Permission, Role, StoredActor, TenantCtx, TenantKind, scopes};
@@ -48,9 +48,7 @@ pub async fn create_key(
 ) -> Result<(api_key::Model, SecretString)> {
     ctx.require_write(Permission::KeysWrite)?;
     crate::accounts::own_doing(ctx)?;
-    if !ctx.role().reaches(new.role) {
-        return Err(Error::Forbidden { needed: new.role.to_string() });
-    }
+    ctx.at_most_own(new.role)?;
     let known = scopes();
     if let Some(unknown) = new.scopes.iter().find(|s| !known.contains(s.as_str())) {
         let all: Vec<&str> = known.into_iter().collect();
@@ -149,14 +147,28 @@ pub async fn find_key(tx: &TenantTx, id: KeyId) -> Result<api_key::Model> {
         .ok_or(Error::NotFound("API key"))
 }
 
-/// Makes a key worthless, at once.
+/// Makes a key worthless, at once. Nobody takes away one with a role above their own.
 pub async fn revoke_key(tx: &TenantTx, id: KeyId) -> Result<()> {
     let row = find_key(tx, id).await?;
+    tx.ctx().at_most_own(row.role)?;
     let name = row.name.clone();
     let mut active: api_key::ActiveModel = row.into();
     active.revoked_at = Set(Some(Utc::now()));
     active.update(tx.conn()).await?;
     tx.audit(Audit::ApiKeyRevoked { key: id, name }).await
+}
+
+/// Makes the keys that a person has made in a tenant worthless, since the person has left it.
+pub(crate) async fn revoke_keys_of(tx: &SystemTx, ctx: &TenantCtx, maker: UserId) -> Result<()> {
+    let rows = living(ctx.tenant()).filter(api_key::Column::CreatedBy.eq(maker));
+    for row in rows.all(tx.conn()).await? {
+        let (key, name) = (row.id, row.name.clone());
+        let mut active: api_key::ActiveModel = row.into();
+        active.revoked_at = Set(Some(Utc::now()));
+        active.update(tx.conn()).await?;
+        tx.audit(ctx, Audit::ApiKeyRevoked { key, name }).await?;
+    }
+    Ok(())
 }
 
 /// Makes the context of a request from a key's text. Whatever is wrong with it, the answer is one.
@@ -183,10 +195,15 @@ pub async fn authenticate(
             "This API key may not be used from this address. Add the network to the key's list.",
         ));
     }
-    let makers = makers_role(&tx, &row).await?.ok_or_else(invalid)?;
-    let role = if makers.reaches(row.role) { row.role } else { makers };
-    note_use(&tx, &row).await?;
+    let maker = find_maker(&tx, &row).await?.ok_or_else(invalid)?;
+    let role = if maker.role.reaches(row.role) { row.role } else { maker.role };
     let tenant = tenants::row(&tx, row.tenant_id).await?;
+    if tenant.require_mfa && !maker.has_mfa {
+        let text = "This tenant wants a second factor, and whoever made this API key has none. It \
+                    works again when they have set one up; or make another key.";
+        return Err(Error::refused(Code::MfaSetupRequired, text));
+    }
+    note_use(&tx, &row).await?;
     tx.commit().await?;
     let platform = tenant.kind == TenantKind::Platform;
     let stored = StoredActor::new(Actor::Key(id), role, platform);
@@ -209,27 +226,34 @@ fn parts(text: &str) -> Option<(KeyId, &str)> {
     Some((KeyId(Uuid::try_parse(id).ok()?), secret))
 }
 
-/// The highest role that the key's maker has now in its tenant or one above it.
-async fn makers_role(tx: &SystemTx, key: &api_key::Model) -> Result<Option<Role>> {
+/// Who made a key.
+struct Maker {
+    /// The highest that they have now in the key's tenant or one above it.
+    role: Role,
+    has_mfa: bool,
+}
+
+/// None when they have left, or may not log in any more.
+async fn find_maker(tx: &SystemTx, key: &api_key::Model) -> Result<Option<Maker>> {
     let Some(maker) = key.created_by else { return Ok(None) };
     let rows = tx
         .conn()
         .query_all_raw(statement(
-            "SELECT m.role FROM membership m
+            "SELECT m.role, u.totp_enabled_at IS NOT NULL AS has_mfa FROM membership m
              JOIN tenant_ancestry a ON a.ancestor_id = m.tenant_id AND a.descendant_id = $1
              JOIN app_user u ON u.id = m.user_id AND u.disabled_at IS NULL
              WHERE m.user_id = $2",
             [key.tenant_id.0.into(), maker.0.into()],
         ))
         .await?;
-    let mut highest: Option<Role> = None;
+    let mut found: Option<Maker> = None;
     for row in rows {
-        let role: Role = row.try_get("", "role")?;
-        if highest.is_none_or(|h| role.reaches(h)) {
-            highest = Some(role);
+        let maker = Maker { role: row.try_get("", "role")?, has_mfa: row.try_get("", "has_mfa")? };
+        if found.as_ref().is_none_or(|f| maker.role.reaches(f.role)) {
+            found = Some(maker);
         }
     }
-    Ok(highest)
+    Ok(found)
 }
 
 /// Once a minute is enough.

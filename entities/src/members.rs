@@ -7,12 +7,13 @@ use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{LinkId, TenantId, UserId};
+use crate::keys;
 use crate::links::{self, Deed};
 use crate::mail::{self, Letter};
 use crate::mfa;
 use crate::secrets::{Purpose, SecretKeys};
 use crate::sessions;
-use crate::tables::{api_key, app_user, invitation, membership, tenant_ancestry};
+use crate::tables::{app_user, invitation, membership, tenant_ancestry};
 use crate::tenancy::{Actor, Permission, Role, StoredActor, TenantCtx};
 use crate::tenants;
 use chrono::{DateTime, Duration, Utc};
@@ -155,7 +156,7 @@ pub async fn unlock_member(db: &Db, ctx: &TenantCtx, id: UserId) -> Result<Strin
 
 /// Helping a person back in: whoever acts from above helps the last owner, too.
 fn helps(ctx: &TenantCtx, role: Role) -> Result<()> {
-    if ctx.home() == ctx.tenant() { at_most_own(ctx, role) } else { Ok(()) }
+    if ctx.home() == ctx.tenant() { ctx.at_most_own(role) } else { Ok(()) }
 }
 
 /// Takes a member's lost second factor away; all their sessions end.
@@ -232,13 +233,6 @@ fn open_invitations(tenant: TenantId) -> sea_orm::Select<invitation::Entity> {
         .filter(invitation::Column::ExpiresAt.gt(Utc::now()))
 }
 
-fn at_most_own(ctx: &TenantCtx, role: Role) -> Result<()> {
-    if ctx.role().reaches(role) {
-        return Ok(());
-    }
-    Err(Error::Forbidden { needed: role.to_string() })
-}
-
 /// Makes a new person, with a password, a member of the tenant that `ctx` acts in; they log in once
 /// they have opened the link that is mailed to them, or at once when the platform's staff adds them.
 /// One who exists already is refused, since only they may say what tenants they belong to: invite them.
@@ -250,13 +244,21 @@ pub async fn add_member(
     role: Role,
 ) -> Result<Member> {
     ctx.require_write(Permission::MembersWrite)?;
-    at_most_own(ctx, role)?;
+    ctx.gives_rights()?;
+    ctx.at_most_own(role)?;
     let tx = db.system_as(ctx).await?;
     room_for_one(&tx, ctx.tenant()).await?;
     // Anybody may have a tenant, and nobody takes an address into use that they cannot read. The
     // platform's staff is believed.
     let is_verified = ctx.is_platform_staff();
-    let id = accounts::insert_user(&tx, email, "", password_hash, is_verified).await?;
+    let made = accounts::insert_user(&tx, email, "", password_hash, is_verified).await;
+    let id = made.map_err(|error| match error.code() {
+        Code::Conflict => {
+            let text = "This address has a login already. Invite the person instead.";
+            Error::refused(Code::Conflict, text)
+        }
+        _ => error,
+    })?;
     if !is_verified {
         let link = links::make(&tx, id, Deed::VerifyEmail, email).await?;
         mail::write(&tx, email, &Letter::VerifyEmail { link }).await?;
@@ -279,12 +281,15 @@ pub struct Change {
 /// Changes a member's role or name. The tokens of one whose role changes are made again.
 pub async fn update_member(db: &Db, ctx: &TenantCtx, id: UserId, change: Change) -> Result<Member> {
     ctx.require_write(Permission::MembersWrite)?;
+    if change.role.is_some() {
+        ctx.gives_rights()?;
+    }
     let tx = db.system().await?;
     alone(&tx, ctx.tenant()).await?;
     let (mut user, mut member) = load(&tx, ctx.tenant(), id).await?;
-    at_most_own(ctx, member.role)?;
+    ctx.at_most_own(member.role)?;
     if let Some(role) = change.role.filter(|role| *role != member.role) {
-        at_most_own(ctx, role)?;
+        ctx.at_most_own(role)?;
         if member.role == Role::Owner {
             other_owner(&tx, ctx.tenant(), id).await?;
         }
@@ -345,25 +350,19 @@ pub async fn remove_member(db: &Db, ctx: &TenantCtx, id: UserId) -> Result<()> {
         ctx.require(Permission::ProfileWrite)?;
         accounts::own_doing(ctx)?;
     } else {
-        ctx.require_write(Permission::MembersWrite)?;
+        ctx.require_write(Permission::MembersRemove)?;
     }
     let tx = db.system().await?;
     alone(&tx, ctx.tenant()).await?;
     let (user, member) = load(&tx, ctx.tenant(), id).await?;
-    at_most_own(ctx, member.role)?;
+    ctx.at_most_own(member.role)?;
     if member.role == Role::Owner {
         other_owner(&tx, ctx.tenant(), id).await?;
     }
     membership::Entity::delete_by_id(member.id).exec(tx.conn()).await?;
     sessions::end(&tx, sessions::of_member(id, ctx.tenant())).await?;
     take_back_invitations(&tx, ctx.tenant(), id).await?;
-    api_key::Entity::update_many()
-        .col_expr(api_key::Column::RevokedAt, Expr::value(Utc::now()))
-        .filter(api_key::Column::TenantId.eq(ctx.tenant()))
-        .filter(api_key::Column::CreatedBy.eq(id))
-        .filter(api_key::Column::RevokedAt.is_null())
-        .exec(tx.conn())
-        .await?;
+    keys::revoke_keys_of(&tx, ctx, id).await?;
     let email = user.email.clone();
     let before = json!({ "email": email, "role": member.role });
     tx.audit(ctx, Audit::MemberRemoved { user: id, before }).await?;
@@ -410,7 +409,8 @@ pub async fn invite(
     role: Role,
 ) -> Result<invitation::Model> {
     ctx.require_write(Permission::MembersWrite)?;
-    at_most_own(ctx, role)?;
+    ctx.gives_rights()?;
+    ctx.at_most_own(role)?;
     let email = email.trim().to_lowercase();
     let tx = db.system_as(ctx).await?;
     let tenant = tenants::row(&tx, ctx.tenant()).await?;
@@ -424,7 +424,11 @@ pub async fn invite(
         let text = "This person is a member already. Change the role instead.";
         return Err(Error::refused(Code::Conflict, text));
     }
-    // An old one that nobody accepted stands in nobody's way.
+    // An old one that nobody accepted stands in nobody's way, unless it offers more.
+    let old = open_invitations(tenant.id).filter(invitation::Column::Email.eq(email.as_str()));
+    for old in old.all(tx.conn()).await? {
+        ctx.at_most_own(old.role)?;
+    }
     close(&tx, open_to(tenant.id, &email)).await?;
     room_for_one(&tx, tenant.id).await?;
     let id = LinkId::new();
@@ -484,10 +488,13 @@ pub async fn list_invitations(
     Ok((rows, total))
 }
 
-/// Takes an invitation back.
+/// Takes an invitation back. Nobody does so with one to a role above their own.
 pub async fn revoke_invitation(db: &Db, ctx: &TenantCtx, id: LinkId) -> Result<()> {
-    ctx.require_write(Permission::MembersWrite)?;
+    ctx.require_write(Permission::MembersRemove)?;
     let tx = db.system().await?;
+    let open = open_invitations(ctx.tenant()).filter(invitation::Column::Id.eq(id));
+    let open = open.one(tx.conn()).await?.ok_or(Error::NotFound("invitation"))?;
+    ctx.at_most_own(open.role)?;
     let which = sea_orm::Condition::all()
         .add(invitation::Column::TenantId.eq(ctx.tenant()))
         .add(invitation::Column::Id.eq(id));

@@ -86,10 +86,14 @@ pub enum Permission {
     TenantWrite,
     MembersRead,
     MembersWrite,
+    /// Taking somebody's rights away.
+    MembersRemove,
     UsersRead,
     UsersWrite,
     KeysRead,
     KeysWrite,
+    /// Making a key worthless.
+    KeysRevoke,
     /// Acting as somebody else.
     Impersonate,
     AuditRead,
@@ -120,9 +124,11 @@ impl Permission {
             Self::ZonesRead => Role::Billing,
             Self::TenantWrite
             | Self::MembersWrite
+            | Self::MembersRemove
             | Self::UsersWrite
             | Self::KeysRead
             | Self::KeysWrite
+            | Self::KeysRevoke
             | Self::Impersonate
             | Self::AuditRead
             | Self::MigrationsWrite
@@ -144,11 +150,15 @@ impl Permission {
     pub fn scope(self) -> Option<&'static str> {
         match self {
             Self::ProfileRead => Some("profile:read"),
-            Self::ProfileWrite | Self::SessionsRead | Self::Impersonate | Self::KeysWrite => None,
+            Self::ProfileWrite
+            | Self::SessionsRead
+            | Self::Impersonate
+            | Self::KeysWrite
+            | Self::KeysRevoke => None,
             Self::TenantRead => Some("tenants:read"),
             Self::TenantWrite => Some("tenants:write"),
             Self::MembersRead | Self::UsersRead => Some("members:read"),
-            Self::MembersWrite | Self::UsersWrite => Some("members:write"),
+            Self::MembersWrite | Self::MembersRemove | Self::UsersWrite => Some("members:write"),
             Self::KeysRead => Some("keys:read"),
             Self::AuditRead => Some("audit:read"),
             Self::AccountsRead => Some("accounts:read"),
@@ -161,10 +171,11 @@ impl Permission {
         }
     }
 
-    /// Whether it is left to a suspended tenant: looking, and one's own login.
+    /// Whether it is left to a suspended tenant: looking, one's own login, and what only takes rights
+    /// away, so that a key that leaked need not wait for the bill to be paid.
     #[must_use]
     pub fn survives_suspension(self) -> bool {
-        matches!(self, Self::ProfileWrite)
+        matches!(self, Self::ProfileWrite | Self::MembersRemove | Self::KeysRevoke)
     }
 }
 
@@ -383,6 +394,26 @@ impl TenantCtx {
     #[must_use]
     pub fn ip(&self) -> Option<&str> {
         self.origin.ip.as_deref()
+    }
+
+    /// Refuses to give, change or take a role above the own one.
+    pub(crate) fn at_most_own(&self, role: Role) -> Result<()> {
+        if self.role.reaches(role) {
+            return Ok(());
+        }
+        Err(Error::Forbidden { needed: role.to_string() })
+    }
+
+    /// Refuses an API key whose scopes are narrowed, in its own tenant: whom it made a member there
+    /// could log in and do all that it may not.
+    pub(crate) fn gives_rights(&self) -> Result<()> {
+        let narrowed = self.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty());
+        if narrowed && self.home == self.tenant {
+            let text = "An API key with scopes gives nobody rights in its own tenant, since they \
+                        would reach further than its scopes. Log in, or use a key without scopes.";
+            return Err(Error::refused(Code::Forbidden, text));
+        }
+        Ok(())
     }
 
     /// Refuses what the role does not reach.

@@ -179,8 +179,8 @@ pub struct Change {
     pub limits: Option<Limits>,
 }
 
-/// Changes a tenant at or below the one that is acted in. Nobody sets limits of their own tenant,
-/// but for the platform.
+/// Changes a tenant at or below the one that is acted in. Nobody sets limits of their own tenant, but
+/// for the platform, and nobody changes those that one above theirs has set.
 pub async fn update_tenant(
     db: &Db,
     ctx: &TenantCtx,
@@ -205,7 +205,9 @@ pub async fn update_tenant(
         active.require_mfa = Set(require);
     }
     if let Some(limits) = change.limits {
+        below(&tx, ctx, before.limits_by, "Its limits were set").await?;
         active.limits = Set(serde_json::to_value(limits)?);
+        active.limits_by = Set(Some(ctx.home()));
     }
     let after = if active.is_changed() { active.update(tx.conn()).await? } else { before.clone() };
     if after.require_mfa != before.require_mfa {
@@ -233,7 +235,7 @@ pub async fn suspend_tenant(
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
     let before = row(&tx, id).await?;
-    lifts(&tx, ctx, &before).await?;
+    below(&tx, ctx, before.suspended_by, "It was suspended").await?;
     let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(Some(Utc::now()));
     active.suspended_reason = Set(Some(reason.to_owned()));
@@ -248,12 +250,12 @@ pub async fn suspend_tenant(
     Ok(after)
 }
 
-/// Refuses whoever stands below the tenant in whose name this one was suspended.
-async fn lifts(tx: &SystemTx, ctx: &TenantCtx, row: &tenant::Model) -> Result<()> {
-    let Some(by) = row.suspended_by else { return Ok(()) };
+/// Refuses whoever stands below the tenant in whose name something was decided.
+async fn below(tx: &SystemTx, ctx: &TenantCtx, by: Option<TenantId>, what: &str) -> Result<()> {
+    let Some(by) = by else { return Ok(()) };
     let reaches = tenant_ancestry::Entity::find_by_id((ctx.home(), by)).one(tx.conn()).await?;
     if reaches.is_none() {
-        let text = "This tenant was suspended by one above yours, which alone lets it go on.";
+        let text = format!("{what} by a tenant above yours, which alone changes that: ask there.");
         return Err(Error::refused(Code::Forbidden, text));
     }
     Ok(())
@@ -264,7 +266,7 @@ pub async fn resume_tenant(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<ten
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
     let before = row(&tx, id).await?;
-    lifts(&tx, ctx, &before).await?;
+    below(&tx, ctx, before.suspended_by, "It was suspended").await?;
     let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(None);
     active.suspended_reason = Set(None);
@@ -342,6 +344,7 @@ pub(crate) async fn insert(
         frozen: Set(frozen),
         require_mfa: NotSet,
         limits: NotSet,
+        limits_by: NotSet,
         created_at: Set(Utc::now()),
     }
     .insert(tx.conn())

@@ -23,6 +23,7 @@ mod m20261122_112000_idempotency;
 mod m20261122_113000_cancellation;
 mod m20261122_140000_approvals;
 mod m20261122_141000_suspensions;
+mod m20261122_142000_anchors;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_113000_cancellation::Migration),
             Box::new(m20261122_140000_approvals::Migration),
             Box::new(m20261122_141000_suspensions::Migration),
+            Box::new(m20261122_142000_anchors::Migration),
         ]
     }
 }

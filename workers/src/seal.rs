@@ -3,16 +3,27 @@
 use entities::Result;
 use entities::audit::{seal, unknown};
 use entities::db::Db;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many entries of a tenant are sealed in one transaction.
 const BATCH: i64 = 1000;
+/// How often the platform's trail notes where the other chains end.
+const ANCHOR: Duration = Duration::from_secs(600);
 /// How long to wait when nothing is left to seal.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Seals for ever. Any number of relays may do so; one that dies leaves nothing half done.
 pub async fn keep_sealing(db: Db) {
+    let mut anchored: Option<Instant> = None;
     loop {
+        if anchored.is_none_or(|at| at.elapsed() > ANCHOR) {
+            anchored = Some(Instant::now());
+            match seal::anchor_heads(&db).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "audit.anchored"),
+                Err(error) => tracing::warn!(cause = %error.chain(), "audit.anchor_failed"),
+            }
+        }
         match seal_once(&db).await {
             Ok(0) => tokio::time::sleep(PAUSE).await,
             Ok(_) => {}

@@ -3,7 +3,7 @@
 use crate::auth::{ACCESS_SECS, Caller};
 use crate::client::{client, origin};
 use crate::error::{ApiError, request_id};
-use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, printable};
+use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, readable};
 use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::password::Verdict;
@@ -178,38 +178,53 @@ async fn login(
     // Before the hash is computed, which is what an attacker would have us do.
     let attempt =
         Attempt::begin(&state, &asking, &body.email, known.as_ref(), is_known_device).await?;
-    let hash = known.as_ref().map(Known::password_hash);
-    let verdict = attempt.verify(&state, &body.password, hash).await?;
-    let Some(known) = known.filter(|_| verdict != Verdict::Wrong) else {
-        attempt.failed(&state, "password").await?;
-        return Err(Error::refused(Code::InvalidCredentials, accounts::WRONG).into());
-    };
-    // A longer one cannot be hashed anew, and stays with its old hash.
-    let fits = body.password.expose_secret().len() <= 72;
-    let rehashed = match verdict {
-        Verdict::RightLegacy if fits => Some(state.passwords.ahead().hash(&body.password).await?),
-        _ => None,
-    };
-    let factor = match (body.code, body.recovery_code) {
-        (Some(code), _) => Some(Factor::Code(code)),
-        (None, Some(code)) => Some(Factor::Recovery(code)),
-        (None, None) => None,
-    };
-    let shown = Shown { known, factor, rehashed };
-    let done = accounts::log_in(&state.db, &state.secrets, shown, &asking).await;
-    match done {
-        Ok(begun) => {
-            attempt.succeeded(&state).await;
-            tokens(&request, &state, begun)
-        }
-        Err(error) => {
-            match error.code() {
-                Code::InvalidCredentials => attempt.failed(&state, "second factor").await?,
-                _ => attempt.give_back(&state).await,
+    let begun = enter(&state, &body, known, attempt).await?;
+    tokens(&request, &state, begun)
+}
+
+/// Compares the password and goes on, once more when another login has replaced the old system's hash
+/// of this person meanwhile.
+async fn enter(
+    state: &State,
+    body: &Login,
+    mut known: Option<Known>,
+    attempt: Attempt,
+) -> Result<Begun, ApiError> {
+    for _ in 0..2 {
+        let hash = known.as_ref().map(Known::password_hash);
+        let verdict = attempt.verify(state, &body.password, hash).await?;
+        let Some(person) = known.take().filter(|_| verdict != Verdict::Wrong) else { break };
+        // A longer one cannot be hashed anew, and stays with its old hash.
+        let fits = body.password.expose_secret().len() <= 72;
+        let rehashed = match verdict {
+            Verdict::RightLegacy if fits => {
+                Some(state.passwords.ahead().hash(&body.password).await?)
             }
-            Err(error.into())
+            _ => None,
+        };
+        let factor = match (&body.code, &body.recovery_code) {
+            (Some(code), _) => Some(Factor::Code(code.clone())),
+            (None, Some(code)) => Some(Factor::Recovery(code.clone())),
+            (None, None) => None,
+        };
+        let shown = Shown { known: person, factor, rehashed };
+        match accounts::log_in(&state.db, &state.secrets, shown, attempt.asking()).await {
+            Ok(Some(begun)) => {
+                attempt.succeeded(state).await;
+                return Ok(begun);
+            }
+            Ok(None) => known = accounts::find_login(&state.db, &body.email).await?,
+            Err(error) => {
+                match error.code() {
+                    Code::InvalidCredentials => attempt.failed(state, "second factor").await?,
+                    _ => attempt.give_back(state).await,
+                }
+                return Err(error.into());
+            }
         }
     }
+    attempt.failed(state, "password").await?;
+    Err(Error::refused(Code::InvalidCredentials, accounts::WRONG).into())
 }
 
 /// Exchanges a refresh token for new tokens. Each works once, but for ten seconds in which it gives
@@ -296,11 +311,11 @@ struct Register {
     email: String,
     #[schema(schema_with = schema::new_password)]
     password: SecretString,
-    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[validate(length(min = 1, max = 200), custom(function = readable))]
     #[schema(schema_with = schema::name_200)]
     name: String,
     /// What the new tenant is called; one's own name when left out.
-    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[validate(length(min = 1, max = 200), custom(function = readable))]
     #[schema(schema_with = schema::maybe_name_200)]
     company: Option<String>,
 }

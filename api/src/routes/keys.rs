@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Paging, Success, created, moment, ok, page, printable, whole};
+use crate::extract::{Answer, Json, Paging, Success, created, moment, ok, page, readable, whole};
 use crate::routes::auth::Nothing;
 use crate::routes::tenants::Pages;
 use crate::schema;
@@ -35,7 +35,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct KeyNew {
-    #[validate(length(min = 1, max = 100), custom(function = printable))]
+    #[validate(length(min = 1, max = 100), custom(function = readable))]
     #[schema(schema_with = schema::name_100)]
     name: String,
     /// `OWNER`, `ADMIN`, `BILLING`, `MEMBER` or `VIEWER`; at most one's own, now and later.
@@ -169,7 +169,7 @@ async fn revoke_key(
     state: web::Data<State>,
     id: web::Path<Uuid>,
 ) -> Result<Answer<Nothing>, ApiError> {
-    let tx = state.db.write(&caller.0, Permission::KeysWrite).await?;
+    let tx = state.db.write(&caller.0, Permission::KeysRevoke).await?;
     keys::revoke_key(&tx, KeyId(*id)).await?;
     tx.commit().await?;
     Ok(ok(Nothing {}))
@@ -186,7 +186,7 @@ struct ImpersonationNew {
     #[schema(minimum = 1, maximum = 60)]
     minutes: u8,
     /// Stands in the tenant's audit trail.
-    #[validate(length(min = 5, max = 500), custom(function = printable))]
+    #[validate(length(min = 5, max = 500), custom(function = readable))]
     #[schema(schema_with = schema::long_reason)]
     reason: String,
 }

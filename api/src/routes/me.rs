@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Success, accepted, ok, printable};
+use crate::extract::{Answer, Json, Success, accepted, ok, readable};
 use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::password::Verdict;
@@ -101,7 +101,7 @@ async fn view_me(caller: Caller, state: web::Data<State>) -> Result<Answer<Me>, 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MeChange {
-    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[validate(length(min = 1, max = 200), custom(function = readable))]
     #[schema(schema_with = schema::name_200)]
     name: String,
 }

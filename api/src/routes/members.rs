@@ -2,7 +2,9 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, NoBody, Paging, Success, created, ok, page, printable};
+use crate::extract::{
+    Answer, Json, NOT_PRINTABLE, NoBody, Paging, Success, created, ok, page, printable, readable,
+};
 use crate::limits::limit_mailbox;
 use crate::lockout::Attempt;
 use crate::routes::auth::{Nothing, address, asking};
@@ -127,7 +129,7 @@ async fn list_users(
 ) -> Result<Answer<Vec<UserView>>, ApiError> {
     let paging = Paging::of(query.page, query.per_page)?;
     if let Some(text) = &query.q {
-        printable(text).map_err(|_e| Error::field("q", "must not hold control characters"))?;
+        printable(text).map_err(|_e| Error::field("q", NOT_PRINTABLE))?;
         if text.chars().count() > 200 {
             return Err(Error::field("q", "must have at most 200 characters").into());
         }
@@ -167,7 +169,7 @@ struct UserChange {
     #[schema(schema_with = schema::maybe_role)]
     role: Option<Role>,
     /// Only of people who belong to no other tenant.
-    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[validate(length(min = 1, max = 200), custom(function = readable))]
     #[schema(schema_with = schema::maybe_name_200)]
     name: Option<String>,
 }
@@ -386,7 +388,7 @@ struct Acceptance {
     #[schema(schema_with = schema::maybe_new_password)]
     password: Option<SecretString>,
     /// For whoever has no login yet.
-    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[validate(length(min = 1, max = 200), custom(function = readable))]
     #[schema(schema_with = schema::maybe_name_200)]
     name: Option<String>,
 }
@@ -411,13 +413,17 @@ async fn accept_invitation(
 ) -> Result<Answer<Accepted>, ApiError> {
     let (email, has_login) = members::invited(&state.db, &state.secrets, &body.token).await?;
     let new = match body.password {
-        Some(password) if !has_login => {
+        Some(_) if has_login => {
+            let text = "leave it out: this address has a login already, whose password stays";
+            return Err(Error::field("password", text).into());
+        }
+        Some(password) => {
             let name = body.name.unwrap_or_default();
             let owner = [email.as_str(), name.as_str()];
             let hash = state.passwords.hash_new("password", &password, &owner).await?;
             Some((name, hash))
         }
-        _ => None,
+        None => None,
     };
     let asking = asking(&request);
     let tenant =

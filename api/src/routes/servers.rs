@@ -3,7 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{
-    Answer, Json, Paging, Success, accepted, created, maybe_whole, ok, page, printable,
+    Answer, Json, Paging, Success, accepted, created, maybe_whole, ok, page, readable,
 };
 use crate::routes::tenants::Pages;
 use crate::schema;
@@ -37,7 +37,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerNew {
-    #[validate(length(min = 1, max = 100), custom(function = printable))]
+    #[validate(length(min = 1, max = 100), custom(function = readable))]
     #[schema(schema_with = schema::name_100)]
     name: String,
     /// Where workers connect to: a name or an address.

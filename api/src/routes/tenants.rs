@@ -3,7 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{
-    Answer, Json, NoBody, Paging, Success, created, maybe_whole, object, ok, page, printable,
+    Answer, Json, NoBody, Paging, Success, created, maybe_whole, object, ok, page, readable,
 };
 use crate::schema;
 use crate::state::State;
@@ -32,7 +32,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TenantNew {
-    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[validate(length(min = 1, max = 200), custom(function = readable))]
     #[schema(schema_with = schema::name_200)]
     name: String,
     #[schema(schema_with = schema::tenant_kind)]
@@ -178,7 +178,7 @@ async fn view_tenant(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TenantChange {
-    #[validate(length(min = 1, max = 200), custom(function = printable))]
+    #[validate(length(min = 1, max = 200), custom(function = readable))]
     #[schema(schema_with = schema::maybe_name_200)]
     name: Option<String>,
     require_mfa: Option<bool>,
@@ -214,7 +214,7 @@ async fn update_tenant(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Reason {
-    #[validate(length(min = 1, max = 500), custom(function = printable))]
+    #[validate(length(min = 1, max = 500), custom(function = readable))]
     #[schema(schema_with = schema::reason)]
     reason: String,
 }

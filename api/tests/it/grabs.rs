@@ -6,7 +6,7 @@ use crate::auth::token_of;
 use entities::ids::LinkId;
 use entities::mail::Letter;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn last(app: &App, to: &str) -> Letter {
     app.db.letters(to).await.unwrap().pop().unwrap()
@@ -168,6 +168,13 @@ async fn what_somebody_above_has_done_is_undone_from_above() {
     app.owner.post(&format!("{path}/resume"), json!({})).await.data(200);
     reseller.post(&format!("{path}/suspend"), reason).await.data(200);
     reseller.post(&format!("{path}/resume"), json!({})).await.data(200);
+    let limit = async |who: &Client, members: u32| {
+        let limits = json!({"limits": {"members": members}}).to_string();
+        who.send(Method::PATCH, &path, Some(limits)).await
+    };
+    limit(&reseller, 20).await.data(200);
+    limit(&app.owner, 5).await.data(200);
+    limit(&reseller, 50).await.refused(403, "forbidden");
     // Whoever was removed leaves no door open behind them.
     let second = app.member_of(&reseller.tenant, "second", "OWNER").await;
     let guest = json!({"email": "me-again@evil.test", "role": "OWNER"});
@@ -222,5 +229,104 @@ async fn a_second_factor_is_neither_forced_upon_anybody_nor_guessed_and_a_lost_o
     owner.get("/api/me").await.refused(401, "unauthenticated");
     Client::login(&app.url, "factor-owner@customer.test").await;
     assert!(app.db.audit_kinds().await.unwrap().contains(&"MFA_RESET".to_owned()));
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_takes_what_stands_above_them() {
+    let app = spawn().await;
+    let owner = app.member("heights", "OWNER").await;
+    let admin = app.member_of(&owner.tenant, "heights", "ADMIN").await;
+    let delete = async |who: &Client, path: &str| who.send(Method::DELETE, path, None).await;
+    let high = json!({"name": "high", "role": "OWNER"});
+    let high = owner.post("/api/api-keys", high).await.data(201)["id"].clone();
+    let high = format!("/api/api-keys/{}", high.as_str().unwrap());
+    delete(&admin, &high).await.refused(403, "forbidden");
+    let guest = |role: &str| json!({"email": "guest@heights.test", "role": role});
+    let open = owner.post("/api/invitations", guest("OWNER")).await.data(201)["id"].clone();
+    let open = format!("/api/invitations/{}", open.as_str().unwrap());
+    delete(&admin, &open).await.refused(403, "forbidden");
+    admin.post("/api/invitations", guest("VIEWER")).await.refused(403, "forbidden");
+    delete(&owner, &open).await.data(200);
+    delete(&owner, &high).await.data(200);
+    admin.post("/api/invitations", guest("VIEWER")).await.data(201);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_narrowed_key_makes_nobody_who_may_do_more() {
+    let app = spawn().await;
+    let owner = app.member_kind("narrow", "reseller").await;
+    let child = json!({"name": "below", "kind": "customer"});
+    let child = owner.post("/api/tenants", child).await.data(201)["id"].clone();
+    let key = async |scopes: Value| {
+        let body = json!({"name": "k", "role": "ADMIN", "scopes": scopes});
+        let made = owner.post("/api/api-keys", body).await.data(201);
+        app.anonymous().with_token(made["key"].as_str().unwrap())
+    };
+    let narrowed = key(json!(["members:read", "members:write"])).await;
+    let free = key(json!([])).await;
+    let person = |email: &str| json!({"email": email, "password": PASSWORD, "role": "ADMIN"});
+    let own = format!("/api/tenants/{}/members", owner.tenant);
+    let guest = json!({"email": "guest@narrow.test", "role": "ADMIN"});
+    narrowed.post(&own, person("a@narrow.test")).await.refused(403, "forbidden");
+    narrowed.post("/api/invitations", guest.clone()).await.refused(403, "forbidden");
+    let member = app.member_of(&owner.tenant, "narrow", "VIEWER").await;
+    let one = format!("/api/users/{}", me(&member).await);
+    let role = json!({"role": "ADMIN"}).to_string();
+    narrowed.send(Method::PATCH, &one, Some(role)).await.refused(403, "forbidden");
+    narrowed.send(Method::DELETE, &one, None).await.data(200);
+    // A reseller's software makes the people of its customers, and one without scopes anybody.
+    let below = format!("/api/tenants/{}/members", child.as_str().unwrap());
+    narrowed.post(&below, person("b@narrow.test")).await.data(201);
+    free.post("/api/invitations", guest).await.data(201);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_no_way_around_the_second_factor() {
+    let app = spawn().await;
+    let owner = app.member("around", "OWNER").await;
+    let key = json!({"name": "k", "role": "ADMIN"});
+    let key = owner.post("/api/api-keys", key).await.data(201)["key"].clone();
+    let key = app.anonymous().with_token(key.as_str().unwrap());
+    key.get("/api/users").await.data(200);
+    let path = format!("/api/tenants/{}", owner.tenant);
+    let want = json!({"require_mfa": true}).to_string();
+    owner.send(Method::PATCH, &path, Some(want)).await.data(200);
+    key.get("/api/users").await.refused(403, "mfa_setup_required");
+    let owner = Client::login(&app.url, "around-owner@customer.test").await;
+    let setup = owner.post("/api/auth/mfa/setup", json!({ "password": PASSWORD })).await.data(200);
+    let code = crate::auth::code(setup["secret"].as_str().unwrap(), 0);
+    owner.post("/api/auth/mfa/enable", json!({ "code": code })).await.data(200);
+    key.get("/api/users").await.data(200);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_can_still_take_rights_away() {
+    let app = spawn().await;
+    let owner = app.member("halted", "OWNER").await;
+    let admin = app.member_of(&owner.tenant, "halted", "ADMIN").await;
+    let leaked = admin.post("/api/api-keys", json!({"name": "leaked", "role": "ADMIN"})).await;
+    let leaked = leaked.data(201);
+    let other = admin.post("/api/api-keys", json!({"name": "other", "role": "ADMIN"})).await;
+    other.data(201);
+    let guest = json!({"email": "guest@halted.test", "role": "ADMIN"});
+    let guest = owner.post("/api/invitations", guest).await.data(201);
+    let one = format!("/api/users/{}", me(&admin).await);
+    let path = format!("/api/tenants/{}/suspend", owner.tenant);
+    app.owner.post(&path, json!({"reason": "unpaid"})).await.data(200);
+    let owner = Client::login(&app.url, "halted-owner@customer.test").await;
+    for (kind, id) in [("api-keys", &leaked["id"]), ("invitations", &guest["id"])] {
+        let path = format!("/api/{kind}/{}", id.as_str().unwrap());
+        owner.send(Method::DELETE, &path, None).await.data(200);
+    }
+    owner.send(Method::DELETE, &one, None).await.data(200);
+    let key = json!({"name": "k", "role": "VIEWER"});
+    owner.post("/api/api-keys", key).await.refused(403, "tenant_suspended");
+    // Each key has an entry, whichever way it went.
+    let kinds = app.db.audit_kinds().await.unwrap();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "API_KEY_REVOKED").count(), 2);
     app.db.remove().await.unwrap();
 }

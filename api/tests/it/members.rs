@@ -52,6 +52,7 @@ async fn an_invitation_is_accepted_once_by_whoever_has_the_mailbox() {
     let other = app.member("other-place", "OWNER").await;
     other.post("/api/invitations", invite("new@new.test", "VIEWER")).await.data(201);
     let Letter::Invitation { link, .. } = last("new@new.test").await else { panic!() };
+    nobody.post(path, accept(link, Some(PASSWORD))).await.refused(400, "invalid_request");
     nobody.post(path, json!({"token": token_of(link)})).await.data(200);
     let switch = json!({"tenant_id": other.tenant});
     let there = new.post("/api/auth/switch-tenant", switch).await.data(200);

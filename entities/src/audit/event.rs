@@ -1,5 +1,6 @@
 //! What is recorded: the closed list.
 
+use crate::audit::seal::Head;
 use crate::ids::{KeyId, LinkId, SessionId, TenantId, UserId};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -75,6 +76,10 @@ pub enum Audit {
         id: TenantId,
         before: Value,
         after: Value,
+    },
+    /// The ends of other tenants' chains at this moment: what is cut off there later shows here.
+    AuditAnchored {
+        heads: Vec<Head>,
     },
     TenantUsersListed {
         count: usize,

@@ -5,20 +5,23 @@
 //! for the first) and the entry's [`record`] as JSON without spaces, the keys of each object sorted.
 
 use crate::Result;
-use crate::audit::record;
+use crate::audit::{Audit, insert, nobody, record};
 use crate::db::{Db, statement};
 use crate::ids::TenantId;
 use crate::tables::{audit_log, audit_seal, audit_unsealed};
+use crate::tenancy::Origin;
+use crate::tenants;
 use chrono::Utc;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
     FromQueryResult, QueryFilter, QueryOrder,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The end of a tenant's chain. Noted elsewhere, it shows later that nothing was cut off.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub tenant: TenantId,
     pub seq: i64,
@@ -45,6 +48,47 @@ pub async fn seal_entries(db: &Db, limit: i64) -> Result<Vec<Head>> {
         heads.extend(seal_tenant(db, row.try_get("", "tenant_id")?, limit).await?);
     }
     Ok(heads)
+}
+
+/// How many heads one entry of the platform's trail names.
+const ANCHORED: i64 = 500;
+
+/// Notes in the platform's trail where the other tenants' chains end, those that have grown since the
+/// last time; answers how many. One relay at a time does so.
+pub async fn anchor_heads(db: &Db) -> Result<usize> {
+    let tx = db.system().await?;
+    let Some(platform) = tenants::platform(&tx).await? else { return Ok(0) };
+    let sql = "SELECT pg_try_advisory_xact_lock(hashtextextended('audit_anchor', 0)) AS taken";
+    let taken = tx.conn().query_one_raw(statement(sql, [])).await?;
+    if !taken.map_or(Ok(false), |row| row.try_get("", "taken"))? {
+        return Ok(0);
+    }
+    let sql = "WITH grown AS (
+            SELECT t.id AS tenant_id, s.seq, s.hash FROM tenant t
+            CROSS JOIN LATERAL (SELECT seq, hash FROM audit_seal WHERE tenant_id = t.id
+                ORDER BY seq DESC LIMIT 1) s
+            LEFT JOIN audit_anchor a ON a.tenant_id = t.id
+            WHERE t.id <> $1 AND s.seq > coalesce(a.seq, 0) ORDER BY t.id LIMIT $2),
+        noted AS (INSERT INTO audit_anchor (tenant_id, seq) SELECT tenant_id, seq FROM grown
+            ON CONFLICT (tenant_id) DO UPDATE SET seq = excluded.seq)
+        SELECT tenant_id, seq, hash FROM grown";
+    let mut heads = Vec::new();
+    for row in tx.conn().query_all_raw(statement(sql, [platform.0.into(), ANCHORED.into()])).await?
+    {
+        heads.push(Head {
+            tenant: row.try_get("", "tenant_id")?,
+            seq: row.try_get("", "seq")?,
+            hash: row.try_get("", "hash")?,
+        });
+    }
+    if heads.is_empty() {
+        return Ok(0);
+    }
+    let count = heads.len();
+    insert(tx.conn(), nobody(platform, None, Origin::default()), Audit::AuditAnchored { heads })
+        .await?;
+    tx.commit().await?;
+    Ok(count)
 }
 
 async fn seal_tenant(db: &Db, tenant: TenantId, limit: i64) -> Result<Option<Head>> {

@@ -1,5 +1,7 @@
 //! Checking the chains: that each entry is what was sealed, at its place, and that none came in or
-//! went beside them. What was cut off at the end shows only against a head that was noted before.
+//! went beside them. What was cut off at the end shows against a head that was noted before: given by
+//! the caller, or in the platform's trail, where the relays note the other tenants' heads every ten
+//! minutes. The platform's own head stands in the relays' log only.
 
 use crate::Result;
 use crate::audit::seal::{Head, beginning, link};
@@ -7,6 +9,7 @@ use crate::db::{Db, SystemTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{RowId, TenantId};
 use crate::tables::{audit_log, audit_seal, tenant};
+use crate::tenants;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::collections::HashMap;
 
@@ -58,7 +61,9 @@ pub async fn verify_chain(db: &Db, id: TenantId, noted: Option<&Noted>) -> Resul
     let tx = db.system().await?;
     let name =
         tenant::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("tenant"))?.name;
-    let (head, mut fault) = walk(&tx, id, noted).await?;
+    let mut all: Vec<Noted> = anchored(&tx, id).await?.into_iter().collect();
+    all.extend(noted.cloned());
+    let (head, mut fault) = walk(&tx, id, &all).await?;
     if fault.is_none() {
         fault = beside(&tx, id).await?;
     }
@@ -66,19 +71,29 @@ pub async fn verify_chain(db: &Db, id: TenantId, noted: Option<&Noted>) -> Resul
         let (end, last) = (head.seq, noted.seq);
         format!("the chain ends at number {end}: what followed to {last} was cut off")
     };
-    let fault = fault.or_else(|| noted.filter(|noted| noted.seq > head.seq).map(cut));
+    let fault =
+        fault.or_else(|| all.iter().max_by_key(|n| n.seq).filter(|n| n.seq > head.seq).map(cut));
     let sql = "SELECT count(*) AS unsealed FROM audit_unsealed WHERE tenant_id = $1";
     let row = tx.conn().query_one_raw(statement(sql, [id.0.into()])).await?;
     let unsealed = row.map_or(Ok(0), |row| row.try_get("", "unsealed"))?;
     Ok(Chain { tenant: id, name, head, unsealed, fault })
 }
 
+/// The head of this chain that was noted last in the platform's trail.
+async fn anchored(tx: &SystemTx, id: TenantId) -> Result<Option<Noted>> {
+    let Some(platform) = tenants::platform(tx).await? else { return Ok(None) };
+    let sql = "SELECT head ->> 'hash' AS hash, (head ->> 'seq')::bigint AS seq
+        FROM audit_log a, jsonb_array_elements(a.data -> 'heads') head
+        WHERE a.tenant_id = $1 AND a.kind = 'AUDIT_ANCHORED' AND head ->> 'tenant' = $2
+            AND a.data @> jsonb_build_object('heads', jsonb_build_array(jsonb_build_object('tenant', $2::text)))
+        ORDER BY a.id DESC LIMIT 1";
+    let asked = statement(sql, [platform.0.into(), id.to_string().into()]);
+    let Some(row) = tx.conn().query_one_raw(asked).await? else { return Ok(None) };
+    Ok(Some(Noted { seq: row.try_get("", "seq")?, hash: row.try_get("", "hash")? }))
+}
+
 /// Follows the links from the first to the last, or to the first that does not hold.
-async fn walk(
-    tx: &SystemTx,
-    id: TenantId,
-    noted: Option<&Noted>,
-) -> Result<(Head, Option<String>)> {
+async fn walk(tx: &SystemTx, id: TenantId, noted: &[Noted]) -> Result<(Head, Option<String>)> {
     let mut head = beginning(id);
     loop {
         let page = links(tx, &head).await?;
@@ -99,7 +114,7 @@ fn check(
     head: &Head,
     seal: &audit_seal::Model,
     row: Option<&audit_log::Model>,
-    noted: Option<&Noted>,
+    noted: &[Noted],
 ) -> Option<String> {
     let next = head.seq.saturating_add(1);
     let entry = seal.audit_id;
@@ -117,7 +132,7 @@ fn check(
             "number {next}, entry {entry}, was changed, or stands in another's place"
         ));
     }
-    noted.filter(|noted| noted.seq == seal.seq && noted.hash != seal.hash).map(|_| {
+    noted.iter().find(|noted| noted.seq == seal.seq && noted.hash != seal.hash).map(|_| {
         format!("the chain was written anew: number {next}, entry {entry}, has not the noted hash")
     })
 }

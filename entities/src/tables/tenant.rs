@@ -21,6 +21,8 @@ pub struct Model {
     /// Whether members must have a second factor.
     pub require_mfa: bool,
     pub limits: Json,
+    /// The tenant in whose name they were set.
+    pub limits_by: Option<TenantId>,
     pub created_at: DateTimeUtc,
 }
 

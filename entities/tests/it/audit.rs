@@ -352,3 +352,38 @@ async fn a_tenant_sees_its_own_trail_and_chain_only() {
     drop(tx);
     db.remove().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_platforms_trail_shows_that_another_chains_end_was_cut_off() {
+    let db = TestDb::create().await.unwrap();
+    let platform = db.platform().await.unwrap();
+    let ctx = db.tenant(&platform, "cut").await.unwrap();
+    note(&db, &ctx, 4).await;
+    seal_all(&db).await;
+    assert_eq!(seal::anchor_heads(&db.db).await.unwrap(), 1);
+    assert_eq!(seal::anchor_heads(&db.db).await.unwrap(), 0, "nothing has grown since");
+    note(&db, &ctx, 1).await;
+    seal_all(&db).await;
+    let whole = verify(&db, &ctx).await;
+    assert_eq!(whole.fault, None);
+    let owner = owner(&db).await;
+    let tenant = ctx.tenant();
+    let cut = |behind: i64| {
+        format!(
+            "ALTER TABLE audit_log DISABLE TRIGGER ALL; ALTER TABLE audit_seal DISABLE TRIGGER ALL;
+             DELETE FROM audit_log WHERE id IN (SELECT audit_id FROM audit_seal
+                WHERE tenant_id = '{tenant}' AND seq > {behind});
+             DELETE FROM audit_seal WHERE tenant_id = '{tenant}' AND seq > {behind}"
+        )
+    };
+    let noted = whole.head.seq - 1;
+    owner.execute_unprepared(&cut(noted)).await.unwrap();
+    assert_eq!(verify(&db, &ctx).await.fault, None, "what came after the note is not missed yet");
+    owner.execute_unprepared(&cut(noted - 1)).await.unwrap();
+    let fault = verify(&db, &ctx).await.fault.unwrap();
+    assert!(fault.contains(&format!("what followed to {noted} was cut off")), "{fault}");
+    owner.execute_unprepared(&cut(0)).await.unwrap();
+    assert!(verify(&db, &ctx).await.fault.unwrap().contains("ends at number 0"));
+    drop(owner);
+    db.remove().await.unwrap();
+}
