@@ -107,6 +107,9 @@ pub enum Permission {
     ServersRead,
     ServersWrite,
     JobsRead,
+    /// Who is told of events, and what they were told.
+    WebhooksRead,
+    WebhooksWrite,
 }
 
 impl Permission {
@@ -134,7 +137,9 @@ impl Permission {
             | Self::MigrationsWrite
             | Self::ServersRead
             | Self::ServersWrite
-            | Self::JobsRead => Role::Admin,
+            | Self::JobsRead
+            | Self::WebhooksRead
+            | Self::WebhooksWrite => Role::Admin,
             Self::MigrationsForce => Role::Owner,
         }
     }
@@ -168,6 +173,8 @@ impl Permission {
             Self::ServersUse | Self::ServersRead => Some("servers:read"),
             Self::ServersWrite => Some("servers:write"),
             Self::JobsRead => Some("jobs:read"),
+            Self::WebhooksRead => Some("webhooks:read"),
+            Self::WebhooksWrite => Some("webhooks:write"),
         }
     }
 

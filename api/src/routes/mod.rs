@@ -14,6 +14,7 @@ pub mod members;
 pub mod migration;
 pub mod servers;
 pub mod tenants;
+pub mod webhooks;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -32,4 +33,5 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     events::routes(config);
     accounts::routes(config);
     dns::routes(config);
+    webhooks::routes(config);
 }

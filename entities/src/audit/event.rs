@@ -1,7 +1,7 @@
 //! What is recorded: the closed list.
 
 use crate::audit::seal::Head;
-use crate::ids::{KeyId, LinkId, SessionId, TenantId, UserId};
+use crate::ids::{KeyId, LinkId, RowId, SessionId, TenantId, UserId};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -264,5 +264,33 @@ pub enum Audit {
     },
     MigrationRolledBack {
         job: String,
+    },
+    WebhookEndpointCreated {
+        id: RowId,
+        url: String,
+    },
+    WebhookEndpointUpdated {
+        id: RowId,
+        before: Value,
+        after: Value,
+    },
+    WebhookEndpointDeleted {
+        id: RowId,
+        url: String,
+    },
+    WebhookSecretRotated {
+        id: RowId,
+    },
+    /// It is told nothing any more: `gone` (it said so) or `failing` (for days).
+    WebhookEndpointDisabled {
+        id: RowId,
+        reason: String,
+    },
+    /// Somebody tries an endpoint.
+    WebhookTested {
+        id: RowId,
+    },
+    WebhookReplayed {
+        id: RowId,
     },
 }

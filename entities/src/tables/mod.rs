@@ -31,6 +31,9 @@ pub mod session;
 pub mod ssh_identity;
 pub mod tenant;
 pub mod tenant_ancestry;
+pub mod webhook_attempt;
+pub mod webhook_delivery;
+pub mod webhook_endpoint;
 
 use sea_orm::EntityTrait;
 
@@ -58,5 +61,8 @@ owned!(
     migration,
     migration_approval,
     migration_conflict,
-    migration_resource
+    migration_resource,
+    webhook_attempt,
+    webhook_delivery,
+    webhook_endpoint
 );
