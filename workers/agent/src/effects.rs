@@ -303,12 +303,17 @@ pub fn undo_files(what: &Effect, job: Uuid) -> Result<bool> {
     Ok(true)
 }
 
-/// Notes the service that reads a file, by where it lies. Before something of a home goes, services
+/// Notes the services that read a file, by where it lies. Before something of a home goes, services
 /// have let go of it: their processes must not write into a tree that is being removed. Before a
 /// certificate goes, none names it any longer: one that still reads its old configuration would end.
 fn before_undo(path: &Path, job: Uuid) -> Result<()> {
-    if path.starts_with(layout::HOMES) || path.starts_with(layout::TLS) {
+    if path.starts_with(layout::HOMES) {
         return services::apply_changes(job);
+    }
+    if path.starts_with(layout::TLS) {
+        services::apply_changes(job)?;
+        services::will_change(Service::Apache, job)?;
+        return services::will_change(Service::Dovecot, job);
     }
     let readers: &[(&str, Service)] = &[
         ("/etc/migrapanel/sites", Service::Apache),

@@ -42,7 +42,7 @@ pub fn gather(account: &Account, user: &Username, options: &Options) -> Result<F
         login: login(user)?,
         mail_domains,
         dkim: with_file(&domains, |d| layout::dkim_key(d.as_str()))?,
-        certificates: with_file(&domains, |d| layout::tls(d.as_str()).join("fullchain.pem"))?,
+        certificates: with_file(&domains, |d| layout::tls_pair(d.as_str()))?,
         php_versions: php_versions()?,
         free_bytes: free_bytes()?,
         hostname: hostname()?,

@@ -147,9 +147,15 @@ pub fn dkim_selector(domain: &str) -> PathBuf {
     PathBuf::from(format!("{ETC}/dkim/{domain}.selector"))
 }
 
-/// A domain's certificate with its chain (`fullchain.pem`) and key (`key.pem`).
+/// What a domain shows over TLS.
 pub fn tls(domain: &str) -> PathBuf {
     PathBuf::from(format!("{TLS}/{domain}"))
+}
+
+/// Its key, certificate and chain, in one file: whoever reads it while it is being replaced reads two
+/// that fit. Apache ends when they do not.
+pub fn tls_pair(domain: &str) -> PathBuf {
+    tls(domain).join("pair.pem")
 }
 
 /// Dovecot's choice of certificate for a name.

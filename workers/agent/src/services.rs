@@ -129,12 +129,13 @@ fn apache_generation() -> Option<(u64, i64, i64)> {
 /// loses a second signal.
 fn wait_for_apache(before: Option<(u64, i64, i64)>) -> Result<()> {
     for _ in 0..6000 {
-        if apache_generation() != before {
+        // While it reads there may be none.
+        if apache_generation().is_some_and(|now| Some(now) != before) {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    let text = "Apache was told to read its configuration and has not done so within a minute: look \
+    let text = "Apache was told to read its configuration and does not run with it after a minute: look \
                 at /var/log/apache2/error.log.";
     Err(Error::new("apache_reload", text))
 }

@@ -313,7 +313,7 @@ fn connect(ipv4: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
 
 fn tls(domain: &DomainName, sha256: &str, ipv4: Ipv4Addr) -> Result<Check> {
     let name = format!("tls:{domain}");
-    let (root, rest) = Beneath::place(&layout::tls(domain.as_str()).join("fullchain.pem"))?;
+    let (root, rest) = Beneath::place(&layout::tls_pair(domain.as_str()))?;
     if root.stat(&rest)?.is_none() {
         // The step says why.
         let text = format!("The archive's certificate for {domain} is not installed.");

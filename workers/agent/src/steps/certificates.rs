@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::people;
 use crate::program::{Program, run};
-use crate::services::Service;
+use crate::services::{self, Service};
 use cpanel::account::Certificate;
 use cpanel::protocol::Outcome;
 use std::fmt::Write;
@@ -27,14 +27,15 @@ pub fn install(work: &mut Work<'_>, domain: &DomainName, sha256: &str) -> Result
     let gid = people::group_id("Debian-exim")?;
     let dir = layout::tls(domain.as_str());
     work.make_dir(&dir, Owner { uid: 0, gid, mode: 0o750 })?;
-    let mut chain = with_newline(&certificate.leaf);
-    for block in &certificate.chain {
-        chain.push_str(&with_newline(block));
+    let mut pair = with_newline(certificate.key.reveal());
+    for block in std::iter::once(&certificate.leaf).chain(&certificate.chain) {
+        pair.push_str(&with_newline(block));
     }
     let owner = Owner { uid: 0, gid, mode: 0o640 };
-    let key = with_newline(certificate.key.reveal());
-    work.put(&dir.join("key.pem"), key.as_bytes(), owner, Some(Service::Apache))?;
-    work.put(&dir.join("fullchain.pem"), chain.as_bytes(), owner, Some(Service::Apache))?;
+    let path = layout::tls_pair(domain.as_str());
+    // Both read it when they read their configuration, which may stay the same.
+    services::will_change(Service::Dovecot, work.job.id)?;
+    work.put(&path, pair.as_bytes(), owner, Some(Service::Apache))?;
     mail_names(work, domain, certificate)?;
     let places = [
         (layout::site(domain), layout::tls_site(domain)),
@@ -86,8 +87,8 @@ fn with_newline(pem: &str) -> String {
 /// Dovecot shows it to clients that ask for one of its names. A certificate may claim any name: only
 /// those of the domain itself and below it are believed.
 fn mail_names(work: &mut Work<'_>, domain: &DomainName, certificate: &Certificate) -> Result<()> {
-    let tls = layout::tls(domain.as_str());
-    let tls = tls.display();
+    let pair = layout::tls_pair(domain.as_str());
+    let pair = pair.display();
     let mut text = format!("# {}\n", layout::OURS);
     let mut names: Vec<DomainName> =
         certificate.names.iter().filter_map(|n| DomainName::parse(n).ok()).collect();
@@ -95,9 +96,7 @@ fn mail_names(work: &mut Work<'_>, domain: &DomainName, certificate: &Certificat
     names.sort();
     names.dedup();
     for name in names.iter().filter(|n| *n == domain || n.is_below(domain)) {
-        let block = format!(
-            "local_name {name} {{\n  ssl_cert = <{tls}/fullchain.pem\n  ssl_key = <{tls}/key.pem\n}}"
-        );
+        let block = format!("local_name {name} {{\n  ssl_cert = <{pair}\n  ssl_key = <{pair}\n}}");
         writeln!(text, "{block}").map_err(Error::internal)?;
     }
     let path = layout::dovecot_tls(domain.as_str());

@@ -103,12 +103,9 @@ pub fn tls_site(plain: &Path, domain: &DomainName) -> Result<Option<String>> {
     let (root, rest) = Beneath::place(plain)?;
     let Some(bytes) = root.read(rest, 1 << 20)? else { return Ok(None) };
     let text = String::from_utf8(bytes).map_err(Error::internal)?;
-    let tls = layout::tls(domain.as_str());
-    let tls = tls.display();
-    let lines = format!(
-        "    SSLEngine on\n    SSLCertificateFile {tls}/fullchain.pem\n    \
-         SSLCertificateKeyFile {tls}/key.pem\n    <Directory"
-    );
+    let pair = layout::tls_pair(domain.as_str());
+    let lines =
+        format!("    SSLEngine on\n    SSLCertificateFile {}\n    <Directory", pair.display());
     Ok(Some(text.replacen("*:80>", "*:443>", 1).replacen("    <Directory", &lines, 1)))
 }
 

@@ -35,7 +35,7 @@ chown -h plain: who.php leak.txt passwd.txt"#;
     assert_eq!(get(&target, "plain.example", "/.htaccess").0, 403);
     let seen = target.shell(
         "su -s /bin/sh plain -c 'for f in /home/shopco/public_html/index.php /home/shopco/mail \
-         /etc/migrapanel/mail/shopco.example/passwd /etc/migrapanel/tls/shopco.example/key.pem \
+         /etc/migrapanel/mail/shopco.example/passwd /etc/migrapanel/tls/shopco.example/pair.pem \
          /var/lib/migrapanel /var/backups/migrations /home/.migrapanel /etc/migrapanel/server.key; \
          do test -r $f && echo $f; done; mariadb -u root -e \"select 1\"; \
          mariadb -u shopco_wp.definer -e \"select 1\"' 2>/dev/null",

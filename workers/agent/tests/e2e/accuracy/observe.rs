@@ -127,7 +127,7 @@ impl Area {
                 heart = Some(format!("grant:{user}:{database}"))
             }
             Resource::Certificate { domain, .. } => {
-                heart = Some(file(format!("/etc/migrapanel/tls/{domain}/fullchain.pem")));
+                heart = Some(file(format!("/etc/migrapanel/tls/{domain}/pair.pem")));
                 area.all.push(file(format!("/etc/migrapanel/tls/{domain}")));
                 area.all.push(file(format!("/etc/migrapanel/dovecot-tls/{domain}.conf")));
                 area.all.push(file(format!("/etc/migrapanel/tls-sites/{domain}.conf")));
