@@ -144,6 +144,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::RollbackExpired
         | Code::Cancelled
         | Code::AccountSuspended
+        | Code::NotASeller
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker
         | Code::WorkerTimeout

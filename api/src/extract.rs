@@ -6,10 +6,12 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use chrono::{DateTime, Datelike, Utc};
 use entities::error::{Code, Error, FieldError};
+use entities::values::Invalid;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_path_to_error::Segment;
 use std::pin::Pin;
+use std::str::FromStr;
 use utoipa::ToSchema;
 use validator::{Validate, ValidationError, ValidationErrors};
 
@@ -255,6 +257,23 @@ pub const READABLE: &str = concat!(
     r"[^\u0000-\u0020\u007f-\u00a0\u061c\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]",
     r"[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$",
 );
+/// The same of one that must be there.
+pub fn one_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    object(from)?.ok_or_else(|| D::Error::custom("null is no object"))
+}
+
+/// A field that may be null, which says something else than leaving it out.
+pub fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// Reads a checked value, and names the field that holds none.
+pub fn field<T: FromStr<Err = Invalid>>(path: &str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|error: Invalid| Error::field(path, error.to_string()))
+}
+
 /// [`printable`] as a regular expression.
 pub const PRINTABLE: &str =
     r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";

@@ -87,6 +87,9 @@ pub enum Code {
     Cancelled,
     AccountSuspended,
     DnsFailed,
+    // what is sold
+    /// A customer has no catalogue.
+    NotASeller,
     // us
     NoWorker,
     WorkerTimeout,

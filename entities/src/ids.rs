@@ -50,6 +50,12 @@ ids! {
     SessionId,
     /// A mailed link or an invitation.
     LinkId,
+    /// A category of the catalogue.
+    CategoryId,
+    /// Something that is sold.
+    ProductId,
+    /// What a product costs.
+    PriceId,
     /// A program's key.
     KeyId,
     /// One HTTP request, from its log line to the last command on a server.

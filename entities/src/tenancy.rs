@@ -107,6 +107,8 @@ pub enum Permission {
     ServersRead,
     ServersWrite,
     JobsRead,
+    CatalogueRead,
+    CatalogueWrite,
 }
 
 impl Permission {
@@ -114,7 +116,9 @@ impl Permission {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
-            Self::ProfileRead | Self::ProfileWrite | Self::SessionsRead => Role::Viewer,
+            Self::ProfileRead | Self::ProfileWrite | Self::SessionsRead | Self::CatalogueRead => {
+                Role::Viewer
+            }
             Self::TenantRead
             | Self::MembersRead
             | Self::UsersRead
@@ -134,7 +138,8 @@ impl Permission {
             | Self::MigrationsWrite
             | Self::ServersRead
             | Self::ServersWrite
-            | Self::JobsRead => Role::Admin,
+            | Self::JobsRead
+            | Self::CatalogueWrite => Role::Admin,
             Self::MigrationsForce => Role::Owner,
         }
     }
@@ -168,6 +173,8 @@ impl Permission {
             Self::ServersUse | Self::ServersRead => Some("servers:read"),
             Self::ServersWrite => Some("servers:write"),
             Self::JobsRead => Some("jobs:read"),
+            Self::CatalogueRead => Some("catalogue:read"),
+            Self::CatalogueWrite => Some("catalogue:write"),
         }
     }
 

@@ -24,6 +24,7 @@ mod m20261122_113000_cancellation;
 mod m20261122_140000_approvals;
 mod m20261122_141000_suspensions;
 mod m20261122_142000_anchors;
+mod m20261122_150000_catalogue;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_140000_approvals::Migration),
             Box::new(m20261122_141000_suspensions::Migration),
             Box::new(m20261122_142000_anchors::Migration),
+            Box::new(m20261122_150000_catalogue::Migration),
         ]
     }
 }

@@ -5,7 +5,6 @@
 
 use crate::error::Result;
 use crate::{amqp, seal};
-use entities::asks::JOB_QUEUE;
 use entities::config::Base;
 use entities::db::Db;
 use entities::ids::RowId;
@@ -92,7 +91,7 @@ async fn send(channel: &Channel, unsent: &Unsent) -> Result<()> {
             .with_content_type("application/json".into())
             .with_headers(headers);
         let payload = serde_json::to_vec(&unsent.message)?;
-        amqp::publish_confirmed(channel, JOB_QUEUE, &payload, properties).await
+        amqp::publish_confirmed(channel, unsent.message.queue(), &payload, properties).await
     }
     .instrument(span)
     .await

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod audit;
 pub mod auth;
+pub mod catalogue;
 pub mod dns;
 pub mod docs;
 pub mod events;
@@ -32,4 +33,5 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     events::routes(config);
     accounts::routes(config);
     dns::routes(config);
+    catalogue::routes(config);
 }

@@ -1,6 +1,7 @@
 //! The contract is what is committed, and who may do what holds for each of its operations.
 
 use crate::app::{App, Client, KEYS, server_body, spawn};
+use crate::catalogue::{price_body, product_body};
 use crate::described;
 use api::access::{self, Access};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -96,6 +97,10 @@ fn body(method: &str, path: &str) -> Value {
         }
         ("patch", "/api/servers/{id}") => json!({"maintenance": true}),
         ("post", "/api/servers/{id}/grants") => json!({ "tenant_id": id }),
+        ("post", "/api/categories") => json!({"name": unique()}),
+        ("post", "/api/products") => product_body(&unique()),
+        ("post", "/api/prices") => price_body(id),
+        ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
         ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
         ("post", "/api/migration/selective-restore") => {
@@ -105,6 +110,11 @@ fn body(method: &str, path: &str) -> Value {
         ("post", p) if p.starts_with("/api/migration/") => job,
         _ => json!({}),
     }
+}
+
+/// A name that nothing has.
+fn unique() -> String {
+    entities::ids::RowId::new().to_string()
 }
 
 /// An id that nothing has.
@@ -260,6 +270,12 @@ impl Things {
         let guest = owner.post("/api/invitations", guest).await.data(201)["id"].clone();
         let child = json!({"name": format!("child of {name}"), "kind": "customer"});
         let child = owner.post("/api/tenants", child).await.data(201)["id"].clone();
+        let category = json!({"name": format!("category of {name}")});
+        let category = owner.post("/api/categories", category).await.data(201)["id"].clone();
+        let product = product_body(&format!("product of {name}"));
+        let product = owner.post("/api/products", product).await.data(201)["id"].clone();
+        let price = price_body(product.as_str().unwrap());
+        let price = owner.post("/api/prices", price).await.data(201)["id"].clone();
         let me = owner.get("/api/me").await.data(200)["user"]["id"].clone();
         let session = owner.get("/api/auth/sessions").await.data(200)[0]["id"].clone();
         Self(vec![
@@ -273,6 +289,10 @@ impl Things {
             ("/api/impersonations/", text(&session)),
             ("/api/servers/", server.clone()),
             ("server_id", server),
+            ("/api/categories/", text(&category)),
+            ("/api/products/", text(&product)),
+            ("product_id", text(&product)),
+            ("/api/prices/", text(&price)),
             ("/api/jobs/", text(&job)),
             ("/api/migration/", text(&job)),
             ("job_id", text(&job)),
@@ -329,6 +349,9 @@ async fn try_what_is_anothers(app: &App, a: &Client, b: &Client, theirs: &Things
     for path in ["/api/tenants/{id}", "/api/api-keys/{id}", "/api/migration/job/{id}/status"] {
         let seen = theirs.ask(b, "get", path).await.data(200);
         assert_ne!(seen["status"], "cancelled");
+    }
+    for path in ["/api/categories/{id}", "/api/products/{id}", "/api/prices/{id}"] {
+        assert_eq!(theirs.ask(b, "get", path).await.data(200)["archived_at"], Value::Null);
     }
     assert_eq!(b.get("/api/users").await.data(200), before);
     assert_eq!(b.get("/api/invitations").await.data(200).as_array().unwrap().len(), 1);

@@ -4,6 +4,7 @@
 mod app;
 mod audit;
 mod auth;
+mod catalogue;
 mod contract;
 mod described;
 mod edge;

@@ -1,10 +1,12 @@
 //! What is recorded: the closed list.
 
 use crate::audit::seal::Head;
-use crate::ids::{KeyId, LinkId, SessionId, TenantId, UserId};
+use crate::catalogue::Billing;
+use crate::ids::{CategoryId, KeyId, LinkId, PriceId, ProductId, SessionId, TenantId, UserId};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use values::Money;
 
 /// What is recorded. The name of the variant in capitals is the entry's kind. `before` and `after`
 /// hold what a change found and left, as objects of the fields that differ; no password, hash,
@@ -264,5 +266,41 @@ pub enum Audit {
     },
     MigrationRolledBack {
         job: String,
+    },
+    CategoryCreated {
+        category: CategoryId,
+        name: String,
+    },
+    CategoryUpdated {
+        category: CategoryId,
+        before: Value,
+        after: Value,
+    },
+    CategoryArchived {
+        category: CategoryId,
+        name: String,
+    },
+    ProductCreated {
+        product: ProductId,
+        name: String,
+    },
+    ProductUpdated {
+        product: ProductId,
+        before: Value,
+        after: Value,
+    },
+    ProductArchived {
+        product: ProductId,
+        name: String,
+    },
+    PriceCreated {
+        price: PriceId,
+        product: ProductId,
+        money: Money,
+        billing: Billing,
+    },
+    PriceArchived {
+        price: PriceId,
+        product: ProductId,
     },
 }
