@@ -71,6 +71,8 @@ const READY: &[Code] = &[
     Code::UserTaken,
     Code::DiskFull,
 ];
+/// An order goes on.
+const ORDER: &[Code] = &[Code::OrderState];
 /// Something is put on sale.
 const SELLS: &[Code] = &[Code::NotASeller];
 const APPROVAL: &[Code] =
@@ -240,6 +242,22 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
     ("post", "/api/prices", Needs(Permission::CatalogueWrite), &[SELLS]),
     ("get", "/api/prices/{id}", Needs(Permission::CatalogueRead), &[]),
     ("delete", "/api/prices/{id}", Needs(Permission::CatalogueWrite), &[]),
+    ("get", "/api/orders", Needs(Permission::OrdersRead), &[]),
+    ("post", "/api/orders", Needs(Permission::OrdersWrite), &[&[Code::Conflict, Code::NotForSale]]),
+    ("get", "/api/orders/{id}", Needs(Permission::OrdersRead), &[]),
+    (
+        "patch",
+        "/api/orders/{id}",
+        Needs(Permission::OrdersWrite),
+        &[ORDER, &[Code::Conflict, Code::NotForSale]],
+    ),
+    ("post", "/api/orders/{id}/cancel", Needs(Permission::OrdersWrite), &[ORDER]),
+    (
+        "post",
+        "/api/orders/{id}/mark-paid",
+        Needs(Permission::OrdersSettle),
+        &[ORDER, &[Code::QuotaExceeded]],
+    ),
 ];
 
 /// What an operation needs; none when it is missing from the table.

@@ -173,6 +173,16 @@ const LINKS: &[LinksOf] = &[
     ),
     ("create_price", "/data/id", &[("view_price", "id"), ("archive_price", "id")]),
     (
+        "create_order",
+        "/data/id",
+        &[
+            ("view_order", "id"),
+            ("update_order", "id"),
+            ("cancel_order", "id"),
+            ("mark_order_paid", "id"),
+        ],
+    ),
+    (
         "analyze_archive",
         "/data/job_id",
         &[

@@ -145,6 +145,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::Cancelled
         | Code::AccountSuspended
         | Code::NotASeller
+        | Code::NotForSale
+        | Code::OrderState
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker
         | Code::WorkerTimeout

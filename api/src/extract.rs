@@ -262,6 +262,30 @@ pub fn one_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Re
     object(from)?.ok_or_else(|| D::Error::custom("null is no object"))
 }
 
+/// Reads a list of objects; lists in it would otherwise be taken for their fields in their order.
+pub fn objects<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    maybe_objects(from)?.ok_or_else(|| D::Error::custom("null is no list"))
+}
+
+/// The same where null leaves it out.
+pub fn maybe_objects<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let maps = Option::<Vec<serde_json::Map<String, serde_json::Value>>>::deserialize(from)?;
+    let Some(maps) = maps else { return Ok(None) };
+    let values = maps.into_iter().map(|map| serde_json::from_value(serde_json::Value::Object(map)));
+    values.collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
+}
+
+/// An object that may be null, which says something else than leaving it out.
+pub fn said_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    object(from).map(Some)
+}
+
 /// A field that may be null, which says something else than leaving it out.
 pub fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,

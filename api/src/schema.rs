@@ -3,8 +3,9 @@
 use crate::extract::{PRINTABLE, READABLE};
 use cpanel::plan::{Component, Mode, Suspended};
 use entities::catalogue::{Billing, Kind, Limit};
+use entities::orders::Status;
 use entities::tenancy::{Role, TenantKind};
-use entities::values::{Currency, Prose, Title};
+use entities::values::{Country, Currency, Prose, Title};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder, SchemaType, Type};
@@ -166,6 +167,20 @@ fn need(object: ObjectBuilder, name: &str) -> ObjectBuilder {
 
 fn whole((least, most): (u32, u32)) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).maximum(Some(most))
+}
+
+/// Where an order stands.
+pub(crate) fn order_status() -> Object {
+    named(Status::ALL)
+}
+
+pub(crate) fn maybe_order_status() -> Object {
+    or_null(order_status())
+}
+
+/// A country of ISO 3166-1.
+pub(crate) fn country() -> Object {
+    named(Country::all())
 }
 
 pub(crate) fn product_kind() -> Object {

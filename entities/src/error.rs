@@ -90,6 +90,10 @@ pub enum Code {
     // what is sold
     /// A customer has no catalogue.
     NotASeller,
+    /// A price or its product is archived.
+    NotForSale,
+    /// An order cannot go from where it stands to where it is to be.
+    OrderState,
     // us
     NoWorker,
     WorkerTimeout,

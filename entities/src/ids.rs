@@ -56,6 +56,10 @@ ids! {
     ProductId,
     /// What a product costs.
     PriceId,
+    /// An order.
+    OrderId,
+    /// A line of an order.
+    OrderItemId,
     /// A program's key.
     KeyId,
     /// One HTTP request, from its log line to the last command on a server.

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ids`] and [`values`] → [`error`] → [`tenancy`] → [`db`] → [`audit`] and
 //! [`outbox`] → the features: [`sessions`], [`accounts`], [`tenants`], [`members`], [`keys`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
-//! [`dns`], [`catalogue`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
+//! [`dns`], [`catalogue`], [`orders`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
 //! proves that somebody was authenticated, that the permission was checked and that row-level
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
 
@@ -27,6 +27,7 @@ pub mod mail;
 pub mod members;
 pub mod mfa;
 pub mod migrations;
+pub mod orders;
 pub mod outbox;
 pub mod sealing;
 pub mod secrets;

@@ -4,7 +4,7 @@
 
 use crate::asks::{BILLING_QUEUE, JOB_QUEUE};
 use crate::db::{Db, statement};
-use crate::ids::{JobId, PriceId, ProductId, RowId, TenantId};
+use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, TenantId};
 use crate::tables::outbox;
 use crate::{Result, telemetry};
 use chrono::Utc;
@@ -24,6 +24,8 @@ pub enum Message {
     ProductChanged { product: ProductId },
     /// A price was made or archived, and is to be so at Stripe.
     PriceChanged { price: PriceId },
+    /// An order has another status: what was paid is to be made, what was cancelled to be ended.
+    OrderChanged { order: OrderId },
 }
 
 impl Message {
@@ -32,6 +34,7 @@ impl Message {
             Self::JobReady { .. } => "job_ready",
             Self::ProductChanged { .. } => "product_changed",
             Self::PriceChanged { .. } => "price_changed",
+            Self::OrderChanged { .. } => "order_changed",
         }
     }
 
@@ -40,7 +43,9 @@ impl Message {
     pub fn queue(&self) -> &'static str {
         match self {
             Self::JobReady { .. } => JOB_QUEUE,
-            Self::ProductChanged { .. } | Self::PriceChanged { .. } => BILLING_QUEUE,
+            Self::ProductChanged { .. } | Self::PriceChanged { .. } | Self::OrderChanged { .. } => {
+                BILLING_QUEUE
+            }
         }
     }
 }

@@ -109,6 +109,10 @@ pub enum Permission {
     JobsRead,
     CatalogueRead,
     CatalogueWrite,
+    OrdersRead,
+    OrdersWrite,
+    /// Saying that an order was paid although Stripe has not.
+    OrdersSettle,
 }
 
 impl Permission {
@@ -125,7 +129,9 @@ impl Permission {
             | Self::AccountsRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
-            Self::ZonesRead => Role::Billing,
+            Self::ZonesRead | Self::OrdersRead | Self::OrdersWrite | Self::OrdersSettle => {
+                Role::Billing
+            }
             Self::TenantWrite
             | Self::MembersWrite
             | Self::MembersRemove
@@ -147,7 +153,14 @@ impl Permission {
     /// Whether it is the platform's alone.
     #[must_use]
     pub fn platform_only(self) -> bool {
-        matches!(self, Self::ServersRead | Self::ServersWrite | Self::JobsRead | Self::Impersonate)
+        matches!(
+            self,
+            Self::ServersRead
+                | Self::ServersWrite
+                | Self::JobsRead
+                | Self::Impersonate
+                | Self::OrdersSettle
+        )
     }
 
     /// The scope that an API key needs for it; none: no key has it, a person must log in.
@@ -175,6 +188,9 @@ impl Permission {
             Self::JobsRead => Some("jobs:read"),
             Self::CatalogueRead => Some("catalogue:read"),
             Self::CatalogueWrite => Some("catalogue:write"),
+            Self::OrdersRead => Some("orders:read"),
+            Self::OrdersWrite => Some("orders:write"),
+            Self::OrdersSettle => Some("orders:settle"),
         }
     }
 

@@ -10,7 +10,7 @@ use entities::db::Db;
 use entities::ids::RowId;
 use entities::listen::Listener;
 use entities::outbox::{self, Unsent};
-use entities::{idempotency, jobs, telemetry};
+use entities::{idempotency, jobs, orders, telemetry};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use secrecy::ExposeSecret;
@@ -23,6 +23,8 @@ const BATCH: i64 = 200;
 const POLL: Duration = Duration::from_secs(1);
 /// How often waiting and abandoned jobs are announced again.
 const SWEEP: Duration = Duration::from_secs(3);
+/// How many orders expire at once.
+const EXPIRED: u64 = 100;
 /// How often messages that were sent long ago are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
 
@@ -104,12 +106,13 @@ async fn keep_sweeping(db: Db) {
         let swept = async {
             let tx = db.system().await?;
             let count = jobs::sweep(&tx).await?;
+            let expired = orders::expire_overdue(&tx, EXPIRED).await?;
             tx.commit().await?;
             if pruned.elapsed() > PRUNE {
                 outbox::prune(&db).await?;
                 idempotency::prune(&db).await?;
             }
-            Ok::<_, entities::error::Error>(count)
+            Ok::<_, entities::error::Error>(count + expired)
         };
         match swept.await {
             Ok(0) => {}

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod me;
 pub mod members;
 pub mod migration;
+pub mod orders;
 pub mod servers;
 pub mod tenants;
 
@@ -34,4 +35,5 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     accounts::routes(config);
     dns::routes(config);
     catalogue::routes(config);
+    orders::routes(config);
 }

@@ -3,6 +3,7 @@
 use crate::app::{App, Client, KEYS, server_body, spawn};
 use crate::catalogue::{price_body, product_body};
 use crate::described;
+use crate::orders::order_body;
 use api::access::{self, Access};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -100,6 +101,9 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/categories") => json!({"name": unique()}),
         ("post", "/api/products") => product_body(&unique()),
         ("post", "/api/prices") => price_body(id),
+        ("post", "/api/orders") => order_body(id),
+        ("patch", "/api/orders/{id}") => json!({"notes": "x"}),
+        ("post", "/api/orders/{id}/mark-paid") => json!({"reason": "x"}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
         ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
@@ -276,6 +280,8 @@ impl Things {
         let product = owner.post("/api/products", product).await.data(201)["id"].clone();
         let price = price_body(product.as_str().unwrap());
         let price = owner.post("/api/prices", price).await.data(201)["id"].clone();
+        let order = order_body(price.as_str().unwrap());
+        let order = owner.post("/api/orders", order).await.data(201)["id"].clone();
         let me = owner.get("/api/me").await.data(200)["user"]["id"].clone();
         let session = owner.get("/api/auth/sessions").await.data(200)[0]["id"].clone();
         Self(vec![
@@ -293,6 +299,7 @@ impl Things {
             ("/api/products/", text(&product)),
             ("product_id", text(&product)),
             ("/api/prices/", text(&price)),
+            ("/api/orders/", text(&order)),
             ("/api/jobs/", text(&job)),
             ("/api/migration/", text(&job)),
             ("job_id", text(&job)),
@@ -353,6 +360,8 @@ async fn try_what_is_anothers(app: &App, a: &Client, b: &Client, theirs: &Things
     for path in ["/api/categories/{id}", "/api/products/{id}", "/api/prices/{id}"] {
         assert_eq!(theirs.ask(b, "get", path).await.data(200)["archived_at"], Value::Null);
     }
+    let order = theirs.ask(b, "get", "/api/orders/{id}").await.data(200);
+    assert_eq!((&order["status"], &order["notes"]), (&json!("draft"), &json!("")));
     assert_eq!(b.get("/api/users").await.data(200), before);
     assert_eq!(b.get("/api/invitations").await.data(200).as_array().unwrap().len(), 1);
     let mine = app.owner.acting_in(&b.tenant).get("/api/me").await.data(200);

@@ -14,6 +14,7 @@ mod import;
 mod limits;
 mod members;
 mod migration;
+mod orders;
 mod processes;
 mod program;
 mod rotation;

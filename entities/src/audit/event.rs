@@ -2,7 +2,10 @@
 
 use crate::audit::seal::Head;
 use crate::catalogue::Billing;
-use crate::ids::{CategoryId, KeyId, LinkId, PriceId, ProductId, SessionId, TenantId, UserId};
+use crate::ids::{
+    CategoryId, KeyId, LinkId, OrderId, PriceId, ProductId, SessionId, TenantId, UserId,
+};
+use crate::orders::Status;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -302,5 +305,69 @@ pub enum Audit {
     PriceArchived {
         price: PriceId,
         product: ProductId,
+    },
+    OrderCreated {
+        order: OrderId,
+        number: String,
+        total: Money,
+    },
+    OrderUpdated {
+        order: OrderId,
+        before: Value,
+        after: Value,
+    },
+    OrderPaymentPending {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderPaid {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderProvisioning {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderCompleted {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderPartiallyCompleted {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderFailed {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderCancelled {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderRefunded {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderExpired {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
     },
 }

@@ -88,13 +88,13 @@ pub async fn update_category(
     let before = lock(tx, id).await?;
     let mut active: category::ActiveModel = before.clone().into();
     if let Some(name) = change.name {
-        active.name = Set(name.to_string());
+        active.name.set_if_not_equals(name.to_string());
     }
     if let Some(description) = change.description {
-        active.description = Set(description.to_string());
+        active.description.set_if_not_equals(description.to_string());
     }
     if let Some(position) = change.position {
-        active.position = Set(position);
+        active.position.set_if_not_equals(position);
     }
     let after = if active.is_changed() { active.update(tx.conn()).await? } else { before.clone() };
     let (category, before, seen) = (id, show(&before), show(&after));

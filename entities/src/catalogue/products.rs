@@ -126,16 +126,16 @@ pub async fn update_product(
         if let Some(id) = moves {
             open_category(tx, id).await?;
         }
-        active.category_id = Set(category);
+        active.category_id.set_if_not_equals(category);
     }
     if let Some(name) = change.name {
-        active.name = Set(name.to_string());
+        active.name.set_if_not_equals(name.to_string());
     }
     if let Some(description) = change.description {
-        active.description = Set(description.to_string());
+        active.description.set_if_not_equals(description.to_string());
     }
     if let Some(position) = change.position {
-        active.position = Set(position);
+        active.position.set_if_not_equals(position);
     }
     let after = match active.is_changed() {
         true => save(tx, active, before.version).await?,

@@ -24,10 +24,14 @@ pub mod migration_approval;
 pub mod migration_backup;
 pub mod migration_conflict;
 pub mod migration_resource;
+pub mod order_item;
+pub mod order_transition;
+pub mod orders;
 pub mod outbox;
 pub mod price;
 pub mod product;
 pub mod recovery_code;
+pub mod reservation;
 pub mod server;
 pub mod server_grant;
 pub mod session;
@@ -70,6 +74,9 @@ owned!(
     migration_approval,
     migration_conflict,
     migration_resource,
+    order_item,
+    order_transition,
+    orders,
     price,
     product
 );
