@@ -21,7 +21,7 @@ use tracing::Instrument;
 const BATCH: i64 = 200;
 /// How long without a notification until the outbox is looked into.
 const POLL: Duration = Duration::from_secs(1);
-/// How often waiting and abandoned jobs are announced again.
+/// How often waiting and abandoned jobs are announced again, and unpaid orders expire.
 const SWEEP: Duration = Duration::from_secs(3);
 /// How many orders expire at once.
 const EXPIRED: u64 = 100;
@@ -106,6 +106,8 @@ async fn keep_sweeping(db: Db) {
         let swept = async {
             let tx = db.system().await?;
             let count = jobs::sweep(&tx).await?;
+            tx.commit().await?;
+            let tx = db.system().await?;
             let expired = orders::expire_overdue(&tx, EXPIRED).await?;
             tx.commit().await?;
             if pruned.elapsed() > PRUNE {

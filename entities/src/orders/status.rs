@@ -212,7 +212,7 @@ pub(super) fn entry(row: &orders::Model, from: Status, cause: &str) -> Audit {
 
 /// Lets orders expire that were not paid while room was held for them, up to `limit`; how many did.
 /// Those that somebody works on are left for the next time.
-pub async fn expire_overdue(tx: &SystemTx, limit: u64) -> Result<usize> {
+pub async fn expire_overdue(tx: &SystemTx, limit: u64) -> Result<u64> {
     let overdue = orders::Entity::find()
         .filter(orders::Column::Status.eq(Status::PendingPayment))
         .filter(orders::Column::Id.in_subquery(reservations::overdue()))
@@ -223,8 +223,9 @@ pub async fn expire_overdue(tx: &SystemTx, limit: u64) -> Result<usize> {
         )
         .all(tx.conn())
         .await?;
-    let count = overdue.len();
+    let mut count = 0;
     for row in overdue {
+        count += 1;
         let system = StoredActor::new(Actor::System, Role::Owner, false);
         let ctx = TenantCtx::new(row.tenant_id, &system, RequestId::new(), Origin::default());
         let step = step(tx.conn(), Actor::System, row, Status::Expired, "It was not paid in time.");
