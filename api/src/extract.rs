@@ -6,7 +6,7 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use chrono::{DateTime, Datelike, Utc};
 use entities::error::{Code, Error, FieldError};
-use entities::values::Invalid;
+use entities::values::{Invalid, is_blank, is_hidden};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_path_to_error::Segment;
@@ -309,12 +309,7 @@ pub const NOT_PRINTABLE: &str =
 /// Text that a log and a screen show as it is: no control characters, and none of those that make it
 /// look like another (Unicode Technical Report 36, 2.10.2, bidirectional controls).
 pub fn printable(text: &str) -> Result<(), ValidationError> {
-    let hides = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    if text.chars().any(hides) {
+    if text.chars().any(is_hidden) {
         return Err(ValidationError::new("printable").with_message(NOT_PRINTABLE.into()));
     }
     Ok(())
@@ -323,10 +318,7 @@ pub fn printable(text: &str) -> Result<(), ValidationError> {
 /// A name or a reason that a person gives: printable, and not of blanks only.
 pub fn readable(text: &str) -> Result<(), ValidationError> {
     printable(text)?;
-    let blank = |c: char| {
-        c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}')
-    };
-    if text.chars().all(blank) {
+    if text.chars().all(is_blank) {
         let message = "must have something to read in it, not blanks only";
         return Err(ValidationError::new("readable").with_message(message.into()));
     }

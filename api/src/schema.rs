@@ -82,14 +82,12 @@ fn name(max: usize) -> Object {
     text().pattern(Some(READABLE)).min_length(Some(1)).max_length(Some(max)).build()
 }
 
-/// A [`Title`] as a regular expression.
-const TITLE: &str = r"^[^\s\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff][^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";
 /// A [`Prose`] as a regular expression.
 const PROSE: &str = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";
 
 /// A line for people to read.
 pub(crate) fn title() -> Object {
-    text().pattern(Some(TITLE)).min_length(Some(1)).max_length(Some(Title::MAX)).build()
+    text().pattern(Some(READABLE)).min_length(Some(1)).max_length(Some(Title::MAX)).build()
 }
 
 pub(crate) fn maybe_title() -> Object {

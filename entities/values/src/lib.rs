@@ -15,7 +15,7 @@ pub use money::{Currency, Money};
 pub use names::{DatabaseName, DatabaseUser, DomainName, Hostname, MailAddress, Username};
 pub use paths::{AbsPath, RelPath};
 pub use tax::{Country, VatId};
-pub use text::{Prose, Title};
+pub use text::{Prose, Title, is_blank, is_hidden};
 
 /// Why a text is not the value it should be. The sentence names the rule and never repeats the
 /// whole input, which may be hostile or secret.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// Whether a character shows nothing, or changes how its neighbours are shown: controls, marks of
 /// direction (Unicode's Bidi_Control, by which a text reads as another), separators of lines, and the
 /// mark of byte order. Joiners stay, since Persian, Hindi and emoji need them.
-fn is_hidden(c: char) -> bool {
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -19,7 +20,13 @@ fn is_hidden(c: char) -> bool {
         )
 }
 
-/// A name or another single line: 1 to 200 characters that can be seen, the first no space.
+/// Whether a character takes room, or none, and shows nothing.
+#[must_use]
+pub fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}')
+}
+
+/// A name or another single line: 1 to 200 characters, not all of them blanks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Title(String);
@@ -31,8 +38,8 @@ impl Title {
     /// Reads a line as it stands.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let what = "text";
-        if text.is_empty() || text.starts_with(char::is_whitespace) {
-            return Err(Invalid { what, rule: "must begin with a character that can be seen" });
+        if text.chars().all(is_blank) {
+            return Err(Invalid { what, rule: "must have something to read in it" });
         }
         if text.chars().count() > Self::MAX {
             return Err(Invalid { what, rule: "is longer than 200 characters" });
@@ -96,8 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn a_title_begins_with_something_and_ends_after_200_characters() {
-        for blank in ["", " ", " a", "\u{a0}a", "\u{3000}a"] {
+    fn a_title_has_something_to_read_and_ends_after_200_characters() {
+        for blank in ["", " ", "\u{a0}", "\u{3000} ", "\u{200b}", "\u{2060}"] {
             assert!(Title::parse(blank).is_err(), "{blank:?}");
         }
         assert!(Title::parse(&"é".repeat(200)).is_ok());
