@@ -17,7 +17,7 @@ use entities::config::{self, Api};
 use entities::db::Db;
 use entities::error::{Code, Error};
 use entities::mfa::{self, Resealed};
-use entities::{accounts, servers, telemetry};
+use entities::{accounts, servers, telemetry, webhooks};
 use secrecy::ExposeSecret;
 use std::io::Write;
 use std::process::ExitCode;
@@ -106,6 +106,7 @@ async fn serve() -> Result<(), Error> {
         edge: config.edge,
         counts: Counts::default(),
         limits: Memory::default(),
+        webhooks: config.webhooks,
     });
     let server = HttpServer::new(move || app::build(state.clone()).0)
         .shutdown_timeout(10)
@@ -147,11 +148,16 @@ async fn reseal() -> Result<(), Error> {
     let db = Db::connect(url.expose_secret(), 2).await?;
     let Resealed { count, unreadable } = mfa::reseal(&db, tokens.sealing()).await?;
     print(&format!("Second factors: {count} sealed anew, {unreadable} under a missing key.\n"))?;
+    let hooks = webhooks::reseal(&db, tokens.sealing()).await?;
+    print(&format!(
+        "Webhook secrets: {} sealed anew, {} under a missing key.\n",
+        hooks.count, hooks.unreadable
+    ))?;
     if let Some(keys) = sealing {
         let count = u8::from(servers::reseal_identity(&db, &keys).await?);
         print(&format!("SSH keys: {count} sealed anew.\n"))?;
     }
-    if unreadable == 0 {
+    if unreadable == 0 && hooks.unreadable == 0 {
         return Ok(());
     }
     let text = "Add the missing key behind the newest one, and run it again. Whoever has such a \

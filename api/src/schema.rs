@@ -6,11 +6,12 @@ use entities::catalogue::{Billing, Kind, Limit};
 use entities::orders::Status;
 use entities::tenancy::{Role, TenantKind};
 use entities::values::{Country, Currency, Prose, Title};
+use entities::webhooks::EVENTS;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder, SchemaType, Type};
 use utoipa::openapi::{
-    ArrayBuilder, KnownFormat, Object, ObjectBuilder, RefOr, Schema, SchemaFormat,
+    Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, RefOr, Schema, SchemaFormat,
 };
 
 fn text() -> ObjectBuilder {
@@ -284,4 +285,40 @@ pub(crate) fn resolutions() -> Object {
             "By the id of a conflict: `\"skip\"`, `\"replace\"` or `{\"rename\": \"NAME\"}`.",
         ))
         .build()
+}
+
+/// Where a webhook is sent.
+pub(crate) fn webhook_url() -> Object {
+    let pattern = r"^https://([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?$";
+    text().pattern(Some(pattern)).max_length(Some(500)).build()
+}
+
+pub(crate) fn maybe_webhook_url() -> Object {
+    or_null(webhook_url())
+}
+
+/// A remark, or none.
+pub(crate) fn note_200() -> Object {
+    part()
+}
+
+pub(crate) fn maybe_note_200() -> Object {
+    or_null(part())
+}
+
+/// Names of events.
+pub(crate) fn webhook_events() -> Array {
+    let names = named(EVENTS.iter().map(|(_, event)| *event));
+    ArrayBuilder::new().items(names).max_items(Some(EVENTS.len())).unique_items(true).build()
+}
+
+pub(crate) fn maybe_webhook_events() -> Array {
+    let mut schema = webhook_events();
+    schema.schema_type = SchemaType::from_iter([Type::Array, Type::Null]);
+    schema
+}
+
+/// Where a delivery stands.
+pub(crate) fn delivery_state() -> Object {
+    named(["pending", "delivered", "failed"])
 }

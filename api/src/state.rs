@@ -11,6 +11,7 @@ use entities::config::Edge;
 use entities::db::Db;
 use entities::error::Error;
 use entities::secrets::SecretKeys;
+use entities::webhooks::Reach;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,8 @@ pub struct State {
     pub counts: Counts,
     pub limits: Memory,
     pub progress: Progress,
+    /// Which addresses tenants may have called.
+    pub webhooks: Reach,
 }
 
 impl State {

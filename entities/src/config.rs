@@ -5,6 +5,7 @@ use crate::Result;
 use crate::error::Error;
 use crate::sealing::SealingKeys;
 use crate::secrets::SecretKeys;
+use crate::webhooks::Reach;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +47,9 @@ pub struct Api {
     /// `MIGRAPANEL__ASK_TIMEOUT_SECS`: how long a request waits for a worker, by default 60.
     pub ask_timeout_secs: u64,
     pub edge: Edge,
+    /// `MIGRAPANEL__WEBHOOKS_PRIVATE`: `on`, or `off`, by default: whether webhooks may lead into
+    /// private networks and do without TLS.
+    pub webhooks: Reach,
 }
 
 impl Api {
@@ -60,6 +64,7 @@ impl Api {
             registration: switch("MIGRAPANEL__REGISTRATION", "on")?,
             ask_timeout_secs: parsed("MIGRAPANEL__ASK_TIMEOUT_SECS", "60")?,
             edge: Edge::read()?,
+            webhooks: webhooks_reach()?,
         })
     }
 }
@@ -194,6 +199,13 @@ pub struct Notifier {
     pub mail_from: String,
     /// `MIGRAPANEL__DASHBOARD_URL`: where links lead, such as `https://panel.hosting.example`.
     pub dashboard_url: String,
+    /// `MIGRAPANEL__WEBHOOKS_PRIVATE`, the same as the API's.
+    pub webhooks: Reach,
+}
+
+fn webhooks_reach() -> Result<Reach> {
+    let is_anywhere = switch("MIGRAPANEL__WEBHOOKS_PRIVATE", "off")?;
+    Ok(if is_anywhere { Reach::Anywhere } else { Reach::Public })
 }
 
 impl Notifier {
@@ -206,6 +218,7 @@ impl Notifier {
             smtp_url: secret("MIGRAPANEL__SMTP_URL")?,
             mail_from: needed("MIGRAPANEL__MAIL_FROM")?,
             dashboard_url: needed("MIGRAPANEL__DASHBOARD_URL")?,
+            webhooks: webhooks_reach()?,
         })
     }
 }

@@ -10,7 +10,7 @@ use sea_orm::sqlx::postgres::PgListener;
 pub struct Listener(PgListener);
 
 impl Listener {
-    /// Listens on `channel`: `outbox`, `mail`, `job`, whose payload is the job's id, or `session`,
+    /// Listens on `channel`: `outbox`, `mail`, `webhook`, `job`, whose payload is the job's id, or `session`,
     /// see [`crate::sessions::heard`].
     pub async fn connect(url: &str, channel: &str) -> Result<Self> {
         let mut listener =

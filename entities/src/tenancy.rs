@@ -113,6 +113,9 @@ pub enum Permission {
     OrdersWrite,
     /// Saying that an order was paid although Stripe has not.
     OrdersSettle,
+    /// Who is told of events, and what they were told.
+    WebhooksRead,
+    WebhooksWrite,
 }
 
 impl Permission {
@@ -145,7 +148,9 @@ impl Permission {
             | Self::ServersRead
             | Self::ServersWrite
             | Self::JobsRead
-            | Self::CatalogueWrite => Role::Admin,
+            | Self::CatalogueWrite
+            | Self::WebhooksRead
+            | Self::WebhooksWrite => Role::Admin,
             Self::MigrationsForce => Role::Owner,
         }
     }
@@ -191,6 +196,8 @@ impl Permission {
             Self::OrdersRead => Some("orders:read"),
             Self::OrdersWrite => Some("orders:write"),
             Self::OrdersSettle => Some("orders:settle"),
+            Self::WebhooksRead => Some("webhooks:read"),
+            Self::WebhooksWrite => Some("webhooks:write"),
         }
     }
 

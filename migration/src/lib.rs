@@ -24,6 +24,7 @@ mod m20261122_113000_cancellation;
 mod m20261122_140000_approvals;
 mod m20261122_141000_suspensions;
 mod m20261122_142000_anchors;
+mod m20261122_143000_webhooks;
 mod m20261122_150000_catalogue;
 mod m20261122_151000_orders;
 
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_140000_approvals::Migration),
             Box::new(m20261122_141000_suspensions::Migration),
             Box::new(m20261122_142000_anchors::Migration),
+            Box::new(m20261122_143000_webhooks::Migration),
             Box::new(m20261122_150000_catalogue::Migration),
             Box::new(m20261122_151000_orders::Migration),
         ]

@@ -21,6 +21,7 @@ pub mod saga;
 pub mod sagas;
 pub mod seal;
 pub mod ssh;
+pub mod webhooks;
 pub mod world;
 
 use std::io::Write;

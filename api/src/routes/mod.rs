@@ -16,6 +16,7 @@ pub mod migration;
 pub mod orders;
 pub mod servers;
 pub mod tenants;
+pub mod webhooks;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -36,4 +37,5 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     dns::routes(config);
     catalogue::routes(config);
     orders::routes(config);
+    webhooks::routes(config);
 }

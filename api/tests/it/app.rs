@@ -112,6 +112,7 @@ pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
         edge,
         counts: Counts::default(),
         limits: Memory::default(),
+        webhooks: entities::webhooks::Reach::Public,
     });
     let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
     accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();

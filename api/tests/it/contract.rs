@@ -90,6 +90,8 @@ fn body(method: &str, path: &str) -> Value {
         }
         ("patch", "/api/users/{id}") => json!({"role": "VIEWER"}),
         ("post", "/api/api-keys") => json!({"name": "x", "role": "VIEWER"}),
+        ("post", "/api/webhook-endpoints") => json!({"url": "https://hooks.example.com/x"}),
+        ("patch", "/api/webhook-endpoints/{id}") => json!({"enabled": true}),
         ("post", "/api/impersonations") => {
             json!({"tenant_id": id, "user_id": id, "minutes": 5, "reason": "support"})
         }
@@ -282,6 +284,10 @@ impl Things {
         let price = owner.post("/api/prices", price).await.data(201)["id"].clone();
         let order = order_body(price.as_str().unwrap());
         let order = owner.post("/api/orders", order).await.data(201)["id"].clone();
+        let hook = json!({"url": format!("https://hooks.{name}.test/x")});
+        let hook = owner.post("/api/webhook-endpoints", hook).await.data(201)["id"].clone();
+        let test = format!("/api/webhook-endpoints/{}/test", text(&hook));
+        let delivery = owner.post(&test, json!({})).await.data(202)["id"].clone();
         let me = owner.get("/api/me").await.data(200)["user"]["id"].clone();
         let session = owner.get("/api/auth/sessions").await.data(200)[0]["id"].clone();
         Self(vec![
@@ -291,6 +297,8 @@ impl Things {
             ("user_id", text(&me)),
             ("/api/api-keys/", text(&key)),
             ("/api/invitations/", text(&guest)),
+            ("/api/webhook-endpoints/", text(&hook)),
+            ("/api/webhook-deliveries/", text(&delivery)),
             ("/api/auth/sessions/", text(&session)),
             ("/api/impersonations/", text(&session)),
             ("/api/servers/", server.clone()),

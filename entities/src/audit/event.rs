@@ -3,7 +3,7 @@
 use crate::audit::seal::Head;
 use crate::catalogue::Billing;
 use crate::ids::{
-    CategoryId, KeyId, LinkId, OrderId, PriceId, ProductId, SessionId, TenantId, UserId,
+    CategoryId, KeyId, LinkId, OrderId, PriceId, ProductId, RowId, SessionId, TenantId, UserId,
 };
 use crate::orders::Status;
 use chrono::{DateTime, Utc};
@@ -369,5 +369,33 @@ pub enum Audit {
         number: String,
         from: Status,
         cause: String,
+    },
+    WebhookEndpointCreated {
+        id: RowId,
+        url: String,
+    },
+    WebhookEndpointUpdated {
+        id: RowId,
+        before: Value,
+        after: Value,
+    },
+    WebhookEndpointDeleted {
+        id: RowId,
+        url: String,
+    },
+    WebhookSecretRotated {
+        id: RowId,
+    },
+    /// It is told nothing any more: `gone` (it said so) or `failing` (for days).
+    WebhookEndpointDisabled {
+        id: RowId,
+        reason: String,
+    },
+    /// Somebody tries an endpoint.
+    WebhookTested {
+        id: RowId,
+    },
+    WebhookReplayed {
+        id: RowId,
     },
 }

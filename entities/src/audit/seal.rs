@@ -11,6 +11,7 @@ use crate::ids::TenantId;
 use crate::tables::{audit_log, audit_seal, audit_unsealed};
 use crate::tenancy::Origin;
 use crate::tenants;
+use crate::webhooks::deliveries;
 use chrono::Utc;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
@@ -120,6 +121,7 @@ async fn seal_tenant(db: &Db, tenant: TenantId, limit: i64) -> Result<Option<Hea
             sealed_at: Set(now),
         });
     }
+    deliveries::fan_out(tx.conn(), tenant, &waiting).await?;
     audit_seal::Entity::insert_many(seals).exec_without_returning(tx.conn()).await?;
     audit_unsealed::Entity::delete_many()
         .filter(audit_unsealed::Column::TenantId.eq(tenant))

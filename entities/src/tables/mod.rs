@@ -38,6 +38,9 @@ pub mod session;
 pub mod ssh_identity;
 pub mod tenant;
 pub mod tenant_ancestry;
+pub mod webhook_attempt;
+pub mod webhook_delivery;
+pub mod webhook_endpoint;
 
 use sea_orm::EntityTrait;
 
@@ -78,5 +81,8 @@ owned!(
     order_transition,
     orders,
     price,
-    product
+    product,
+    webhook_attempt,
+    webhook_delivery,
+    webhook_endpoint
 );

@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::guard;
 use crate::layout;
 use crate::program::{Program, Run, run};
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use uuid::Uuid;
@@ -118,20 +118,18 @@ fn greets(address: &SocketAddr) -> bool {
     heard.is_ok() && greeting == *b"SSH-"
 }
 
-/// What Apache's main process has started, by process id; nothing while it does not run.
-fn apache_children() -> Option<BTreeSet<String>> {
-    let main = std::fs::read_to_string("/run/apache2/apache2.pid").ok()?;
-    let main = main.trim();
-    let all = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children")).ok()?;
-    Some(all.split_whitespace().map(str::to_owned).collect())
+/// Which file of its process id Apache has now: it writes a new one each time that it has read its
+/// configuration and opened its logs.
+fn apache_generation() -> Option<(u64, i64, i64)> {
+    let file = std::fs::metadata("/run/apache2/apache2.pid").ok()?;
+    Some((file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
-/// Apache reads its configuration after the reload has returned, and then opens the logs of its sites
-/// and starts new children. Until then it loses a second signal and answers as before.
-fn wait_for_apache(before: &BTreeSet<String>) -> Result<()> {
+/// Apache reads its configuration after the reload has returned. Until then it answers as before, and
+/// loses a second signal.
+fn wait_for_apache(before: Option<(u64, i64, i64)>) -> Result<()> {
     for _ in 0..6000 {
-        // One that has died is found by whoever asks it for a site.
-        if apache_children().is_none_or(|now| !now.is_subset(before)) {
+        if apache_generation() != before {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -159,7 +157,7 @@ pub fn apply_changes(whose: Uuid) -> Result<()> {
     // MariaDB reads its configuration when it starts only.
     let (restarted, reloaded): (Vec<Service>, Vec<Service>) =
         noted.iter().partition(|s| **s == Service::MariaDb);
-    let before = apache_children().unwrap_or_default();
+    let before = apache_generation();
     for (verb, services) in [("restart", restarted), ("reload-or-restart", reloaded)] {
         if !services.is_empty() {
             let units = services.iter().map(|s| s.unit());
@@ -170,7 +168,7 @@ pub fn apply_changes(whose: Uuid) -> Result<()> {
         wait_for_ssh()?;
     }
     if noted.contains(&Service::Apache) {
-        wait_for_apache(&before)?;
+        wait_for_apache(before)?;
     }
     let (root, rest) = Beneath::place(&path)?;
     root.remove(rest)

@@ -8,6 +8,7 @@ use crate::pem::{Block, blocks};
 use crate::secret::Secret;
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use values::DomainName;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -20,25 +21,47 @@ pub(crate) fn parse(
     removed: &[DomainName],
     findings: &mut Findings,
 ) -> Vec<Certificate> {
-    let mut certificates: BTreeMap<DomainName, Certificate> = BTreeMap::new();
+    let mut places = BTreeMap::new();
     for (name, blocks) in files(members) {
         let item = format!("certificate:{name}");
-        let Some(site) = site(&name, domains) else {
+        let Some((site, is_own)) = site(&name, domains) else {
             findings.lost(&item, "It is for no site of the account.");
             continue;
         };
         match certificate(&site, &blocks) {
-            Ok(found) => match foreign(&found, domains, removed) {
+            Ok(certificate) => match foreign(&certificate, domains, removed) {
                 Some(other) => findings
                     .lost(&item, format!("It is also for {other}, which is not the account's.")),
-                None => {
-                    certificates.entry(site).or_insert(found);
-                }
+                None => take(&mut places, Found { item, is_own, certificate }, findings),
             },
             Err(why) => findings.lost(&item, why),
         }
     }
-    certificates.into_values().collect()
+    places.into_values().map(|found| found.certificate).collect()
+}
+
+/// What was found for a site.
+struct Found {
+    item: String,
+    /// Whether it was installed for the site itself, not for an alias.
+    is_own: bool,
+    certificate: Certificate,
+}
+
+/// A site has one certificate: its own goes before that of an alias, and then the first.
+fn take(places: &mut BTreeMap<DomainName, Found>, found: Found, findings: &mut Findings) {
+    let site = found.certificate.domain.clone();
+    match places.entry(site.clone()) {
+        Entry::Vacant(place) => {
+            place.insert(found);
+        }
+        Entry::Occupied(place) if place.get().certificate.sha256 == found.certificate.sha256 => {}
+        Entry::Occupied(mut place) => {
+            let left =
+                if found.is_own && !place.get().is_own { place.insert(found) } else { found };
+            findings.lost(&left.item, format!("{site} has another certificate, which is taken."));
+        }
+    }
 }
 
 /// Blocks by the name of their virtual host; the newer place goes first.
@@ -59,11 +82,12 @@ fn files(members: &Members) -> Vec<(String, Vec<Block>)> {
     files
 }
 
-/// The site of a virtual host's name: an addon's is the internal subdomain.
-fn site(name: &str, domains: &[Domain]) -> Option<DomainName> {
+/// The site of a virtual host's name, and whether the name is the site's own and no alias: an addon's
+/// is the internal subdomain.
+fn site(name: &str, domains: &[Domain]) -> Option<(DomainName, bool)> {
     let name = DomainName::parse(name.strip_prefix("www.").unwrap_or(name)).ok()?;
     let found = domains.iter().find(|d| d.internal.as_ref() == Some(&name) || d.name == name)?;
-    Some(found.target.clone().unwrap_or_else(|| found.name.clone()))
+    Some((found.target.clone().unwrap_or_else(|| found.name.clone()), found.target.is_none()))
 }
 
 fn certificate(site: &DomainName, blocks: &[Block]) -> Result<Certificate, &'static str> {

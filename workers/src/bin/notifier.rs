@@ -4,6 +4,7 @@ use entities::config::Notifier;
 use entities::telemetry;
 use std::process::ExitCode;
 use workers::notifier::Post;
+use workers::webhooks::Courier;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -15,10 +16,14 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let run = async { Post::open(config).await?.run().await };
+    let run = async {
+        let courier = Courier::open(&config).await?;
+        let post = Post::open(config).await?;
+        tokio::try_join!(post.run(), courier.run())
+    };
     tokio::select! {
         ended = run => match ended {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(((), ())) => ExitCode::SUCCESS,
             Err(error) => {
                 workers::complain("migrapanel-notifier", &error);
                 ExitCode::FAILURE

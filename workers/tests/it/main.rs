@@ -6,3 +6,4 @@ mod notifier;
 mod relay;
 mod saga;
 mod tenancy;
+mod webhooks;

@@ -24,6 +24,7 @@ async fn post(db: &TestDb, smtp: &str) -> Post {
         smtp_url: SecretString::from(format!("smtp://{smtp}")),
         mail_from: "MigraPanel <panel@migrapanel.test>".to_owned(),
         dashboard_url: "https://panel.migrapanel.test".to_owned(),
+        webhooks: entities::webhooks::Reach::Public,
     };
     Post::open(config).await.unwrap()
 }

@@ -83,3 +83,26 @@ fn long_names_and_holes_are_read() {
         assert_eq!(found.files.bytes, wanted.bytes + 2 + (3 << 20) + 3, "{line}");
     }
 }
+
+#[test]
+fn a_site_keeps_its_own_certificate_and_the_others_are_named() {
+    let dir = unpacked();
+    let own = account(SHOP).account.certificates;
+    // One for an alias sorts before the site's own, one for the same name after it.
+    let made = "for name in aaa-alias.example shopco-alias.example; do
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out c -subj /CN=shopco.example \
+            -addext subjectAltName=DNS:shopco.example -days 30 2>/dev/null
+        cat k c >a/apache_tls/$name
+    done
+    sed -i 's/  - shopco-alias.example/  - aaa-alias.example\\n&/' a/userdata/main";
+    sh(dir.path(), made);
+    let found = read(&dir.path().join("a"));
+    assert_eq!(found.certificates, own);
+    let lost: Vec<&str> = found
+        .not_transferable
+        .iter()
+        .map(|lost| lost.item.as_str())
+        .filter(|item| item.starts_with("certificate:"))
+        .collect();
+    assert_eq!(lost, ["certificate:shopco-alias.example", "certificate:aaa-alias.example"]);
+}

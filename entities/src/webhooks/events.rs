@@ -1,0 +1,56 @@
+//! What tenants can be told: the closed list.
+
+/// Each kind of entry of the audit trail that is told, and the event that it is called. The names stay:
+/// programs of others rest on them.
+pub const EVENTS: &[(&str, &str)] = &[
+    ("TENANT_CREATED", "tenant.created"),
+    ("TENANT_UPDATED", "tenant.updated"),
+    ("TENANT_SUSPENDED", "tenant.suspended"),
+    ("TENANT_RESUMED", "tenant.resumed"),
+    ("MEMBER_ADDED", "member.added"),
+    ("MEMBER_UPDATED", "member.updated"),
+    ("MEMBER_REMOVED", "member.removed"),
+    ("INVITATION_CREATED", "invitation.created"),
+    ("INVITATION_ACCEPTED", "invitation.accepted"),
+    ("INVITATION_REVOKED", "invitation.revoked"),
+    ("API_KEY_CREATED", "api_key.created"),
+    ("API_KEY_REVOKED", "api_key.revoked"),
+    ("MIGRATION_ANALYSIS_STARTED", "migration.analysis_started"),
+    ("MIGRATION_ANALYZED", "migration.analyzed"),
+    ("MIGRATION_APPLY_STARTED", "migration.apply_started"),
+    ("MIGRATION_COMPLETED", "migration.completed"),
+    ("MIGRATION_FAILED", "migration.failed"),
+    ("MIGRATION_CONFIRMED", "migration.confirmed"),
+    ("MIGRATION_CANCELLED", "migration.cancelled"),
+    ("MIGRATION_ROLLBACK_STARTED", "migration.rollback_started"),
+    ("MIGRATION_ROLLED_BACK", "migration.rolled_back"),
+    ("WEBHOOK_ENDPOINT_DISABLED", "webhook_endpoint.disabled"),
+];
+
+/// What an endpoint is told when somebody tries it, whatever it wants to hear.
+pub const TEST: &str = "webhook.test";
+
+/// What an entry of this kind is called outside.
+pub(crate) fn event(kind: &str) -> Option<&'static str> {
+    EVENTS.iter().find(|(known, _)| *known == kind).map(|(_, event)| *event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_an_entry_that_is_written() {
+        let written = include_str!("../audit/event.rs");
+        for (kind, event) in EVENTS {
+            let variant: String = kind
+                .split('_')
+                .map(|word| word.split_at(1))
+                .map(|(first, rest)| first.to_owned() + &rest.to_lowercase())
+                .collect();
+            assert!(written.contains(&format!("    {variant} {{")), "{variant} is no entry");
+            let valid = |c: char| c.is_ascii_lowercase() || "._".contains(c);
+            assert!(event.chars().all(valid) && event.split('.').count() == 2, "{event}");
+        }
+    }
+}
