@@ -71,6 +71,10 @@ const READY: &[Code] = &[
     Code::UserTaken,
     Code::DiskFull,
 ];
+/// An order goes on.
+const ORDER: &[Code] = &[Code::OrderState];
+/// Something is put on sale.
+const SELLS: &[Code] = &[Code::NotASeller];
 const APPROVAL: &[Code] =
     &[Code::ApprovalInvalid, Code::ApprovalUsed, Code::ApprovalExpired, Code::PlanChanged];
 
@@ -244,6 +248,36 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
     ("get", "/api/migration/job/{id}/events", Needs(Permission::MigrationsRead), &[]),
     ("get", "/api/accounts", Needs(Permission::AccountsRead), &[]),
     ("get", "/api/dns/zones", Needs(Permission::ZonesRead), &[]),
+    ("get", "/api/categories", Needs(Permission::CatalogueRead), &[]),
+    ("post", "/api/categories", Needs(Permission::CatalogueWrite), &[SELLS, &[Code::Conflict]]),
+    ("get", "/api/categories/{id}", Needs(Permission::CatalogueRead), &[]),
+    ("patch", "/api/categories/{id}", Needs(Permission::CatalogueWrite), &[&[Code::Conflict]]),
+    ("delete", "/api/categories/{id}", Needs(Permission::CatalogueWrite), &[]),
+    ("get", "/api/products", Needs(Permission::CatalogueRead), &[]),
+    ("post", "/api/products", Needs(Permission::CatalogueWrite), &[SELLS, &[Code::Conflict]]),
+    ("get", "/api/products/{id}", Needs(Permission::CatalogueRead), &[]),
+    ("patch", "/api/products/{id}", Needs(Permission::CatalogueWrite), &[&[Code::Conflict]]),
+    ("delete", "/api/products/{id}", Needs(Permission::CatalogueWrite), &[]),
+    ("get", "/api/prices", Needs(Permission::CatalogueRead), &[]),
+    ("post", "/api/prices", Needs(Permission::CatalogueWrite), &[SELLS]),
+    ("get", "/api/prices/{id}", Needs(Permission::CatalogueRead), &[]),
+    ("delete", "/api/prices/{id}", Needs(Permission::CatalogueWrite), &[]),
+    ("get", "/api/orders", Needs(Permission::OrdersRead), &[]),
+    ("post", "/api/orders", Needs(Permission::OrdersWrite), &[&[Code::Conflict, Code::NotForSale]]),
+    ("get", "/api/orders/{id}", Needs(Permission::OrdersRead), &[]),
+    (
+        "patch",
+        "/api/orders/{id}",
+        Needs(Permission::OrdersWrite),
+        &[ORDER, &[Code::Conflict, Code::NotForSale]],
+    ),
+    ("post", "/api/orders/{id}/cancel", Needs(Permission::OrdersWrite), &[ORDER]),
+    (
+        "post",
+        "/api/orders/{id}/mark-paid",
+        Needs(Permission::OrdersSettle),
+        &[ORDER, &[Code::QuotaExceeded]],
+    ),
 ];
 
 /// What an operation needs; none when it is missing from the table.

@@ -162,6 +162,27 @@ const LINKS: &[LinksOf] = &[
     ),
     ("enroll_server", "/data/job_id", &[("view_job", "id")]),
     (
+        "create_category",
+        "/data/id",
+        &[("view_category", "id"), ("update_category", "id"), ("archive_category", "id")],
+    ),
+    (
+        "create_product",
+        "/data/id",
+        &[("view_product", "id"), ("update_product", "id"), ("archive_product", "id")],
+    ),
+    ("create_price", "/data/id", &[("view_price", "id"), ("archive_price", "id")]),
+    (
+        "create_order",
+        "/data/id",
+        &[
+            ("view_order", "id"),
+            ("update_order", "id"),
+            ("cancel_order", "id"),
+            ("mark_order_paid", "id"),
+        ],
+    ),
+    (
         "analyze_archive",
         "/data/job_id",
         &[

@@ -144,6 +144,9 @@ pub fn status(code: Code) -> StatusCode {
         | Code::RollbackExpired
         | Code::Cancelled
         | Code::AccountSuspended
+        | Code::NotASeller
+        | Code::NotForSale
+        | Code::OrderState
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker
         | Code::WorkerTimeout

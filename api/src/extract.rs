@@ -6,10 +6,12 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use chrono::{DateTime, Datelike, Utc};
 use entities::error::{Code, Error, FieldError};
+use entities::values::{Invalid, is_blank, is_hidden};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_path_to_error::Segment;
 use std::pin::Pin;
+use std::str::FromStr;
 use utoipa::ToSchema;
 use validator::{Validate, ValidationError, ValidationErrors};
 
@@ -255,6 +257,47 @@ pub const READABLE: &str = concat!(
     r"[^\u0000-\u0020\u007f-\u00a0\u061c\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]",
     r"[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$",
 );
+/// The same of one that must be there.
+pub fn one_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    object(from)?.ok_or_else(|| D::Error::custom("null is no object"))
+}
+
+/// Reads a list of objects; lists in it would otherwise be taken for their fields in their order.
+pub fn objects<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    maybe_objects(from)?.ok_or_else(|| D::Error::custom("null is no list"))
+}
+
+/// The same where null leaves it out.
+pub fn maybe_objects<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let maps = Option::<Vec<serde_json::Map<String, serde_json::Value>>>::deserialize(from)?;
+    let Some(maps) = maps else { return Ok(None) };
+    let values = maps.into_iter().map(|map| serde_json::from_value(serde_json::Value::Object(map)));
+    values.collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
+}
+
+/// An object that may be null, which says something else than leaving it out.
+pub fn said_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    object(from).map(Some)
+}
+
+/// A field that may be null, which says something else than leaving it out.
+pub fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// Reads a checked value, and names the field that holds none.
+pub fn field<T: FromStr<Err = Invalid>>(path: &str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|error: Invalid| Error::field(path, error.to_string()))
+}
+
 /// [`printable`] as a regular expression.
 pub const PRINTABLE: &str =
     r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";
@@ -266,12 +309,7 @@ pub const NOT_PRINTABLE: &str =
 /// Text that a log and a screen show as it is: no control characters, and none of those that make it
 /// look like another (Unicode Technical Report 36, 2.10.2, bidirectional controls).
 pub fn printable(text: &str) -> Result<(), ValidationError> {
-    let hides = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    if text.chars().any(hides) {
+    if text.chars().any(is_hidden) {
         return Err(ValidationError::new("printable").with_message(NOT_PRINTABLE.into()));
     }
     Ok(())
@@ -280,10 +318,7 @@ pub fn printable(text: &str) -> Result<(), ValidationError> {
 /// A name or a reason that a person gives: printable, and not of blanks only.
 pub fn readable(text: &str) -> Result<(), ValidationError> {
     printable(text)?;
-    let blank = |c: char| {
-        c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}')
-    };
-    if text.chars().all(blank) {
+    if text.chars().all(is_blank) {
         let message = "must have something to read in it, not blanks only";
         return Err(ValidationError::new("readable").with_message(message.into()));
     }

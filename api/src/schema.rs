@@ -2,7 +2,10 @@
 
 use crate::extract::{PRINTABLE, READABLE};
 use cpanel::plan::{Component, Mode, Suspended};
+use entities::catalogue::{Billing, Kind, Limit};
+use entities::orders::Status;
 use entities::tenancy::{Role, TenantKind};
+use entities::values::{Country, Currency, Prose, Title};
 use entities::webhooks::EVENTS;
 use serde::Serialize;
 use serde_json::Value;
@@ -78,6 +81,109 @@ pub(crate) fn maybe_moment() -> Object {
 
 fn name(max: usize) -> Object {
     text().pattern(Some(READABLE)).min_length(Some(1)).max_length(Some(max)).build()
+}
+
+/// A [`Prose`] as a regular expression.
+const PROSE: &str = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]*$";
+
+/// A line for people to read.
+pub(crate) fn title() -> Object {
+    text().pattern(Some(READABLE)).min_length(Some(1)).max_length(Some(Title::MAX)).build()
+}
+
+pub(crate) fn maybe_title() -> Object {
+    or_null(title())
+}
+
+/// Lines for people to read.
+pub(crate) fn maybe_prose() -> Object {
+    or_null(text().pattern(Some(PROSE)).max_length(Some(Prose::MAX)).build())
+}
+
+/// A currency of ISO 4217.
+pub(crate) fn currency() -> Object {
+    named(Currency::all())
+}
+
+/// How often something is paid.
+pub(crate) fn billing() -> Object {
+    named([Billing::OneOff, Billing::Month, Billing::Year])
+}
+
+/// What somebody gets who buys a product: a [`Specification`].
+///
+/// [`Specification`]: entities::catalogue::Specification
+pub(crate) fn specification() -> Schema {
+    use entities::catalogue::specification::{
+        COUNT_MAX, CPU_CORES_MAX, DISK_MIB_MAX, MEMORY_MIB, POD_DISK_MIB_MIN, TRAFFIC_GIB_MAX,
+    };
+    let count = |least| whole((least, COUNT_MAX));
+    let traffic = || {
+        whole((1, TRAFFIC_GIB_MAX))
+            .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+            .description(Some("In a month; left out or null: not limited."))
+    };
+    let template = text()
+        .pattern(Some("^[a-z][a-z0-9._-]{0,63}$"))
+        .description(Some("What is installed at first."));
+    let pod = of_kind(Kind::CloudpodPlan)
+        .property("cpu_cores", whole((1, CPU_CORES_MAX)))
+        .property("memory_mib", whole(MEMORY_MIB))
+        .property("disk_mib", whole((POD_DISK_MIB_MIN, DISK_MIB_MAX)))
+        .property("traffic_gib", traffic())
+        .property("template", template);
+    let pod = ["cpu_cores", "memory_mib", "disk_mib", "template"].into_iter().fold(pod, need);
+    let hosting = of_kind(Kind::HostingPlan)
+        .property("disk_mib", whole((1, DISK_MIB_MAX)))
+        .property("domains", count(1))
+        .property("mailboxes", count(0))
+        .property("databases", count(0))
+        .property("traffic_gib", traffic());
+    let hosting = ["disk_mib", "domains", "mailboxes", "databases"].into_iter().fold(hosting, need);
+    Limit::ALL
+        .into_iter()
+        .fold(OneOfBuilder::new().item(pod).item(hosting), |either, limit| {
+            let addon = of_kind(Kind::Addon)
+                .property("raises", named([limit]))
+                .property("by", whole((1, limit.most())));
+            either.item(need(need(addon, "raises"), "by"))
+        })
+        .description(Some(
+            "A container, a hosting account, or so much more of something that one of them has.",
+        ))
+        .into()
+}
+
+fn of_kind(kind: Kind) -> ObjectBuilder {
+    let closed = AdditionalProperties::<Schema>::FreeForm(false);
+    let object = ObjectBuilder::new().additional_properties(Some(closed));
+    need(object.property("kind", named([kind])), "kind")
+}
+
+fn need(object: ObjectBuilder, name: &str) -> ObjectBuilder {
+    object.required(name)
+}
+
+fn whole((least, most): (u32, u32)) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).maximum(Some(most))
+}
+
+/// Where an order stands.
+pub(crate) fn order_status() -> Object {
+    named(Status::ALL)
+}
+
+pub(crate) fn maybe_order_status() -> Object {
+    or_null(order_status())
+}
+
+/// A country of ISO 3166-1.
+pub(crate) fn country() -> Object {
+    named(Country::all())
+}
+
+pub(crate) fn product_kind() -> Object {
+    named([Kind::CloudpodPlan, Kind::HostingPlan, Kind::Addon])
 }
 
 pub(crate) fn name_100() -> Object {

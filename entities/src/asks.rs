@@ -13,6 +13,8 @@ use values::{AbsPath, Username};
 pub const QUEUE: &str = "migrapanel.asks";
 /// The queue of jobs that wait to be claimed.
 pub const JOB_QUEUE: &str = "migrapanel.jobs";
+/// The queue of what is to be carried to Stripe, or to follow from a payment.
+pub const BILLING_QUEUE: &str = "migrapanel.billing";
 
 /// A question with who asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]

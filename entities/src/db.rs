@@ -6,13 +6,13 @@ use crate::error::Error;
 use crate::idempotency::Once;
 use crate::ids::TenantId;
 use crate::outbox::{self, Message};
-use crate::tables::Owned;
+use crate::tables::{Owned, Published, tenant_ancestry};
 use crate::tenancy::{Permission, TenantCtx};
 use schema::{Migrator, MigratorTrait};
 use sea_orm::{
-    AccessMode, ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection,
-    DatabaseTransaction, DbBackend, PrimaryKeyTrait, QueryFilter, Select, Statement,
-    TransactionTrait, Value,
+    AccessMode, ColumnTrait, Condition, ConnectOptions, ConnectionTrait, Database,
+    DatabaseConnection, DatabaseTransaction, DbBackend, EntityTrait, PrimaryKeyTrait, QueryFilter,
+    QuerySelect, QueryTrait, Select, Statement, TransactionTrait, Value,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,6 +183,17 @@ impl TenantTx {
         id: impl Into<<E::PrimaryKey as PrimaryKeyTrait>::ValueType>,
     ) -> Select<E> {
         E::find_by_id(id).filter(E::OWNER.eq(self.tenant()))
+    }
+
+    /// The rows of a table that the tenant sees: its own, and what those above it publish.
+    pub(crate) fn seen<E: Published>(&self) -> Select<E> {
+        let above = tenant_ancestry::Entity::find()
+            .filter(tenant_ancestry::Column::DescendantId.eq(self.tenant()))
+            .select_only()
+            .column(tenant_ancestry::Column::AncestorId)
+            .into_query();
+        let own = E::OWNER.eq(self.tenant());
+        E::find().filter(Condition::any().add(own).add(E::OWNER.in_subquery(above)))
     }
 
     /// Who acts here.

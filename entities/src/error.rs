@@ -87,6 +87,13 @@ pub enum Code {
     Cancelled,
     AccountSuspended,
     DnsFailed,
+    // what is sold
+    /// A customer has no catalogue.
+    NotASeller,
+    /// A price or its product is archived.
+    NotForSale,
+    /// An order cannot go from where it stands to where it is to be.
+    OrderState,
     // us
     NoWorker,
     WorkerTimeout,

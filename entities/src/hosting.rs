@@ -5,6 +5,7 @@ use crate::db::{SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{AccountId, JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, Claim};
+use crate::orders::reservations::{self, ACCOUNTS};
 use crate::tables::{domain, hosting_account};
 use crate::tenants;
 use chrono::Utc;
@@ -14,6 +15,7 @@ use sea_orm::{
     QueryFilter, QueryOrder, QuerySelect,
 };
 use std::collections::BTreeMap;
+use uuid::Uuid;
 use values::{DomainName, Username};
 
 /// A page of a tenant's accounts, by name, and how many there are.
@@ -110,8 +112,8 @@ pub async fn domain_ownership(
     Ok(owners)
 }
 
-/// Refuses an account more than the tenant may have: those count that it has, and those that are being
-/// made. A migration into an account that is there already needs no more room.
+/// Refuses an account more than the tenant may have: those count that it has, those that are being
+/// made, and those that are ordered. A migration into an account that is there already needs no more room.
 pub(crate) async fn check_room(tx: &TenantTx, server: ServerId, user: &str) -> Result<()> {
     let there = tx
         .own::<hosting_account::Entity>()
@@ -122,19 +124,31 @@ pub(crate) async fn check_room(tx: &TenantTx, server: ServerId, user: &str) -> R
     if there > 0 {
         return Ok(());
     }
+    let tenant = tx.tenant();
     tenants::reserve(
         tx.conn(),
-        tx.tenant(),
+        tenant,
         |l| l.accounts,
-        "hosting accounts",
+        ACCOUNTS,
         async |conn| {
-            let coming = statement(COMING, [tx.tenant().0.into(), server.0.into(), user.into()]);
-            let coming = conn.query_one_raw(coming).await?;
-            let coming: i64 = coming.map_or(Ok(0), |row| row.try_get_by_index(0))?;
-            Ok(count_accounts(conn, tx.tenant()).await?.saturating_add(coming.unsigned_abs()))
+            let taken = count_taken(conn, tenant, Some((server, user))).await?;
+            Ok(taken.saturating_add(reservations::count_held(conn, tenant).await?))
         },
     )
     .await
+}
+
+/// How many accounts a tenant has, and how many are being made but for this one.
+pub(crate) async fn count_taken<C: ConnectionTrait>(
+    conn: &C,
+    tenant: TenantId,
+    but: Option<(ServerId, &str)>,
+) -> Result<u64> {
+    let (server, user) = but.unwrap_or((ServerId(Uuid::nil()), ""));
+    let coming = statement(COMING, [tenant.0.into(), server.0.into(), user.into()]);
+    let coming = conn.query_one_raw(coming).await?;
+    let coming: i64 = coming.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+    Ok(count_accounts(conn, tenant).await?.saturating_add(coming.unsigned_abs()))
 }
 
 /// How many other accounts are being made.
@@ -175,9 +189,18 @@ pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Resu
         (_, Some(id)) => id,
         (_, None) => {
             // There was room when the apply was queued; the limit may be lower by now.
-            let (tenant, name) = (claim.tenant, "hosting accounts");
-            let count = async |conn: &_| count_accounts(conn, tenant).await;
-            tenants::reserve(tx.conn(), tenant, |l| l.accounts, name, count).await?;
+            let tenant = claim.tenant;
+            tenants::reserve(
+                tx.conn(),
+                tenant,
+                |l| l.accounts,
+                ACCOUNTS,
+                async |conn| {
+                    let there = count_accounts(conn, tenant).await?;
+                    Ok(there.saturating_add(reservations::count_held(conn, tenant).await?))
+                },
+            )
+            .await?;
             let id = AccountId::new();
             hosting_account::ActiveModel {
                 id: Set(id),

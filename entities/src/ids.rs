@@ -50,6 +50,16 @@ ids! {
     SessionId,
     /// A mailed link or an invitation.
     LinkId,
+    /// A category of the catalogue.
+    CategoryId,
+    /// Something that is sold.
+    ProductId,
+    /// What a product costs.
+    PriceId,
+    /// An order.
+    OrderId,
+    /// A line of an order.
+    OrderItemId,
     /// A program's key.
     KeyId,
     /// One HTTP request, from its log line to the last command on a server.

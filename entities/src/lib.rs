@@ -2,13 +2,14 @@
 //!
 //! Reading order: [`ids`] and [`values`] → [`error`] → [`tenancy`] → [`db`] → [`audit`] and
 //! [`outbox`] → the features: [`sessions`], [`accounts`], [`tenants`], [`members`], [`keys`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
-//! [`dns`], [`webhooks`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
+//! [`dns`], [`webhooks`], [`catalogue`], [`orders`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
 //! proves that somebody was authenticated, that the permission was checked and that row-level
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
 
 pub mod accounts;
 pub mod asks;
 pub mod audit;
+pub mod catalogue;
 pub mod config;
 pub mod db;
 pub mod dns;
@@ -26,6 +27,7 @@ pub mod mail;
 pub mod members;
 pub mod mfa;
 pub mod migrations;
+pub mod orders;
 pub mod outbox;
 pub mod sealing;
 pub mod secrets;

@@ -2,8 +2,9 @@
 //! relay brings to RabbitMQ. A message carries ids, never state: losing, doubling or reordering one
 //! is harmless.
 
+use crate::asks::{BILLING_QUEUE, JOB_QUEUE};
 use crate::db::{Db, statement};
-use crate::ids::{JobId, RowId, TenantId};
+use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, TenantId};
 use crate::tables::outbox;
 use crate::{Result, telemetry};
 use chrono::Utc;
@@ -19,12 +20,32 @@ use serde::{Deserialize, Serialize};
 pub enum Message {
     /// A job waits to be claimed.
     JobReady { job: JobId },
+    /// A product was made, changed or archived, and is to be so at Stripe.
+    ProductChanged { product: ProductId },
+    /// A price was made or archived, and is to be so at Stripe.
+    PriceChanged { price: PriceId },
+    /// An order has another status: what was paid is to be made, what was cancelled to be ended.
+    OrderChanged { order: OrderId },
 }
 
 impl Message {
     fn kind(&self) -> &'static str {
         match self {
             Self::JobReady { .. } => "job_ready",
+            Self::ProductChanged { .. } => "product_changed",
+            Self::PriceChanged { .. } => "price_changed",
+            Self::OrderChanged { .. } => "order_changed",
+        }
+    }
+
+    /// The queue of those who act on it.
+    #[must_use]
+    pub fn queue(&self) -> &'static str {
+        match self {
+            Self::JobReady { .. } => JOB_QUEUE,
+            Self::ProductChanged { .. } | Self::PriceChanged { .. } | Self::OrderChanged { .. } => {
+                BILLING_QUEUE
+            }
         }
     }
 }
@@ -51,7 +72,7 @@ pub(crate) async fn append(
 #[derive(Debug)]
 pub struct Unsent {
     pub id: RowId,
-    pub message: serde_json::Value,
+    pub message: Message,
     pub traceparent: Option<String>,
 }
 
@@ -74,11 +95,17 @@ where
         .await?;
     let mut unsent = Vec::with_capacity(rows.len());
     for row in rows {
-        unsent.push(Unsent {
-            id: row.try_get("", "id")?,
-            message: row.try_get("", "payload")?,
-            traceparent: row.try_get("", "traceparent")?,
-        });
+        let id: RowId = row.try_get("", "id")?;
+        // A newer service may have written what this one does not know: it waits for a newer relay.
+        match serde_json::from_value(row.try_get("", "payload")?) {
+            Ok(message) => {
+                let traceparent = row.try_get("", "traceparent")?;
+                unsent.push(Unsent { id, message, traceparent });
+            }
+            Err(error) => {
+                tracing::error!(message.id = %id, error = %error, "outbox.unknown_message")
+            }
+        }
     }
     if unsent.is_empty() {
         return Ok(0);

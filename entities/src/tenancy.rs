@@ -107,6 +107,12 @@ pub enum Permission {
     ServersRead,
     ServersWrite,
     JobsRead,
+    CatalogueRead,
+    CatalogueWrite,
+    OrdersRead,
+    OrdersWrite,
+    /// Saying that an order was paid although Stripe has not.
+    OrdersSettle,
     /// Who is told of events, and what they were told.
     WebhooksRead,
     WebhooksWrite,
@@ -117,14 +123,18 @@ impl Permission {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
-            Self::ProfileRead | Self::ProfileWrite | Self::SessionsRead => Role::Viewer,
+            Self::ProfileRead | Self::ProfileWrite | Self::SessionsRead | Self::CatalogueRead => {
+                Role::Viewer
+            }
             Self::TenantRead
             | Self::MembersRead
             | Self::UsersRead
             | Self::AccountsRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
-            Self::ZonesRead => Role::Billing,
+            Self::ZonesRead | Self::OrdersRead | Self::OrdersWrite | Self::OrdersSettle => {
+                Role::Billing
+            }
             Self::TenantWrite
             | Self::MembersWrite
             | Self::MembersRemove
@@ -138,6 +148,7 @@ impl Permission {
             | Self::ServersRead
             | Self::ServersWrite
             | Self::JobsRead
+            | Self::CatalogueWrite
             | Self::WebhooksRead
             | Self::WebhooksWrite => Role::Admin,
             Self::MigrationsForce => Role::Owner,
@@ -147,7 +158,14 @@ impl Permission {
     /// Whether it is the platform's alone.
     #[must_use]
     pub fn platform_only(self) -> bool {
-        matches!(self, Self::ServersRead | Self::ServersWrite | Self::JobsRead | Self::Impersonate)
+        matches!(
+            self,
+            Self::ServersRead
+                | Self::ServersWrite
+                | Self::JobsRead
+                | Self::Impersonate
+                | Self::OrdersSettle
+        )
     }
 
     /// The scope that an API key needs for it; none: no key has it, a person must log in.
@@ -173,6 +191,11 @@ impl Permission {
             Self::ServersUse | Self::ServersRead => Some("servers:read"),
             Self::ServersWrite => Some("servers:write"),
             Self::JobsRead => Some("jobs:read"),
+            Self::CatalogueRead => Some("catalogue:read"),
+            Self::CatalogueWrite => Some("catalogue:write"),
+            Self::OrdersRead => Some("orders:read"),
+            Self::OrdersWrite => Some("orders:write"),
+            Self::OrdersSettle => Some("orders:settle"),
             Self::WebhooksRead => Some("webhooks:read"),
             Self::WebhooksWrite => Some("webhooks:write"),
         }

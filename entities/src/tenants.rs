@@ -53,12 +53,7 @@ pub(crate) async fn reserve<C: ConnectionTrait>(
     name: &str,
     count: impl AsyncFnOnce(&C) -> Result<u64>,
 ) -> Result<()> {
-    // An advisory lock: a tenant may look at its row, but not lock it.
-    conn.execute_raw(statement(
-        "SELECT pg_advisory_xact_lock(hashtextextended('limit ' || $1 || ' ' || $2, 0))",
-        [name.into(), tenant.to_string().into()],
-    ))
-    .await?;
+    lock_limit(conn, tenant, name).await?;
     let row =
         tenant::Entity::find_by_id(tenant).one(conn).await?.ok_or(Error::NotFound("tenant"))?;
     let Some(limit) = limit(&Limits::of(&row)?) else { return Ok(()) };
@@ -69,6 +64,18 @@ pub(crate) async fn reserve<C: ConnectionTrait>(
         "The limit of {limit} {name} is reached: remove one, or ask your provider for more."
     );
     Err(Error::refused(Code::QuotaExceeded, text))
+}
+
+/// Lets nobody else take of what is limited until the end of the transaction. An advisory lock: a
+/// tenant may look at its row, but not lock it.
+pub(crate) async fn lock_limit<C: ConnectionTrait>(
+    conn: &C,
+    tenant: TenantId,
+    name: &str,
+) -> Result<()> {
+    let sql = "SELECT pg_advisory_xact_lock(hashtextextended('limit ' || $1 || ' ' || $2, 0))";
+    conn.execute_raw(statement(sql, [name.into(), tenant.to_string().into()])).await?;
+    Ok(())
 }
 
 /// The platform tenant, once it was made.

@@ -25,6 +25,8 @@ mod m20261122_140000_approvals;
 mod m20261122_141000_suspensions;
 mod m20261122_142000_anchors;
 mod m20261122_143000_webhooks;
+mod m20261122_150000_catalogue;
+mod m20261122_151000_orders;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_141000_suspensions::Migration),
             Box::new(m20261122_142000_anchors::Migration),
             Box::new(m20261122_143000_webhooks::Migration),
+            Box::new(m20261122_150000_catalogue::Migration),
+            Box::new(m20261122_151000_orders::Migration),
         ]
     }
 }

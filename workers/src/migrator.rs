@@ -98,8 +98,12 @@ async fn take(
 ) -> Result<()> {
     let permit = Arc::clone(slots).acquire_owned().await.map_err(Error::internal)?;
     delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
-    let Message::JobReady { job } = match serde_json::from_slice(&delivery.data) {
-        Ok(message) => message,
+    let job = match serde_json::from_slice(&delivery.data) {
+        Ok(Message::JobReady { job }) => job,
+        Ok(other) => {
+            tracing::error!(message = ?other, "migrator.message_for_others");
+            return Ok(());
+        }
         Err(error) => {
             tracing::error!(error = %error, "migrator.unreadable_message");
             return Ok(());

@@ -5,13 +5,12 @@
 
 use crate::error::Result;
 use crate::{amqp, seal};
-use entities::asks::JOB_QUEUE;
 use entities::config::Base;
 use entities::db::Db;
 use entities::ids::RowId;
 use entities::listen::Listener;
 use entities::outbox::{self, Unsent};
-use entities::{idempotency, jobs, telemetry};
+use entities::{idempotency, jobs, orders, telemetry};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use secrecy::ExposeSecret;
@@ -22,8 +21,10 @@ use tracing::Instrument;
 const BATCH: i64 = 200;
 /// How long without a notification until the outbox is looked into.
 const POLL: Duration = Duration::from_secs(1);
-/// How often waiting and abandoned jobs are announced again.
+/// How often waiting and abandoned jobs are announced again, and unpaid orders expire.
 const SWEEP: Duration = Duration::from_secs(3);
+/// How many orders expire at once.
+const EXPIRED: u64 = 100;
 /// How often messages that were sent long ago are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
 
@@ -92,7 +93,7 @@ async fn send(channel: &Channel, unsent: &Unsent) -> Result<()> {
             .with_content_type("application/json".into())
             .with_headers(headers);
         let payload = serde_json::to_vec(&unsent.message)?;
-        amqp::publish_confirmed(channel, JOB_QUEUE, &payload, properties).await
+        amqp::publish_confirmed(channel, unsent.message.queue(), &payload, properties).await
     }
     .instrument(span)
     .await
@@ -106,11 +107,14 @@ async fn keep_sweeping(db: Db) {
             let tx = db.system().await?;
             let count = jobs::sweep(&tx).await?;
             tx.commit().await?;
+            let tx = db.system().await?;
+            let expired = orders::expire_overdue(&tx, EXPIRED).await?;
+            tx.commit().await?;
             if pruned.elapsed() > PRUNE {
                 outbox::prune(&db).await?;
                 idempotency::prune(&db).await?;
             }
-            Ok::<_, entities::error::Error>(count)
+            Ok::<_, entities::error::Error>(count + expired)
         };
         match swept.await {
             Ok(0) => {}

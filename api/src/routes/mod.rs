@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod audit;
 pub mod auth;
+pub mod catalogue;
 pub mod dns;
 pub mod docs;
 pub mod events;
@@ -12,6 +13,7 @@ pub mod keys;
 pub mod me;
 pub mod members;
 pub mod migration;
+pub mod orders;
 pub mod servers;
 pub mod tenants;
 pub mod webhooks;
@@ -33,5 +35,7 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     events::routes(config);
     accounts::routes(config);
     dns::routes(config);
+    catalogue::routes(config);
+    orders::routes(config);
     webhooks::routes(config);
 }

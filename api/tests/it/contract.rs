@@ -1,7 +1,9 @@
 //! The contract is what is committed, and who may do what holds for each of its operations.
 
 use crate::app::{App, Client, KEYS, server_body, spawn};
+use crate::catalogue::{price_body, product_body};
 use crate::described;
+use crate::orders::order_body;
 use api::access::{self, Access};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -98,6 +100,13 @@ fn body(method: &str, path: &str) -> Value {
         }
         ("patch", "/api/servers/{id}") => json!({"maintenance": true}),
         ("post", "/api/servers/{id}/grants") => json!({ "tenant_id": id }),
+        ("post", "/api/categories") => json!({"name": unique()}),
+        ("post", "/api/products") => product_body(&unique()),
+        ("post", "/api/prices") => price_body(id),
+        ("post", "/api/orders") => order_body(id),
+        ("patch", "/api/orders/{id}") => json!({"notes": "x"}),
+        ("post", "/api/orders/{id}/mark-paid") => json!({"reason": "x"}),
+        ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
         ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
         ("post", "/api/migration/selective-restore") => {
@@ -107,6 +116,11 @@ fn body(method: &str, path: &str) -> Value {
         ("post", p) if p.starts_with("/api/migration/") => job,
         _ => json!({}),
     }
+}
+
+/// A name that nothing has.
+fn unique() -> String {
+    entities::ids::RowId::new().to_string()
 }
 
 /// An id that nothing has.
@@ -262,6 +276,14 @@ impl Things {
         let guest = owner.post("/api/invitations", guest).await.data(201)["id"].clone();
         let child = json!({"name": format!("child of {name}"), "kind": "customer"});
         let child = owner.post("/api/tenants", child).await.data(201)["id"].clone();
+        let category = json!({"name": format!("category of {name}")});
+        let category = owner.post("/api/categories", category).await.data(201)["id"].clone();
+        let product = product_body(&format!("product of {name}"));
+        let product = owner.post("/api/products", product).await.data(201)["id"].clone();
+        let price = price_body(product.as_str().unwrap());
+        let price = owner.post("/api/prices", price).await.data(201)["id"].clone();
+        let order = order_body(price.as_str().unwrap());
+        let order = owner.post("/api/orders", order).await.data(201)["id"].clone();
         let hook = json!({"url": format!("https://hooks.{name}.test/x")});
         let hook = owner.post("/api/webhook-endpoints", hook).await.data(201)["id"].clone();
         let test = format!("/api/webhook-endpoints/{}/test", text(&hook));
@@ -281,6 +303,11 @@ impl Things {
             ("/api/impersonations/", text(&session)),
             ("/api/servers/", server.clone()),
             ("server_id", server),
+            ("/api/categories/", text(&category)),
+            ("/api/products/", text(&product)),
+            ("product_id", text(&product)),
+            ("/api/prices/", text(&price)),
+            ("/api/orders/", text(&order)),
             ("/api/jobs/", text(&job)),
             ("/api/migration/", text(&job)),
             ("job_id", text(&job)),
@@ -338,6 +365,11 @@ async fn try_what_is_anothers(app: &App, a: &Client, b: &Client, theirs: &Things
         let seen = theirs.ask(b, "get", path).await.data(200);
         assert_ne!(seen["status"], "cancelled");
     }
+    for path in ["/api/categories/{id}", "/api/products/{id}", "/api/prices/{id}"] {
+        assert_eq!(theirs.ask(b, "get", path).await.data(200)["archived_at"], Value::Null);
+    }
+    let order = theirs.ask(b, "get", "/api/orders/{id}").await.data(200);
+    assert_eq!((&order["status"], &order["notes"]), (&json!("draft"), &json!("")));
     assert_eq!(b.get("/api/users").await.data(200), before);
     assert_eq!(b.get("/api/invitations").await.data(200).as_array().unwrap().len(), 1);
     let mine = app.owner.acting_in(&b.tenant).get("/api/me").await.data(200);

@@ -4,6 +4,7 @@
 mod app;
 mod audit;
 mod auth;
+mod catalogue;
 mod contract;
 mod described;
 mod edge;
@@ -13,6 +14,7 @@ mod import;
 mod limits;
 mod members;
 mod migration;
+mod orders;
 mod processes;
 mod program;
 mod rotation;

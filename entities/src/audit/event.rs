@@ -1,10 +1,15 @@
 //! What is recorded: the closed list.
 
 use crate::audit::seal::Head;
-use crate::ids::{KeyId, LinkId, RowId, SessionId, TenantId, UserId};
+use crate::catalogue::Billing;
+use crate::ids::{
+    CategoryId, KeyId, LinkId, OrderId, PriceId, ProductId, RowId, SessionId, TenantId, UserId,
+};
+use crate::orders::Status;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use values::Money;
 
 /// What is recorded. The name of the variant in capitals is the entry's kind. `before` and `after`
 /// hold what a change found and left, as objects of the fields that differ; no password, hash,
@@ -264,6 +269,106 @@ pub enum Audit {
     },
     MigrationRolledBack {
         job: String,
+    },
+    CategoryCreated {
+        category: CategoryId,
+        name: String,
+    },
+    CategoryUpdated {
+        category: CategoryId,
+        before: Value,
+        after: Value,
+    },
+    CategoryArchived {
+        category: CategoryId,
+        name: String,
+    },
+    ProductCreated {
+        product: ProductId,
+        name: String,
+    },
+    ProductUpdated {
+        product: ProductId,
+        before: Value,
+        after: Value,
+    },
+    ProductArchived {
+        product: ProductId,
+        name: String,
+    },
+    PriceCreated {
+        price: PriceId,
+        product: ProductId,
+        money: Money,
+        billing: Billing,
+    },
+    PriceArchived {
+        price: PriceId,
+        product: ProductId,
+    },
+    OrderCreated {
+        order: OrderId,
+        number: String,
+        total: Money,
+    },
+    OrderUpdated {
+        order: OrderId,
+        before: Value,
+        after: Value,
+    },
+    OrderPaymentPending {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderPaid {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderProvisioning {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderCompleted {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderPartiallyCompleted {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderFailed {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderCancelled {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderRefunded {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
+    },
+    OrderExpired {
+        order: OrderId,
+        number: String,
+        from: Status,
+        cause: String,
     },
     WebhookEndpointCreated {
         id: RowId,

@@ -5,6 +5,7 @@ pub mod app_user;
 pub mod audit_log;
 pub mod audit_seal;
 pub mod audit_unsealed;
+pub mod category;
 pub mod dns_record_set;
 pub mod dns_zone;
 pub mod dns_zone_before;
@@ -23,8 +24,14 @@ pub mod migration_approval;
 pub mod migration_backup;
 pub mod migration_conflict;
 pub mod migration_resource;
+pub mod order_item;
+pub mod order_transition;
+pub mod orders;
 pub mod outbox;
+pub mod price;
+pub mod product;
 pub mod recovery_code;
+pub mod reservation;
 pub mod server;
 pub mod server_grant;
 pub mod session;
@@ -51,7 +58,15 @@ macro_rules! owned {
     };
 }
 
+/// A table of which a tenant sees, beside its own rows, those of the tenants above it.
+pub(crate) trait Published: Owned {}
+
+impl Published for category::Entity {}
+impl Published for product::Entity {}
+impl Published for price::Entity {}
+
 owned!(
+    category,
     dns_zone,
     domain,
     hosting_account,
@@ -62,6 +77,11 @@ owned!(
     migration_approval,
     migration_conflict,
     migration_resource,
+    order_item,
+    order_transition,
+    orders,
+    price,
+    product,
     webhook_attempt,
     webhook_delivery,
     webhook_endpoint

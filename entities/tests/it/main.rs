@@ -4,4 +4,5 @@
 mod audit;
 mod idempotency;
 mod locks;
+mod orders;
 mod quotas;

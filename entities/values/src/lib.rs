@@ -1,14 +1,21 @@
 //! Checked values: one that exists is valid, wherever it came from.
 //!
 //! Each is parsed once, where it enters (a request's body, an archive's metadata, a database row),
-//! and is trusted afterwards. None can hold a control character, a path separator out of place, or
-//! begin with `-`, so that each may stand as an argument of a program and as a line of a file.
+//! and is trusted afterwards. No name and no path can hold a control character, a path separator out
+//! of place, or begin with `-`, so that each may stand as an argument of a program and as a line of a
+//! file. A [`Title`] and a [`Prose`] are for people to read, and stand in neither.
 
+mod money;
 mod names;
 mod paths;
+mod tax;
+mod text;
 
+pub use money::{Currency, Money};
 pub use names::{DatabaseName, DatabaseUser, DomainName, Hostname, MailAddress, Username};
 pub use paths::{AbsPath, RelPath};
+pub use tax::{Country, VatId};
+pub use text::{Prose, Title, is_blank, is_hidden};
 
 /// Why a text is not the value it should be. The sentence names the rule and never repeats the
 /// whole input, which may be hostile or secret.

@@ -1,0 +1,237 @@
+//! Where an order stands, and the one way from one status to the next.
+
+use crate::Result;
+use crate::audit::Audit;
+use crate::db::SystemTx;
+use crate::error::{Code, Error};
+use crate::ids::{OrderId, RequestId, RowId};
+use crate::orders::reservations;
+use crate::outbox::{self, Message};
+use crate::tables::{order_transition, orders};
+use crate::tenancy::{Actor, Origin, Role, StoredActor, TenantCtx};
+use chrono::Utc;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DeriveActiveEnum,
+    EntityTrait, EnumIter, QueryFilter, QuerySelect,
+};
+use serde::{Deserialize, Serialize};
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Its lines may still be changed.
+    #[sea_orm(string_value = "draft")]
+    Draft,
+    /// Somebody is about to pay; room is held for it.
+    #[sea_orm(string_value = "pending_payment")]
+    PendingPayment,
+    #[sea_orm(string_value = "paid")]
+    Paid,
+    #[sea_orm(string_value = "provisioning")]
+    Provisioning,
+    /// All that was bought is there.
+    #[sea_orm(string_value = "active")]
+    Active,
+    /// Some of it is there.
+    #[sea_orm(string_value = "partially_active")]
+    PartiallyActive,
+    /// None of it could be made.
+    #[sea_orm(string_value = "failed")]
+    Failed,
+    #[sea_orm(string_value = "cancelled")]
+    Cancelled,
+    #[sea_orm(string_value = "refunded")]
+    Refunded,
+    /// It was not paid in time; it may still be.
+    #[sea_orm(string_value = "expired")]
+    Expired,
+}
+
+impl Status {
+    /// All of them, in the order of an order's life.
+    pub const ALL: [Self; 10] = [
+        Self::Draft,
+        Self::PendingPayment,
+        Self::Paid,
+        Self::Provisioning,
+        Self::Active,
+        Self::PartiallyActive,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Refunded,
+        Self::Expired,
+    ];
+
+    /// Where an order may go from here. The one table of it. What was not paid in time may be paid
+    /// late, what failed may be tried again, and money that came for a cancelled order is given back.
+    #[must_use]
+    pub fn next(self) -> &'static [Self] {
+        match self {
+            Self::Draft => &[Self::PendingPayment, Self::Paid, Self::Cancelled],
+            Self::PendingPayment => &[Self::Paid, Self::Cancelled, Self::Expired],
+            Self::Expired => &[Self::PendingPayment, Self::Paid, Self::Cancelled],
+            Self::Paid => &[Self::Provisioning, Self::Refunded],
+            Self::Provisioning => &[Self::Active, Self::PartiallyActive, Self::Failed],
+            Self::PartiallyActive => {
+                &[Self::Provisioning, Self::Active, Self::Cancelled, Self::Refunded]
+            }
+            Self::Failed => &[Self::Provisioning, Self::Cancelled, Self::Refunded],
+            Self::Active => &[Self::Cancelled, Self::Refunded],
+            Self::Cancelled => &[Self::Refunded],
+            Self::Refunded => &[],
+        }
+    }
+
+    /// The name as it stands in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::PendingPayment => "pending_payment",
+            Self::Paid => "paid",
+            Self::Provisioning => "provisioning",
+            Self::Active => "active",
+            Self::PartiallyActive => "partially_active",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Refunded => "refunded",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Brings an order to a status in the name of `ctx`; whether it was not there already. The row stays
+/// locked until the end of the transaction, so that of many who come with the same news one acts on
+/// it. What is not allowed is refused with `order_state`, and what finds no room with
+/// `quota_exceeded`.
+pub async fn advance(
+    tx: &SystemTx,
+    ctx: &TenantCtx,
+    id: OrderId,
+    to: Status,
+    cause: &str,
+) -> Result<bool> {
+    let row = lock(tx, id).await?;
+    let there = ctx.within(row.tenant_id);
+    let Some((_, entry)) = step(tx.conn(), ctx.actor(), row, to, cause).await? else {
+        return Ok(false);
+    };
+    tx.audit(&there, entry).await?;
+    Ok(true)
+}
+
+pub(super) async fn lock(tx: &SystemTx, id: OrderId) -> Result<orders::Model> {
+    let row = orders::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?;
+    row.ok_or(Error::NotFound("order"))
+}
+
+/// Brings an order, whose row is locked, to a status; none when it is there. The caller records the
+/// entry.
+pub(super) async fn step(
+    conn: &DatabaseTransaction,
+    actor: Actor,
+    row: orders::Model,
+    to: Status,
+    cause: &str,
+) -> Result<Option<(orders::Model, Audit)>> {
+    let from = row.status;
+    if from == to {
+        return Ok(None);
+    }
+    if !from.next().contains(&to) {
+        return Err(refusal(&row, to));
+    }
+    match to {
+        Status::PendingPayment => reservations::hold(conn, &row, true).await?,
+        Status::Paid | Status::Provisioning => reservations::hold(conn, &row, false).await?,
+        Status::Active
+        | Status::Failed
+        | Status::Cancelled
+        | Status::Refunded
+        | Status::Expired => reservations::release(conn, row.id).await?,
+        Status::Draft | Status::PartiallyActive => {}
+    }
+    record(conn, &row, Some(from), to, (actor, cause)).await?;
+    let mut active: orders::ActiveModel = row.into();
+    active.status = Set(to);
+    active.status_at = Set(Utc::now());
+    let row = active.update(conn).await?;
+    outbox::append(conn, row.tenant_id, Message::OrderChanged { order: row.id }).await?;
+    let entry = entry(&row, from, cause);
+    Ok(Some((row, entry)))
+}
+
+/// Why an order cannot become this.
+fn refusal(row: &orders::Model, to: Status) -> Error {
+    let (number, from, to) = (&row.number, row.status.as_str(), to.as_str());
+    let text = format!("The order {number} is {from}: from there it cannot become {to}.");
+    Error::refused(Code::OrderState, text)
+}
+
+/// Writes down that an order went from one status to another, by whom and why.
+pub(super) async fn record(
+    conn: &DatabaseTransaction,
+    row: &orders::Model,
+    before: Option<Status>,
+    after: Status,
+    (actor, cause): (Actor, &str),
+) -> Result<()> {
+    let transition = order_transition::ActiveModel {
+        id: Set(RowId::new()),
+        tenant_id: Set(row.tenant_id),
+        order_id: Set(row.id),
+        before: Set(before),
+        after: Set(after),
+        cause: Set(cause.to_owned()),
+        actor: Set(serde_json::to_value(actor)?),
+        created_at: Set(Utc::now()),
+    };
+    order_transition::Entity::insert(transition).exec_without_returning(conn).await?;
+    Ok(())
+}
+
+/// What the trail says of it.
+pub(super) fn entry(row: &orders::Model, from: Status, cause: &str) -> Audit {
+    let (order, number, from, cause) = (row.id, row.number.clone(), from, cause.to_owned());
+    match row.status {
+        Status::Draft | Status::PendingPayment => {
+            Audit::OrderPaymentPending { order, number, from, cause }
+        }
+        Status::Paid => Audit::OrderPaid { order, number, from, cause },
+        Status::Provisioning => Audit::OrderProvisioning { order, number, from, cause },
+        Status::Active => Audit::OrderCompleted { order, number, from, cause },
+        Status::PartiallyActive => Audit::OrderPartiallyCompleted { order, number, from, cause },
+        Status::Failed => Audit::OrderFailed { order, number, from, cause },
+        Status::Cancelled => Audit::OrderCancelled { order, number, from, cause },
+        Status::Refunded => Audit::OrderRefunded { order, number, from, cause },
+        Status::Expired => Audit::OrderExpired { order, number, from, cause },
+    }
+}
+
+/// Lets orders expire that were not paid while room was held for them, up to `limit`; how many did.
+/// Those that somebody works on are left for the next time.
+pub async fn expire_overdue(tx: &SystemTx, limit: u64) -> Result<u64> {
+    let overdue = orders::Entity::find()
+        .filter(orders::Column::Status.eq(Status::PendingPayment))
+        .filter(orders::Column::Id.in_subquery(reservations::overdue()))
+        .limit(limit)
+        .lock_with_behavior(
+            sea_orm::sea_query::LockType::Update,
+            sea_orm::sea_query::LockBehavior::SkipLocked,
+        )
+        .all(tx.conn())
+        .await?;
+    let mut count = 0;
+    for row in overdue {
+        count += 1;
+        let system = StoredActor::new(Actor::System, Role::Owner, false);
+        let ctx = TenantCtx::new(row.tenant_id, &system, RequestId::new(), Origin::default());
+        let step = step(tx.conn(), Actor::System, row, Status::Expired, "It was not paid in time.");
+        if let Some((_, entry)) = step.await? {
+            tx.audit(&ctx, entry).await?;
+        }
+    }
+    Ok(count)
+}
