@@ -119,7 +119,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
 fn copy(params: &Params, card: &mut Value) {
     if let Some(details) = params.get("billing_details").and_then(Value::as_object) {
         for (name, value) in details {
-            card["billing_details"][name.as_str()] = value.clone();
+            card.write(&format!("billing_details.{name}"), value.clone());
         }
     }
     params.copy_metadata(card);
@@ -132,7 +132,7 @@ pub fn update(world: &mut World, id: &str, params: &Params) -> Answer {
     copy(params, &mut card);
     for name in ["exp_month", "exp_year"] {
         if let Some(number) = params.int(&format!("card.{name}"))? {
-            card["card"][name] = json!(number);
+            card.write(&format!("card.{name}"), json!(number));
         }
     }
     world.put(&card);
@@ -179,7 +179,7 @@ pub fn detach(world: &mut World, id: &str) -> Answer {
     if let Some(mut customer) = world.find("customer", &owner)
         && customer.text("invoice_settings.default_payment_method") == id
     {
-        customer["invoice_settings"]["default_payment_method"] = Value::Null;
+        customer.write("invoice_settings.default_payment_method", Value::Null);
         world.put(&customer);
     }
     let using: Vec<String> = world

@@ -25,7 +25,7 @@ pub fn create_product(world: &mut World, params: &Params) -> Answer {
     let mut product = world.create("product", id, fields);
     if params.has("default_price_data") {
         let price = price_of(world, &params.part("default_price_data"), product.text("id"), "")?;
-        product = world.set(product.text("id"), json!({"default_price": price["id"]}));
+        product = world.set(product.text("id"), json!({"default_price": price.at("id")}));
     }
     world.emit("product.created", &product);
     Ok(product)
@@ -56,14 +56,15 @@ pub fn update_product(world: &mut World, id: &str, params: &Params) -> Answer {
     let mut product = before.clone();
     copy_product(params, &mut product)?;
     if let Some(price) = params.text("default_price") {
-        product["default_price"] = world.get("price", price, "default_price")?["id"].clone();
+        product
+            .write("default_price", world.get("price", price, "default_price")?.at("id").clone());
     }
     changed(world, "product", &before, product)
 }
 
 fn changed(world: &mut World, kind: &str, before: &Value, mut after: Value) -> Answer {
     if kind == "product" && after != *before {
-        after["updated"] = json!(world.now());
+        after.write("updated", json!(world.now()));
     }
     world.put(&after);
     world.emit_changed(&format!("{kind}.updated"), before, &after);
@@ -212,13 +213,13 @@ pub fn line_price(world: &mut World, line: &Params, currency: &str) -> Answer {
 /// The old plan object that subscription items still carry beside their price.
 pub fn plan_of(price: &Value) -> Value {
     json!({
-        "id": price["id"], "object": "plan", "active": price["active"],
-        "amount": price["unit_amount"], "amount_decimal": price["unit_amount_decimal"],
-        "billing_scheme": "per_unit", "created": price["created"], "currency": price["currency"],
+        "id": price.at("id"), "object": "plan", "active": price.at("active"),
+        "amount": price.at("unit_amount"), "amount_decimal": price.at("unit_amount_decimal"),
+        "billing_scheme": "per_unit", "created": price.at("created"), "currency": price.at("currency"),
         "interval": price.at("recurring.interval"),
         "interval_count": price.at("recurring.interval_count"), "livemode": false,
-        "metadata": price["metadata"], "meter": null, "nickname": price["nickname"],
-        "product": price["product"], "tiers_mode": null, "transform_usage": null,
+        "metadata": price.at("metadata"), "meter": null, "nickname": price.at("nickname"),
+        "product": price.at("product"), "tiers_mode": null, "transform_usage": null,
         "trial_period_days": null, "usage_type": "licensed",
     })
 }

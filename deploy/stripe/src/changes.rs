@@ -56,7 +56,7 @@ fn change(world: &mut World, id: &str, params: &Params) -> Answer {
     } else if starts_anew {
         let (unit, count) = interval(&after);
         set_period(&mut after, now, add_interval(now, &unit, count));
-        after["billing_cycle_anchor"] = json!(now);
+        after.write("billing_cycle_anchor", json!(now));
         if ends_trial {
             merge(&mut after, json!({"trial_end": now, "status": "active"}));
         }
@@ -76,40 +76,40 @@ fn simple_fields(world: &mut World, after: &mut Value, params: &Params) -> Answe
     params.copy_metadata(after);
     if let Some(card) = params.text("default_payment_method") {
         let card = world.get("payment_method", card, "default_payment_method")?;
-        if card["customer"] != after["customer"] {
+        if card.at("customer") != after.at("customer") {
             return Err(ApiError::param(
                 "default_payment_method",
                 "The customer does not have a payment method with this ID.",
             ));
         }
-        after["default_payment_method"] = card["id"].clone();
+        after.write("default_payment_method", card.at("id").clone());
     }
     if let Some(method) =
         params.choice("collection_method", &["charge_automatically", "send_invoice"])?
     {
-        after["collection_method"] = json!(method);
+        after.write("collection_method", json!(method));
     }
     if let Some(days) = params.int("days_until_due")? {
-        after["days_until_due"] = json!(days);
+        after.write("days_until_due", json!(days));
     }
     if let Some(enabled) = params.flag("automatic_tax.enabled")? {
-        after["automatic_tax"]["enabled"] = json!(enabled);
+        after.write("automatic_tax.enabled", json!(enabled));
     }
     if params.has("pause_collection") {
         let behaviours = ["keep_as_draft", "mark_uncollectible", "void"];
-        after["pause_collection"] = match params.choice("pause_collection.behavior", &behaviours)? {
+        after.write("pause_collection", match params.choice("pause_collection.behavior", &behaviours)? {
             Some(behaviour) => {
                 json!({"behavior": behaviour, "resumes_at": params.int("pause_collection.resumes_at")?})
             }
             None => Value::Null,
-        };
+        });
     }
     if let Some(saves) = params.text("payment_settings.save_default_payment_method") {
-        after["payment_settings"]["save_default_payment_method"] = json!(saves);
+        after.write("payment_settings.save_default_payment_method", json!(saves));
     }
     if params.has("discounts") {
-        let owner = json!({"subscription": after["id"], "customer": after["customer"]});
-        after["discounts"] = json!(coupons::redeem(world, &params.list("discounts"), &owner)?);
+        let owner = json!({"subscription": after.at("id"), "customer": after.at("customer")});
+        after.write("discounts", json!(coupons::redeem(world, &params.list("discounts"), &owner)?));
     }
     Ok(())
 }
@@ -125,13 +125,19 @@ fn plan_end(world: &World, after: &mut Value, params: &Params) -> Answer<()> {
     };
     if let Some((at_end, at)) = asked {
         let ends = !at.is_null();
-        after["canceled_at"] = if ends { json!(world.now()) } else { Value::Null };
-        after["cancellation_details"]["reason"] =
-            if ends { json!("cancellation_requested") } else { Value::Null };
+        after.write("canceled_at", if ends { json!(world.now()) } else { Value::Null });
+        after.write(
+            "cancellation_details.reason",
+            if ends { json!("cancellation_requested") } else { Value::Null },
+        );
         merge(after, json!({"cancel_at_period_end": at_end, "cancel_at": at}));
     }
     let details = params.part("cancellation_details");
-    details.copy_texts(&mut after["cancellation_details"], &["comment", "feedback"]);
+    for name in ["comment", "feedback"] {
+        if let Some(text) = details.text(name) {
+            after.write(&format!("cancellation_details.{name}"), json!(text));
+        }
+    }
     Ok(())
 }
 
@@ -139,9 +145,10 @@ fn plan_end(world: &World, after: &mut Value, params: &Params) -> Answer<()> {
 fn change_items(world: &mut World, after: &mut Value, params: &Params) -> Answer<bool> {
     let (start, end) = period(after);
     let mut items = after.parts("items.data").to_vec();
-    let old: Vec<(Value, Value)> =
-        items.iter().map(|item| (item.at("price.id").clone(), item["quantity"].clone())).collect();
-    let currency = after.text("currency").to_owned();
+    let old: Vec<(Value, Value)> = items
+        .iter()
+        .map(|item| (item.at("price.id").clone(), item.at("quantity").clone()))
+        .collect();
     for wanted in params.list("items") {
         let place = match wanted.text("id") {
             Some(id) => {
@@ -158,53 +165,63 @@ fn change_items(world: &mut World, after: &mut Value, params: &Params) -> Answer
             }
             continue;
         }
-        let price = if wanted.has("price") || wanted.has("price_data") {
-            Some(line_price(world, &wanted, &currency)?)
-        } else {
-            None
-        };
-        if let Some(price) = price
-            .as_ref()
-            .filter(|price| price.text("currency") != currency || price.text("type") != "recurring")
-        {
-            return Err(ApiError::param(
-                "items",
-                format!("The price {} is not a recurring one in {currency}.", price.text("id")),
-            ));
-        }
-        let quantity = wanted.int("quantity")?;
+        let item = changed_item(world, after, place.and_then(|place| items.get(place)), &wanted)?;
         match place.and_then(|place| items.get_mut(place)) {
-            Some(item) => {
-                if let Some(price) = price {
-                    merge(item, json!({"plan": plan_of(&price), "price": price, "quantity": 1}));
-                }
-                if let Some(quantity) = quantity {
-                    item["quantity"] = json!(quantity);
-                }
-                wanted.copy_metadata(item);
-            }
-            None => {
-                let price = price.ok_or_else(|| ApiError::missing("items[0][price]"))?;
-                let item = subscriptions::new_item(
-                    world,
-                    after.text("id"),
-                    &price,
-                    quantity.unwrap_or(1),
-                    wanted.get("metadata").cloned(),
-                );
-                items.push(item);
-            }
+            Some(old) => *old = item,
+            None => items.push(item),
         }
     }
     if items.is_empty() {
         return Err(ApiError::param("items", "A subscription must have at least one item."));
     }
-    let new: Vec<(Value, Value)> =
-        items.iter().map(|item| (item.at("price.id").clone(), item["quantity"].clone())).collect();
-    after["items"]["total_count"] = json!(items.len());
-    after["items"]["data"] = json!(items);
+    let new: Vec<(Value, Value)> = items
+        .iter()
+        .map(|item| (item.at("price.id").clone(), item.at("quantity").clone()))
+        .collect();
+    after.write("items.total_count", json!(items.len()));
+    after.write("items.data", json!(items));
     set_period(after, start, end);
     Ok(old != new)
+}
+
+/// An item as it is wanted: the old one changed, or a new one.
+fn changed_item(
+    world: &mut World,
+    subscription: &Value,
+    old: Option<&Value>,
+    wanted: &Params,
+) -> Answer {
+    let currency = subscription.text("currency").to_owned();
+    let names = wanted.has("price") || wanted.has("price_data");
+    let price = if names { Some(line_price(world, wanted, &currency)?) } else { None };
+    let fits =
+        |price: &Value| price.text("currency") == currency && price.text("type") == "recurring";
+    if let Some(price) = price.as_ref().filter(|price| !fits(price)) {
+        let message =
+            format!("The price {} is not a recurring one in {currency}.", price.text("id"));
+        return Err(ApiError::param("items", message));
+    }
+    let quantity = wanted.int("quantity")?;
+    let Some(old) = old else {
+        let price = price.ok_or_else(|| ApiError::missing("items[0][price]"))?;
+        let metadata = wanted.get("metadata").cloned();
+        return Ok(subscriptions::new_item(
+            world,
+            subscription.text("id"),
+            &price,
+            quantity.unwrap_or(1),
+            metadata,
+        ));
+    };
+    let mut item = old.clone();
+    if let Some(price) = price {
+        merge(&mut item, json!({"plan": plan_of(&price), "price": price}));
+    }
+    if let Some(quantity) = quantity {
+        item.write("quantity", json!(quantity));
+    }
+    wanted.copy_metadata(&mut item);
+    Ok(item)
 }
 
 /// What was paid and will not be used is credited; what is used from now on is charged, unless a
@@ -212,9 +229,9 @@ fn change_items(world: &mut World, after: &mut Value, params: &Params) -> Answer
 fn prorate(world: &mut World, (before, after): (&Value, &Value), date: i64, starts_anew: bool) {
     let kept = |item: &Value, others: &Value| {
         others.parts("items.data").iter().any(|other| {
-            other["id"] == item["id"]
+            other.at("id") == item.at("id")
                 && other.at("price.id") == item.at("price.id")
-                && other["quantity"] == item["quantity"]
+                && other.at("quantity") == item.at("quantity")
         })
     };
     for item in before.parts("items.data") {
@@ -246,8 +263,12 @@ fn part_item(world: &mut World, (subscription, item): (&Value, &Value), date: i6
         Item {
             customer: subscription.text("customer"),
             subscription: Some(subscription.text("id")),
-            text: format!("{verb} time on {} × {}", item.int("quantity"), name_of(&item["price"])),
-            price: (&item["price"], item.int("quantity")),
+            text: format!(
+                "{verb} time on {} × {}",
+                item.int("quantity"),
+                name_of(item.at("price"))
+            ),
+            price: (item.at("price"), item.int("quantity")),
             amount,
             period: (date, end),
             proration: true,
@@ -277,7 +298,7 @@ fn bill_now(world: &mut World, after: &Value, lines: Vec<Value>, params: &Params
         &["allow_incomplete", "default_incomplete", "error_if_incomplete"],
     )?;
     let invoice = bill(world, after, "subscription_update", (lines, json!({})));
-    world.set(after.text("id"), json!({"latest_invoice": invoice["id"]}));
+    world.set(after.text("id"), json!({"latest_invoice": invoice.at("id")}));
     if behaviour == Some("default_incomplete") {
         return invoices::finalize(world, invoice.text("id")).map(drop);
     }

@@ -57,7 +57,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     let items = read_items(world, params, mode)?;
     let id = new_id("cs_test");
     let mut fields = usual(world, params, customer.as_ref())?;
-    fields["currency"] = items.first().map_or(Value::Null, |item| item["currency"].clone());
+    fields.write("currency", items.first().map_or(Value::Null, |item| item.at("currency").clone()));
     for (name, value) in [
         ("_line_items", json!(items)),
         ("_subscription_data", params.part("subscription_data").value().clone()),
@@ -68,7 +68,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
         ("success_url", json!(success)),
         ("url", json!(format!("{}/c/pay/{id}", world.base_url))),
     ] {
-        fields[name] = value;
+        fields.write(name, value);
     }
     total(world, &mut fields)?;
     Ok(world.create("checkout.session", id, fields))
@@ -82,7 +82,7 @@ fn read_items(world: &mut World, params: &Params, mode: &str) -> Answer<Vec<Valu
         if quantity < 1 {
             return Err(ApiError::param("line_items[0][quantity]", "Invalid quantity"));
         }
-        if items.first().is_some_and(|first| first["currency"] != price["currency"]) {
+        if items.first().is_some_and(|first| first.at("currency") != price.at("currency")) {
             return Err(ApiError::invalid(
                 "All prices of a Checkout Session must have the same currency.",
             ));
@@ -94,8 +94,8 @@ fn read_items(world: &mut World, params: &Params, mode: &str) -> Answer<Vec<Valu
         }
         let product = world.find("product", price.text("product")).unwrap_or_default();
         items.push(json!({
-            "id": new_id("li"), "object": "item", "adjustable_quantity": null, "currency": price["currency"],
-            "description": product["name"], "price": price, "quantity": quantity, "metadata": {},
+            "id": new_id("li"), "object": "item", "adjustable_quantity": null, "currency": price.at("currency"),
+            "description": product.at("name"), "price": price, "quantity": quantity, "metadata": {},
         }));
     }
     if items.is_empty() {
@@ -118,7 +118,7 @@ fn usual(world: &World, params: &Params, customer: Option<&Value>) -> Answer {
         "client_secret": null, "collected_information": null, "consent": null,
         "consent_collection": null, "currency_conversion": null, "custom_fields": [],
         "custom_text": {"after_submit": null, "shipping_address": null, "submit": null, "terms_of_service_acceptance": null},
-        "customer": customer.map(|customer| customer["id"].clone()), "customer_creation": null,
+        "customer": customer.map(|customer| customer.at("id").clone()), "customer_creation": null,
         "customer_details": customer.map(|customer| details(world, customer)),
         "customer_email": null, "discounts": [], "invoice": null, "invoice_creation": null,
         "locale": null, "payment_intent": null, "payment_link": null,
@@ -144,14 +144,14 @@ fn usual(world: &World, params: &Params, customer: Option<&Value>) -> Answer {
         ],
     );
     params.copy_metadata(&mut fields);
-    if fields["customer_details"].is_null() && params.has("customer_email") {
-        fields["customer_details"] = json!({"address": null, "email": params.text("customer_email"), "name": null, "phone": null, "tax_exempt": "none", "tax_ids": []});
+    if fields.at("customer_details").is_null() && params.has("customer_email") {
+        fields.write("customer_details", json!({"address": null, "email": params.text("customer_email"), "name": null, "phone": null, "tax_exempt": "none", "tax_ids": []}));
     }
     if params.flag("tax_id_collection.enabled")? == Some(true) {
-        fields["tax_id_collection"] = json!({"enabled": true, "required": params.text("tax_id_collection.required").unwrap_or("never")});
+        fields.write("tax_id_collection", json!({"enabled": true, "required": params.text("tax_id_collection.required").unwrap_or("never")}));
     }
     if params.flag("invoice_creation.enabled")? == Some(true) {
-        fields["invoice_creation"] = json!({"enabled": true, "invoice_data": {"metadata": params.get("invoice_creation.invoice_data.metadata")}});
+        fields.write("invoice_creation", json!({"enabled": true, "invoice_data": {"metadata": params.get("invoice_creation.invoice_data.metadata")}}));
     }
     Ok(fields)
 }
@@ -159,8 +159,8 @@ fn usual(world: &World, params: &Params, customer: Option<&Value>) -> Answer {
 /// What a session says about its customer.
 pub fn details(world: &World, customer: &Value) -> Value {
     json!({
-        "address": customer["address"], "email": customer["email"], "name": customer["name"],
-        "phone": customer["phone"], "tax_exempt": customer["tax_exempt"],
+        "address": customer.at("address"), "email": customer.at("email"), "name": customer.at("name"),
+        "phone": customer.at("phone"), "tax_exempt": customer.at("tax_exempt"),
         "tax_ids": customers::tax_ids(world, customer.text("id")),
     })
 }
@@ -169,47 +169,45 @@ pub fn details(world: &World, customer: &Value) -> Value {
 /// they are redeemed when the session is paid.
 pub fn total(world: &World, session: &mut Value) -> Answer<()> {
     let mut trial = world.clone();
-    let named = Params::of(json!({"discounts": session["_discounts"]})).list("discounts");
+    let named = Params::of(json!({"discounts": session.at("_discounts")})).list("discounts");
     let discounts = coupons::redeem(&mut trial, &named, &json!({}))?;
     let later = has_trial(session);
     let lines: Vec<Value> = session
         .parts("_line_items")
         .iter()
         .map(|item| {
-            let mut line = extra_line(&item["price"], item.int("quantity"), 0);
+            let mut line = extra_line(item.at("price"), item.int("quantity"), 0);
             if later && item.text("price.type") == "recurring" {
-                line["amount"] = json!(0);
+                line.write("amount", json!(0));
             }
             line
         })
         .collect();
     let mut bill = json!({
-        "lines": {"data": lines}, "discounts": discounts, "automatic_tax": session["automatic_tax"],
-        "customer": session["customer"],
+        "lines": {"data": lines}, "discounts": discounts, "automatic_tax": session.at("automatic_tax"),
+        "customer": session.at("customer"),
     });
     lines::total(&trial, &mut bill);
     let sum = |name: &str| -> i64 { bill.parts(name).iter().map(|part| part.int("amount")).sum() };
     let of = |line: &Value, name: &str| -> i64 {
         line.parts(name).iter().map(|part| part.int("amount")).sum()
     };
-    for (item, line) in
-        session["_line_items"].as_array_mut().into_iter().flatten().zip(bill.parts("lines.data"))
-    {
+    for (item, line) in session.parts_mut("_line_items").iter_mut().zip(bill.parts("lines.data")) {
         let (amount, off, tax) =
             (line.int("amount"), of(line, "discount_amounts"), of(line, "taxes"));
-        item["amount_subtotal"] = json!(amount);
-        item["amount_discount"] = json!(off);
-        item["amount_tax"] = json!(tax);
-        item["amount_total"] = json!(amount - off + tax);
+        item.write("amount_subtotal", json!(amount));
+        item.write("amount_discount", json!(off));
+        item.write("amount_tax", json!(tax));
+        item.write("amount_total", json!(amount - off + tax));
     }
-    session["amount_subtotal"] = bill["subtotal"].clone();
-    session["amount_total"] = bill["total"].clone();
-    session["automatic_tax"]["status"] = bill["automatic_tax"]["status"].clone();
-    session["total_details"] = json!({"amount_discount": sum("total_discount_amounts"), "amount_shipping": 0, "amount_tax": sum("total_taxes")});
-    session["discounts"] = named
+    session.write("amount_subtotal", bill.at("subtotal").clone());
+    session.write("amount_total", bill.at("total").clone());
+    session.write("automatic_tax.status", bill.at("automatic_tax.status").clone());
+    session.write("total_details", json!({"amount_discount": sum("total_discount_amounts"), "amount_shipping": 0, "amount_tax": sum("total_taxes")}));
+    session.write("discounts", named
         .iter()
         .map(|one| json!({"coupon": one.text("coupon"), "promotion_code": one.text("promotion_code")}))
-        .collect();
+        .collect());
     Ok(())
 }
 

@@ -46,12 +46,7 @@ pub fn run(shared: &Shared, posts: bool, path: &[&str], params: &Params) -> Answ
 }
 
 fn unknown() -> ApiError {
-    ApiError {
-        status: 404,
-        ..ApiError::invalid(
-            "There is no such control endpoint: deploy/stripe/README.md lists them.",
-        )
-    }
+    ApiError::not_found("There is no such control endpoint: deploy/stripe/README.md lists them.")
 }
 
 fn set_delivery(shared: &Shared, params: &Params) -> Answer {
@@ -128,7 +123,7 @@ fn change(world: &mut World, path: &[&str], params: &Params) -> Answer {
                 &id,
                 params.int("expires_in_seconds")?.unwrap_or(86_400),
             )?;
-            Ok(json!({"id": id, "secret": rolled["secret"]}))
+            Ok(json!({"id": id, "secret": rolled.at("secret")}))
         }
         ["event"] => {
             let kind = params.required("type")?.to_owned();

@@ -63,7 +63,7 @@ pub fn update_coupon(world: &mut World, id: &str, params: &Params) -> Answer {
 /// `DELETE /v1/coupons/{}`: who has the discount keeps it.
 pub fn delete_coupon(world: &mut World, id: &str) -> Answer {
     let mut coupon = world.get("coupon", id, "id")?;
-    coupon["valid"] = json!(false);
+    coupon.write("valid", json!(false));
     world.put(&coupon);
     world.emit("coupon.deleted", &coupon);
     Ok(json!({"id": id, "object": "coupon", "deleted": true}))
@@ -84,7 +84,7 @@ pub fn create_promotion_code(world: &mut World, params: &Params) -> Answer {
     let mut fields = json!({
         "active": true, "code": code, "customer": params.text("customer"),
         "expires_at": params.int("expires_at")?, "max_redemptions": params.int("max_redemptions")?,
-        "promotion": {"type": "coupon", "coupon": coupon["id"]},
+        "promotion": {"type": "coupon", "coupon": coupon.at("id")},
         "restrictions": {
             "first_time_transaction": params.flag("restrictions.first_time_transaction")?.unwrap_or(false),
             "minimum_amount": params.int("restrictions.minimum_amount")?,
@@ -116,7 +116,7 @@ pub fn redeem(world: &mut World, named: &[Params], fields: &Value) -> Answer<Vec
     let mut discounts = Vec::new();
     for one in named {
         if let Some(id) = one.text("discount") {
-            discounts.push(world.get("discount", id, "discounts")?["id"].clone());
+            discounts.push(world.get("discount", id, "discounts")?.at("id").clone());
             continue;
         }
         let (coupon, code) = match one.text("promotion_code") {
@@ -162,20 +162,20 @@ fn discount(world: &mut World, coupon: &Value, code: Option<&Value>, fields: &Va
     }
     let mut discount = json!({
         "checkout_session": null, "customer": null, "end": end, "invoice": null,
-        "invoice_item": null, "promotion_code": code.map(|code| code["id"].clone()),
-        "source": {"type": "coupon", "coupon": coupon["id"]}, "start": start,
+        "invoice_item": null, "promotion_code": code.map(|code| code.at("id").clone()),
+        "source": {"type": "coupon", "coupon": coupon.at("id")}, "start": start,
         "subscription": null, "subscription_item": null,
     });
     crate::world::merge(&mut discount, fields.clone());
     let discount = world.create("discount", new_id("di"), discount);
-    discount["id"].clone()
+    discount.at("id").clone()
 }
 
 /// What a discount takes from an amount.
 pub fn amount_off(world: &World, discount: &str, amount: i64) -> i64 {
     let Some(discount) = world.find("discount", discount) else { return 0 };
     let Some(coupon) = world.find("coupon", discount.text("source.coupon")) else { return 0 };
-    match coupon["percent_off"].as_f64() {
+    match coupon.at("percent_off").as_f64() {
         Some(percent) => {
             let hundredths: i64 = format!("{:.0}", percent * 100.0).parse().unwrap_or_default();
             share(amount, hundredths, 10_000)

@@ -44,7 +44,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     }
     if let Some(card) = params.text("invoice_settings.default_payment_method") {
         let card = cards::attach(world, card, &id)?;
-        customer["invoice_settings"]["default_payment_method"] = card["id"].clone();
+        customer.write("invoice_settings.default_payment_method", card.at("id").clone());
         world.put(&customer);
     }
     world.emit("customer.created", &customer);
@@ -76,7 +76,7 @@ pub fn update(world: &mut World, id: &str, params: &Params) -> Answer {
     let mut customer = before.clone();
     copy(params, &mut customer);
     if let Some(balance) = params.int("balance")? {
-        customer["balance"] = json!(balance);
+        customer.write("balance", json!(balance));
     }
     if let Some(card) = params.text("invoice_settings.default_payment_method") {
         let card = world.get("payment_method", card, "invoice_settings[default_payment_method]")?;
@@ -85,7 +85,7 @@ pub fn update(world: &mut World, id: &str, params: &Params) -> Answer {
                 "The customer does not have a payment method with this ID. Attach it first.",
             ));
         }
-        customer["invoice_settings"]["default_payment_method"] = card["id"].clone();
+        customer.write("invoice_settings.default_payment_method", card.at("id").clone());
     }
     world.put(&customer);
     world.emit_changed("customer.updated", &before, &customer);
@@ -140,8 +140,8 @@ pub fn create_tax_id(world: &mut World, customer: &str, params: &Params) -> Answ
     };
     let customer = living(world, customer, "id")?;
     let fields = json!({
-        "country": country, "customer": customer["id"],
-        "owner": {"type": "customer", "customer": customer["id"]}, "type": kind, "value": value,
+        "country": country, "customer": customer.at("id"),
+        "owner": {"type": "customer", "customer": customer.at("id")}, "type": kind, "value": value,
         "verification": {"status": "pending", "verified_address": null, "verified_name": null},
     });
     let tax_id = world.create("tax_id", new_id("txi"), fields);
@@ -162,6 +162,6 @@ pub fn tax_ids(world: &World, customer: &str) -> Vec<Value> {
     world
         .all("tax_id")
         .filter(|tax_id| tax_id.text("customer") == customer)
-        .map(|tax_id| json!({"type": tax_id["type"], "value": tax_id["value"]}))
+        .map(|tax_id| json!({"type": tax_id.at("type"), "value": tax_id.at("value")}))
         .collect()
 }

@@ -118,7 +118,7 @@ impl Delivery {
     pub fn add(&mut self, event: &Value, endpoint: &str) {
         let mut event = shown(event);
         if let Some(version) = &self.behaviour.api_version {
-            event["api_version"] = json!(version);
+            event.write("api_version", json!(version));
         }
         let due = Instant::now() + self.behaviour.delay;
         let sending = Sending { event, endpoint: endpoint.to_owned(), attempt: 1, due };
@@ -180,11 +180,6 @@ impl Delivery {
         }
     }
 
-    /// Forgets everything but how it behaves.
-    pub fn clear(&mut self) {
-        *self = Self { behaviour: self.behaviour.clone(), ..Self::default() };
-    }
-
     /// Whether nothing is to be sent or tried again.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.gathered.is_empty()
@@ -214,7 +209,7 @@ impl Delivery {
             "given_up"
         };
         self.log.push(json!({
-            "event": sending.event["id"], "type": sending.event["type"], "endpoint": sending.endpoint,
+            "event": sending.event.at("id"), "type": sending.event.at("type"), "endpoint": sending.endpoint,
             "attempt": sending.attempt, "state": state, "status": answer.as_ref().ok(),
             "error": answer.as_ref().err(), "at": real_now(),
         }));

@@ -15,11 +15,11 @@ pub fn open(world: &mut World, charge: &str, amount: Option<i64>, reason: Option
     }
     let amount = amount.unwrap_or_else(|| charge.int("amount") - charge.int("amount_refunded"));
     let fields = json!({
-        "amount": amount, "balance_transactions": [], "charge": charge["id"],
-        "currency": charge["currency"], "enhanced_eligibility_types": [],
+        "amount": amount, "balance_transactions": [], "charge": charge.at("id"),
+        "currency": charge.at("currency"), "enhanced_eligibility_types": [],
         "evidence": {"enhanced_evidence": {}, "uncategorized_text": null},
         "evidence_details": {"due_by": world.now() + 7 * 86_400, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false, "submission_count": 0},
-        "is_charge_refundable": false, "payment_intent": charge["payment_intent"],
+        "is_charge_refundable": false, "payment_intent": charge.at("payment_intent"),
         "payment_method_details": {"type": "card", "card": {"brand": charge.at("payment_method_details.card.brand"), "case_type": "chargeback", "network_reason_code": "10.4"}},
         "reason": reason.unwrap_or("fraudulent"), "status": "needs_response",
     });
@@ -51,13 +51,15 @@ pub fn update(world: &mut World, id: &str, params: &Params) -> Answer {
     let before = world.get("dispute", id, "id")?;
     let mut dispute = before.clone();
     for (name, value) in params.get("evidence").and_then(Value::as_object).into_iter().flatten() {
-        dispute["evidence"][name.as_str()] = value.clone();
-        dispute["evidence_details"]["has_evidence"] = json!(true);
+        dispute.write(&format!("evidence.{name}"), value.clone());
+        dispute.write("evidence_details.has_evidence", json!(true));
     }
     if params.flag("submit")? != Some(false) && dispute.flag("evidence_details.has_evidence") {
-        dispute["status"] = json!("under_review");
-        dispute["evidence_details"]["submission_count"] =
-            json!(before.int("evidence_details.submission_count") + 1);
+        dispute.write("status", json!("under_review"));
+        dispute.write(
+            "evidence_details.submission_count",
+            json!(before.int("evidence_details.submission_count") + 1),
+        );
     }
     params.copy_metadata(&mut dispute);
     world.put(&dispute);

@@ -25,7 +25,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     params.copy_texts(&mut endpoint, &["api_version", "description"]);
     params.copy_metadata(&mut endpoint);
     world.put(&endpoint);
-    endpoint["secret"] = json!(secret);
+    endpoint.write("secret", json!(secret));
     Ok(endpoint)
 }
 
@@ -44,11 +44,11 @@ pub fn update(world: &mut World, id: &str, params: &Params) -> Answer {
     params.copy_texts(&mut endpoint, &["description", "url"]);
     params.copy_metadata(&mut endpoint);
     if let Some(disabled) = params.flag("disabled")? {
-        endpoint["status"] = json!(if disabled { "disabled" } else { "enabled" });
+        endpoint.write("status", json!(if disabled { "disabled" } else { "enabled" }));
     }
     let events = params.texts("enabled_events");
     if !events.is_empty() {
-        endpoint["enabled_events"] = json!(events);
+        endpoint.write("enabled_events", json!(events));
     }
     world.put(&endpoint);
     Ok(endpoint)
@@ -76,11 +76,11 @@ pub fn roll_secret(world: &mut World, id: &str, seconds: i64) -> Answer {
     let secret = format!("whsec_{}", random(32));
     let mut secrets = vec![json!({"secret": secret, "until": null})];
     if let Some(old) = endpoint.parts("_secrets").first() {
-        secrets.push(json!({"secret": old["secret"], "until": real_now() + seconds}));
+        secrets.push(json!({"secret": old.at("secret"), "until": real_now() + seconds}));
     }
-    endpoint["_secrets"] = json!(secrets);
+    endpoint.write("_secrets", json!(secrets));
     world.put(&endpoint);
-    endpoint["secret"] = json!(secret);
+    endpoint.write("secret", json!(secret));
     Ok(endpoint)
 }
 

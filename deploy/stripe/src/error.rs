@@ -79,6 +79,11 @@ impl ApiError {
         Self::new(status, "api_error", "An unknown error occurred (asked for by /_control/fail).")
     }
 
+    /// 404: the path leads nowhere.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(404, "invalid_request_error", message)
+    }
+
     /// Adds Stripe's `code`.
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);

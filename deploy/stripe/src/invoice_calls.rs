@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cards::{Presence, Verdict};
 use crate::catalogue::line_price;
 use crate::error::{Answer, ApiError};
-use crate::invoices::{self, Draft, intent_of, subscription_of};
+use crate::invoices::{self, Draft, intent_of};
 use crate::lines;
 use crate::params::Params;
 use crate::value::Fields;
@@ -23,7 +23,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     let id = customer.text("id").to_owned();
     let waiting = world
         .all("invoiceitem")
-        .find(|item| item["invoice"].is_null() && item.text("customer") == id);
+        .find(|item| item.at("invoice").is_null() && item.text("customer") == id);
     let currency = params
         .text("currency")
         .map(str::to_lowercase)
@@ -39,10 +39,12 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     });
     if method == Some("send_invoice") {
         let days = params.int("days_until_due")?.unwrap_or(30);
-        more["due_date"] =
-            json!(params.int("due_date")?.unwrap_or_else(|| world.now() + days * 86_400));
+        more.write(
+            "due_date",
+            json!(params.int("due_date")?.unwrap_or_else(|| world.now() + days * 86_400)),
+        );
     }
-    more["automatic_tax"] = json!({"enabled": params.flag("automatic_tax.enabled")?.unwrap_or(false), "disabled_reason": null, "liability": null, "provider": null, "status": null});
+    more.write("automatic_tax", json!({"enabled": params.flag("automatic_tax.enabled")?.unwrap_or(false), "disabled_reason": null, "liability": null, "provider": null, "status": null}));
     params.copy_texts(
         &mut more,
         &["description", "footer", "default_payment_method", "statement_descriptor"],
@@ -69,8 +71,9 @@ pub fn update(world: &mut World, id: &str, params: &Params) -> Answer {
     params.copy_flags(&mut invoice, &["auto_advance"])?;
     params.copy_metadata(&mut invoice);
     if invoice.text("status") == "draft" && params.has("discounts") {
-        let owner = json!({"customer": invoice["customer"], "invoice": id});
-        invoice["discounts"] = json!(coupons::redeem(world, &params.list("discounts"), &owner)?);
+        let owner = json!({"customer": invoice.at("customer"), "invoice": id});
+        invoice
+            .write("discounts", json!(coupons::redeem(world, &params.list("discounts"), &owner)?));
         lines::total(world, &mut invoice);
     }
     world.put(&invoice);
@@ -146,14 +149,14 @@ pub fn give_up(world: &mut World, id: &str, status: &str) -> Answer {
         )));
     }
     let now = world.now();
-    invoice["status"] = json!(status);
-    invoice["next_payment_attempt"] = Value::Null;
+    invoice.write("status", json!(status));
+    invoice.write("next_payment_attempt", Value::Null);
     let (transition, event) = if status == "void" {
         ("voided_at", "invoice.voided")
     } else {
         ("marked_uncollectible_at", "invoice.marked_uncollectible")
     };
-    invoice["status_transitions"][transition] = json!(now);
+    invoice.write(&format!("status_transitions.{transition}"), json!(now));
     world.put(&invoice);
     if status == "void"
         && let Some(intent) = intent_of(world, &invoice)
@@ -185,18 +188,18 @@ pub fn preview(world: &World, params: &Params) -> Answer {
             let before = trial.get("subscription", id, "subscription")?;
             if details.value().as_object().is_some_and(|map| !map.is_empty()) {
                 let mut details = details.value().clone();
-                details["payment_behavior"] = json!("default_incomplete");
+                details.write("payment_behavior", json!("default_incomplete"));
                 changes::update(&mut trial, id, &Params::of(details))?;
             }
             before
         }
         None => {
             let mut fields = details.value().clone();
-            fields["customer"] = json!(params.required("customer")?);
-            fields["payment_behavior"] = json!("default_incomplete");
+            fields.write("customer", json!(params.required("customer")?));
+            fields.write("payment_behavior", json!("default_incomplete"));
             for name in ["discounts", "automatic_tax"] {
                 if let Some(value) = params.get(name) {
-                    fields[name] = value.clone();
+                    fields.write(name, value.clone());
                 }
             }
             let new = subscriptions::create(&mut trial, &Params::of(fields))?;
@@ -209,7 +212,7 @@ pub fn preview(world: &World, params: &Params) -> Answer {
     };
     let id = subscription.text("id");
     let new = trial.get("subscription", id, "subscription")?;
-    if new["latest_invoice"] != subscription["latest_invoice"] {
+    if new.at("latest_invoice") != subscription.at("latest_invoice") {
         return Ok(as_preview(trial.get("invoice", new.text("latest_invoice"), "subscription")?));
     }
     subscriptions::upcoming(&mut trial, id).map(as_preview)
@@ -217,7 +220,7 @@ pub fn preview(world: &World, params: &Params) -> Answer {
 
 /// A preview has the amounts of an invoice, and no place among them.
 pub fn as_preview(mut invoice: Value) -> Value {
-    invoice["id"] = json!(format!("upcoming_{}", invoice.text("id")));
+    invoice.write("id", json!(format!("upcoming_{}", invoice.text("id"))));
     for name in [
         "number",
         "hosted_invoice_url",
@@ -225,13 +228,13 @@ pub fn as_preview(mut invoice: Value) -> Value {
         "automatically_finalizes_at",
         "effective_at",
     ] {
-        invoice[name] = Value::Null;
+        invoice.write(name, Value::Null);
     }
-    invoice["status"] = json!("draft");
-    invoice["amount_paid"] = json!(0);
-    invoice["amount_remaining"] = invoice["amount_due"].clone();
-    invoice["attempted"] = json!(false);
-    invoice["attempt_count"] = json!(0);
+    invoice.write("status", json!("draft"));
+    invoice.write("amount_paid", json!(0));
+    invoice.write("amount_remaining", invoice.at("amount_due").clone());
+    invoice.write("attempted", json!(false));
+    invoice.write("attempt_count", json!(0));
     invoice
 }
 
@@ -241,7 +244,7 @@ pub fn create_item(world: &mut World, params: &Params) -> Answer {
     let quantity = params.int("quantity")?.unwrap_or(1);
     let (price, amount) = if params.has("pricing.price") || params.has("price_data") {
         let mut named = params.value().clone();
-        named["price"] = params.get("pricing.price").cloned().unwrap_or_default();
+        named.write("price", params.get("pricing.price").cloned().unwrap_or_default());
         let price =
             line_price(world, &Params::of(named), params.text("currency").unwrap_or_default())?;
         let amount = price.int("unit_amount") * quantity;
@@ -273,13 +276,11 @@ pub fn create_item(world: &mut World, params: &Params) -> Answer {
         if invoice.text("status") != "draft" {
             return Err(ApiError::param("invoice", "The invoice is no longer editable."));
         }
-        item["invoice"] = json!(id);
+        item.write("invoice", json!(id));
         let mut line = lines::line_of_item(&item);
-        line["invoice"] = json!(id);
-        if let Some(data) = invoice["lines"]["data"].as_array_mut() {
-            data.push(line);
-        }
-        invoice["currency"] = item["currency"].clone();
+        line.write("invoice", json!(id));
+        invoice.push("lines.data", line);
+        invoice.write("currency", item.at("currency").clone());
         lines::total(world, &mut invoice);
         world.put(&invoice);
     }
@@ -314,12 +315,12 @@ pub fn new_item(world: &mut World, item: Item<'_>) -> Value {
     });
     let pricing = price.some_text("id").map(|id| {
         json!({
-            "type": "price_details", "unit_amount_decimal": price["unit_amount_decimal"],
-            "price_details": {"price": id, "product": price["product"]},
+            "type": "price_details", "unit_amount_decimal": price.at("unit_amount_decimal"),
+            "price_details": {"price": id, "product": price.at("product")},
         })
     });
     let fields = json!({
-        "amount": item.amount, "currency": price["currency"], "customer": item.customer,
+        "amount": item.amount, "currency": price.at("currency"), "customer": item.customer,
         "date": world.now(), "description": item.text, "discountable": !item.proration,
         "discounts": [], "invoice": null, "net_amount": item.amount, "parent": parent,
         "period": {"start": item.period.0, "end": item.period.1}, "pricing": pricing,
@@ -337,7 +338,7 @@ pub fn new_item(world: &mut World, item: Item<'_>) -> Value {
 /// `DELETE /v1/invoiceitems/{}`: while it waits.
 pub fn delete_item(world: &mut World, id: &str) -> Answer {
     let item = world.get("invoiceitem", id, "id")?;
-    if !item["invoice"].is_null() {
+    if !item.at("invoice").is_null() {
         return Err(ApiError::invalid(
             "Can't delete an invoice item that is attached to an invoice that is no longer editable",
         ));
@@ -349,10 +350,3 @@ pub fn delete_item(world: &mut World, id: &str) -> Answer {
 
 /// The subscription that an invoice is for, as `GET /v1/invoices?subscription=` filters it.
 pub const SUBSCRIPTION_PATH: &str = "parent.subscription_details.subscription";
-
-/// Whether an invoice is the last of its subscription.
-pub fn is_latest(world: &World, invoice: &Value) -> bool {
-    world
-        .find("subscription", subscription_of(invoice))
-        .is_some_and(|subscription| subscription["latest_invoice"] == invoice["id"])
-}

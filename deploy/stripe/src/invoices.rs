@@ -33,7 +33,7 @@ pub fn draft(world: &mut World, draft: Draft) -> Value {
     let mut lines = take_pending(world, &draft, &id);
     lines.extend(draft.lines);
     for line in &mut lines {
-        line["invoice"] = json!(id);
+        line.write("invoice", json!(id));
     }
     let mut fields = usual(world, &customer, subscription.as_ref());
     merge(
@@ -55,7 +55,7 @@ fn usual(world: &World, customer: &Value, subscription: Option<&Value>) -> Value
     let parent = subscription.map(|subscription| {
         json!({
             "type": "subscription_details", "quote_details": null,
-            "subscription_details": {"metadata": subscription["metadata"], "subscription": subscription["id"]},
+            "subscription_details": {"metadata": subscription.at("metadata"), "subscription": subscription.at("id")},
         })
     });
     let lasting: Vec<&Value> = subscription
@@ -76,10 +76,10 @@ fn usual(world: &World, customer: &Value, subscription: Option<&Value>) -> Value
         "automatic_tax": {"disabled_reason": null, "enabled": automatic_tax, "liability": null, "provider": null, "status": null},
         "automatically_finalizes_at": null,
         "collection_method": if sends { "send_invoice" } else { "charge_automatically" },
-        "custom_fields": null, "customer": customer["id"], "customer_address": customer["address"],
-        "customer_email": customer["email"], "customer_name": customer["name"],
-        "customer_phone": customer["phone"], "customer_shipping": null,
-        "customer_tax_exempt": customer["tax_exempt"],
+        "custom_fields": null, "customer": customer.at("id"), "customer_address": customer.at("address"),
+        "customer_email": customer.at("email"), "customer_name": customer.at("name"),
+        "customer_phone": customer.at("phone"), "customer_shipping": null,
+        "customer_tax_exempt": customer.at("tax_exempt"),
         "customer_tax_ids": crate::customers::tax_ids(world, customer.text("id")),
         "default_payment_method": null, "default_source": null, "default_tax_rates": [],
         "description": of("description"), "discounts": lasting,
@@ -105,7 +105,7 @@ fn take_pending(world: &mut World, draft: &Draft, invoice: &str) -> Vec<Value> {
     let fits = |item: &&Value| {
         let of = item.text("parent.subscription_details.subscription");
         wants
-            && item["invoice"].is_null()
+            && item.at("invoice").is_null()
             && item.text("customer") == draft.customer
             && item.text("currency") == draft.currency
             && (of.is_empty() || draft.subscription.as_deref() == Some(of))
@@ -128,11 +128,11 @@ pub fn finalize(world: &mut World, id: &str) -> Answer {
     let now = world.now();
     let mut customer = world.find("customer", invoice.text("customer")).unwrap_or_default();
     let number = customer.int("next_invoice_sequence").max(1);
-    customer["next_invoice_sequence"] = json!(number + 1);
-    customer["currency"] = invoice["currency"].clone();
+    customer.write("next_invoice_sequence", json!(number + 1));
+    customer.write("currency", invoice.at("currency").clone());
     let (starting, total) = (customer.int("balance"), invoice.int("total"));
     let (due, ending) = ((starting + total).max(0), (starting + total).min(0));
-    customer["balance"] = json!(ending);
+    customer.write("balance", json!(ending));
     world.put(&customer);
     let url = format!("{}/i/{id}", world.base_url);
     merge(
@@ -144,7 +144,7 @@ pub fn finalize(world: &mut World, id: &str) -> Answer {
             "amount_remaining": due, "hosted_invoice_url": url, "invoice_pdf": format!("{url}/pdf"),
         }),
     );
-    invoice["status_transitions"]["finalized_at"] = json!(now);
+    invoice.write("status_transitions.finalized_at", json!(now));
     world.put(&invoice);
     for discount in invoice.parts("discounts").iter().filter_map(Value::as_str) {
         coupons::spend(world, discount);
@@ -174,20 +174,21 @@ fn ask_payment(world: &mut World, invoice: &Value) {
     let intent = payments::new_intent(
         world,
         json!({
-            "amount": invoice["amount_due"], "currency": invoice["currency"],
-            "customer": invoice["customer"], "description": description,
-            "payment_method": card, "_invoice": invoice["id"],
+            "amount": invoice.at("amount_due"), "currency": invoice.at("currency"),
+            "customer": invoice.at("customer"), "description": description,
+            "payment_method": card, "_invoice": invoice.at("id"),
             "status": if card.is_some() { "requires_confirmation" } else { "requires_payment_method" },
         }),
     );
     let payment = json!({
-        "amount_paid": null, "amount_requested": invoice["amount_due"],
-        "currency": invoice["currency"], "invoice": invoice["id"], "is_default": true,
-        "payment": {"type": "payment_intent", "payment_intent": intent["id"]}, "status": "open",
+        "amount_paid": null, "amount_requested": invoice.at("amount_due"),
+        "currency": invoice.at("currency"), "invoice": invoice.at("id"), "is_default": true,
+        "payment": {"type": "payment_intent", "payment_intent": intent.at("id")}, "status": "open",
         "status_transitions": {"canceled_at": null, "paid_at": null},
     });
     let payment = world.create("invoice_payment", new_id("inpay"), payment);
-    world.set(invoice.text("id"), json!({"_intent": intent["id"], "_payment": payment["id"]}));
+    world
+        .set(invoice.text("id"), json!({"_intent": intent.at("id"), "_payment": payment.at("id")}));
 }
 
 /// The payment intent of an invoice, once it is finalized.
@@ -251,12 +252,12 @@ pub fn paid(world: &mut World, id: &str, out_of_band: bool) {
             "auto_advance": false,
         }),
     );
-    invoice["status_transitions"]["paid_at"] = json!(now);
+    invoice.write("status_transitions.paid_at", json!(now));
     world.put(&invoice);
     let payment = invoice.text("_payment").to_owned();
     if !out_of_band && !payment.is_empty() {
         let transitions = json!({"canceled_at": null, "paid_at": now});
-        let payment = world.set(&payment, json!({"status": "paid", "amount_paid": invoice["amount_due"], "status_transitions": transitions}));
+        let payment = world.set(&payment, json!({"status": "paid", "amount_paid": invoice.at("amount_due"), "status_transitions": transitions}));
         world.emit("invoice.paid", &invoice);
         world.emit("invoice_payment.paid", &payment);
     } else {

@@ -37,14 +37,14 @@ pub fn line(line: Line<'_>) -> Value {
     });
     json!({
         "id": new_id("il"), "object": "line_item", "amount": line.amount,
-        "currency": price["currency"], "description": line.text, "discount_amounts": [],
+        "currency": price.at("currency"), "description": line.text, "discount_amounts": [],
         "discountable": !line.proration, "discounts": [], "invoice": null, "livemode": false,
         "metadata": {}, "parent": parent, "period": {"start": line.period.0, "end": line.period.1},
         "pretax_credit_amounts": [],
         "pricing": {
             "type": "price_details",
-            "price_details": {"price": price["id"], "product": price["product"]},
-            "unit_amount_decimal": price["unit_amount_decimal"],
+            "price_details": {"price": price.at("id"), "product": price.at("product")},
+            "unit_amount_decimal": price.at("unit_amount_decimal"),
         },
         "quantity": quantity, "quantity_decimal": quantity.to_string(),
         "subscription": line.item.map(|(_, subscription)| subscription), "subtotal": line.amount,
@@ -56,20 +56,20 @@ pub fn line(line: Line<'_>) -> Value {
 pub fn line_of_item(item: &Value) -> Value {
     let subscription = item.at("parent.subscription_details.subscription");
     json!({
-        "id": new_id("il"), "object": "line_item", "amount": item["amount"],
-        "currency": item["currency"], "description": item["description"], "discount_amounts": [],
-        "discountable": item["discountable"], "discounts": [], "invoice": null, "livemode": false,
-        "metadata": item["metadata"],
+        "id": new_id("il"), "object": "line_item", "amount": item.at("amount"),
+        "currency": item.at("currency"), "description": item.at("description"), "discount_amounts": [],
+        "discountable": item.at("discountable"), "discounts": [], "invoice": null, "livemode": false,
+        "metadata": item.at("metadata"),
         "parent": {
             "type": "invoice_item_details", "subscription_item_details": null,
             "invoice_item_details": {
-                "invoice_item": item["id"], "proration": item["proration"],
+                "invoice_item": item.at("id"), "proration": item.at("proration"),
                 "proration_details": {"credited_items": null}, "subscription": subscription,
             },
         },
-        "period": item["period"], "pretax_credit_amounts": [], "pricing": item["pricing"],
-        "quantity": item["quantity"], "quantity_decimal": item["quantity_decimal"],
-        "subscription": subscription, "subtotal": item["amount"], "taxes": [],
+        "period": item.at("period"), "pretax_credit_amounts": [], "pricing": item.at("pricing"),
+        "quantity": item.at("quantity"), "quantity_decimal": item.at("quantity_decimal"),
+        "subscription": subscription, "subtotal": item.at("amount"), "taxes": [],
     })
 }
 
@@ -84,8 +84,8 @@ pub fn total(world: &World, invoice: &mut Value) {
     let off: i64 = discounted.iter().map(|part| part.int("amount")).sum();
     let tax: i64 = taxes.iter().map(|part| part.int("amount")).sum();
     let total = subtotal - off + tax;
-    invoice["lines"]["data"] = json!(lines);
-    invoice["lines"]["total_count"] = json!(lines.len());
+    invoice.write("lines.data", json!(lines));
+    invoice.write("lines.total_count", json!(lines.len()));
     for (name, value) in [
         ("subtotal", json!(subtotal)),
         ("subtotal_excluding_tax", json!(subtotal)),
@@ -96,9 +96,9 @@ pub fn total(world: &World, invoice: &mut Value) {
         ("amount_due", json!(total.max(0))),
         ("amount_remaining", json!(total.max(0))),
     ] {
-        invoice[name] = value;
+        invoice.write(name, value);
     }
-    invoice["automatic_tax"]["status"] = status;
+    invoice.write("automatic_tax.status", status);
 }
 
 /// Takes each discount from the lines that allow it, in proportion; the last takes the rest.
@@ -113,9 +113,7 @@ fn discount(world: &World, lines: &mut [Value], discounts: &[String]) -> Vec<Val
         for (place, line) in lines.iter_mut().filter(|line| allowed(line)).enumerate() {
             let part = if place + 1 == count { left } else { share(off, net(line), base) };
             left -= part;
-            if let Some(amounts) = line["discount_amounts"].as_array_mut() {
-                amounts.push(json!({"amount": part, "discount": discount}));
-            }
+            line.push("discount_amounts", json!({"amount": part, "discount": discount}));
         }
         all.push(json!({"amount": off, "discount": discount}));
     }
@@ -154,7 +152,7 @@ fn tax(world: &World, invoice: &Value, lines: &mut [Value]) -> (Vec<Value>, Valu
     for line in lines {
         let taxable = net(line);
         let amount = share(taxable, percent, 100);
-        line["taxes"] = json!([part(amount, taxable)]);
+        line.write("taxes", json!([part(amount, taxable)]));
         sum += amount;
         base += taxable;
     }

@@ -148,5 +148,5 @@ fn includable(world: &World, object: &Value, key: &str) -> Option<Value> {
 
 fn secret(world: &World, invoice: &Value) -> Option<Value> {
     let intent = world.any(invoice.text("_intent"))?;
-    Some(json!({"client_secret": intent["client_secret"], "type": "payment_intent"}))
+    Some(json!({"client_secret": intent.at("client_secret"), "type": "payment_intent"}))
 }

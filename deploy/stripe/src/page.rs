@@ -75,7 +75,7 @@ fn checkout(world: &mut World, posts: bool, id: &str, params: &Params) -> Answer
     let mut fields = String::from(
         "<label>Card <select name=payment_method><option>pm_card_visa<option>pm_card_chargeCustomerFail<option>pm_card_authenticationRequired<option>pm_card_chargeDeclinedInsufficientFunds</select></label>",
     );
-    if session["customer"].is_null() {
+    if session.at("customer").is_null() {
         fields.push_str("<label>E-mail <input name=email></label>");
     }
     fields.push_str("<label>Country <input name=country size=2></label>");

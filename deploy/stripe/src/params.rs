@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Answer, ApiError};
+use crate::value::Fields;
 
 /// Every call with its parameters, written by `deploy/stripe/parameters`.
 const PARAMETERS: &str = include_str!("parameters.txt");
@@ -158,8 +159,8 @@ impl Params {
     pub fn copy_texts(&self, into: &mut Value, names: &[&str]) {
         for name in names {
             match self.get(name) {
-                Some(Value::String(text)) if text.is_empty() => into[*name] = Value::Null,
-                Some(value) => into[*name] = value.clone(),
+                Some(Value::String(text)) if text.is_empty() => into.write(name, Value::Null),
+                Some(value) => into.write(name, value.clone()),
                 None => {}
             }
         }
@@ -169,7 +170,7 @@ impl Params {
     pub fn copy_flags(&self, into: &mut Value, names: &[&str]) -> Answer<()> {
         for name in names {
             if let Some(flag) = self.flag(name)? {
-                into[*name] = json!(flag);
+                into.write(name, json!(flag));
             }
         }
         Ok(())
@@ -177,7 +178,7 @@ impl Params {
 
     /// Merges `metadata` as Stripe does: an empty value removes its key, an empty `metadata` all.
     pub fn copy_metadata(&self, into: &mut Value) {
-        let mut metadata = into["metadata"].as_object().cloned().unwrap_or_default();
+        let mut metadata = into.at("metadata").as_object().cloned().unwrap_or_default();
         match self.get("metadata") {
             Some(Value::Object(sent)) => {
                 for (key, value) in sent {
@@ -191,7 +192,7 @@ impl Params {
             Some(_) => metadata = Map::new(),
             None => {}
         }
-        into["metadata"] = Value::Object(metadata);
+        into.write("metadata", Value::Object(metadata));
     }
 
     fn full(&self, path: &str) -> String {

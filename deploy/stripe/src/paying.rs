@@ -64,9 +64,9 @@ fn take_down(world: &mut World, mut session: Value, params: &Params) -> Answer {
         let found = world
             .all("promotion_code")
             .find(|known| known.flag("active") && known.text("code").eq_ignore_ascii_case(code))
-            .map(|known| known["id"].clone());
+            .map(|known| known.at("id").clone());
         match found.filter(|_| session.flag("allow_promotion_codes")) {
-            Some(code) => session["_discounts"] = json!([{"promotion_code": code}]),
+            Some(code) => session.write("_discounts", json!([{"promotion_code": code}])),
             None => return Err(ApiError::param("promotion_code", "This code is invalid.")),
         }
     }
@@ -87,14 +87,14 @@ fn take_down(world: &mut World, mut session: Value, params: &Params) -> Answer {
         }
     };
     let Some(mut customer) = customer else {
-        session["customer_details"] = json!({"address": null, "email": email, "name": name, "phone": null, "tax_exempt": "none", "tax_ids": []});
+        session.write("customer_details", json!({"address": null, "email": email, "name": name, "phone": null, "tax_exempt": "none", "tax_ids": []}));
         total(world, &mut session)?;
         world.put(&session);
         return Ok(session);
     };
     if let Some(country) = params.text("country") {
         let before = customer.clone();
-        customer["address"] = json!({"city": null, "country": country, "line1": null, "line2": null, "postal_code": null, "state": null});
+        customer.write("address", json!({"city": null, "country": country, "line1": null, "line2": null, "postal_code": null, "state": null}));
         world.put(&customer);
         world.emit_changed("customer.updated", &before, &customer);
     }
@@ -105,8 +105,8 @@ fn take_down(world: &mut World, mut session: Value, params: &Params) -> Answer {
         );
         customers::create_tax_id(world, customer.text("id"), &fields)?;
     }
-    session["customer"] = customer["id"].clone();
-    session["customer_details"] = details(world, &customer);
+    session.write("customer", customer.at("id").clone());
+    session.write("customer_details", details(world, &customer));
     total(world, &mut session)?;
     world.put(&session);
     Ok(session)
@@ -126,7 +126,7 @@ fn pay_once(world: &mut World, session: &Value, token: &str, late: Option<bool>)
     let intent = intent.text("id").to_owned();
     if let Some(well) = late {
         let card = cards::of_token(world, token, "payment_method")?;
-        world.set(&intent, json!({"payment_method": card["id"]}));
+        world.set(&intent, json!({"payment_method": card.at("id")}));
         payments::process(world, &intent, well);
         complete(world, id, "unpaid");
         return world.get("checkout.session", id, "id");
@@ -143,11 +143,11 @@ fn pay_once(world: &mut World, session: &Value, token: &str, late: Option<bool>)
 
 /// The intent of a session, or that of the invoice which it asks for.
 fn new_intent(world: &mut World, session: &Value) -> Answer {
-    let data = Params::of(session["_payment_intent_data"].clone());
+    let data = Params::of(session.at("_payment_intent_data").clone());
     let discounts = redeem(world, session)?;
     let mut fields = json!({
-        "amount": session["amount_total"], "currency": session["currency"],
-        "customer": session["customer"], "_session": session["id"],
+        "amount": session.at("amount_total"), "currency": session.at("currency"),
+        "customer": session.at("customer"), "_session": session.at("id"),
     });
     data.copy_texts(
         &mut fields,
@@ -158,11 +158,11 @@ fn new_intent(world: &mut World, session: &Value) -> Answer {
     let intent = if session.flag("invoice_creation.enabled") {
         let lines = session.parts("_line_items").iter();
         let lines = lines
-            .map(|item| extra_line(&item["price"], item.int("quantity"), world.now()))
+            .map(|item| extra_line(item.at("price"), item.int("quantity"), world.now()))
             .collect();
         let metadata = session.at("invoice_creation.invoice_data.metadata");
         let more = json!({
-            "discounts": discounts, "auto_advance": false, "automatic_tax": session["automatic_tax"],
+            "discounts": discounts, "auto_advance": false, "automatic_tax": session.at("automatic_tax"),
             "metadata": if metadata.is_null() { json!({}) } else { metadata.clone() },
         });
         let draft = Draft {
@@ -175,24 +175,24 @@ fn new_intent(world: &mut World, session: &Value) -> Answer {
         };
         let draft = invoices::draft(world, draft);
         let made = invoices::finalize(world, draft.text("id"))?;
-        invoice = made["id"].clone();
+        invoice = made.at("id").clone();
         world.set(made.text("_intent"), fields)
     } else {
         payments::new_intent(world, fields)
     };
     world.set(
         session.text("id"),
-        json!({"payment_intent": intent["id"], "_intent": intent["id"], "invoice": invoice}),
+        json!({"payment_intent": intent.at("id"), "_intent": intent.at("id"), "invoice": invoice}),
     );
     Ok(intent)
 }
 
 fn redeem(world: &mut World, session: &Value) -> Answer<Vec<Value>> {
-    let named = Params::of(json!({"discounts": session["_discounts"]})).list("discounts");
+    let named = Params::of(json!({"discounts": session.at("_discounts")})).list("discounts");
     coupons::redeem(
         world,
         &named,
-        &json!({"checkout_session": session["id"], "customer": session["customer"]}),
+        &json!({"checkout_session": session.at("id"), "customer": session.at("customer")}),
     )
 }
 
@@ -201,7 +201,7 @@ fn subscribe(world: &mut World, session: &Value, token: &str, late: Option<bool>
     let card = cards::of_token(world, token, "payment_method")?;
     match cards::verdict(&card, Presence::There) {
         Verdict::Authenticate => {
-            world.set(id, json!({"_authenticating": card["id"]}));
+            world.set(id, json!({"_authenticating": card.at("id")}));
             return world.get("checkout.session", id, "id");
         }
         Verdict::Declined(code, bank) => return Err(payments::refusal(world, "", code, bank)),
@@ -215,27 +215,27 @@ fn begin(world: &mut World, session: &Value, card: &Value, late: Option<bool>) -
     let id = session.text("id");
     let customer = session.text("customer");
     cards::attach(world, card.text("id"), customer)?;
-    let mut data = session["_subscription_data"].clone();
+    let mut data = session.at("_subscription_data").clone();
     merge(
         &mut data,
-        json!({"discounts": session["_discounts"], "automatic_tax": {"enabled": session.flag("automatic_tax.enabled").to_string()}}),
+        json!({"discounts": session.at("_discounts"), "automatic_tax": {"enabled": session.flag("automatic_tax.enabled").to_string()}}),
     );
     let (mut items, mut extras) = (Vec::new(), Vec::new());
     for item in session.parts("_line_items") {
-        let (price, quantity) = (item["price"].clone(), item.int("quantity"));
+        let (price, quantity) = (item.at("price").clone(), item.int("quantity"));
         if price.text("type") == "recurring" {
             items.push((price, quantity, None))
         } else {
             extras.push((price, quantity))
         }
     }
-    let more = json!({"default_payment_method": card["id"]});
+    let more = json!({"default_payment_method": card.at("id")});
     let params = Params::of(data);
     let subscription =
         subscriptions::start(world, Start { customer, items, extras, more, params: &params })?;
     let made = world.get("subscription", &subscription, "id")?;
     let invoice = world.get("invoice", made.text("latest_invoice"), "id")?;
-    world.set(id, json!({"subscription": subscription, "invoice": invoice["id"]}));
+    world.set(id, json!({"subscription": subscription, "invoice": invoice.at("id")}));
     let Some(intent) = invoices::intent_of(world, &invoice) else {
         complete(
             world,
@@ -245,7 +245,7 @@ fn begin(world: &mut World, session: &Value, card: &Value, late: Option<bool>) -
         return world.get("checkout.session", id, "id");
     };
     let intent = intent.text("id").to_owned();
-    world.set(&intent, json!({"_session": id, "payment_method": card["id"]}));
+    world.set(&intent, json!({"_session": id, "payment_method": card.at("id")}));
     match late {
         None => payments::succeed(world, &intent),
         Some(well) => {

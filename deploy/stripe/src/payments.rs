@@ -19,7 +19,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     let currency = params.required("currency")?.to_lowercase();
     let mut fields = json!({"amount": amount, "currency": currency});
     if let Some(customer) = params.text("customer") {
-        fields["customer"] = customers::living(world, customer, "customer")?["id"].clone();
+        fields.write("customer", customers::living(world, customer, "customer")?.at("id").clone());
     }
     params.copy_texts(
         &mut fields,
@@ -37,7 +37,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
         let card = cards::of_token(world, card, "payment_method")?;
         merge(
             &mut fields,
-            json!({"payment_method": card["id"], "status": "requires_confirmation"}),
+            json!({"payment_method": card.at("id"), "status": "requires_confirmation"}),
         );
     }
     let intent = new_intent(world, fields);
@@ -75,14 +75,14 @@ pub fn update(world: &mut World, id: &str, params: &Params) -> Answer {
     let mut intent = world.get("payment_intent", id, "id")?;
     if let Some(amount) = params.int("amount")? {
         open(&intent)?;
-        intent["amount"] = json!(amount);
+        intent.write("amount", json!(amount));
     }
     if let Some(card) = params.text("payment_method") {
         open(&intent)?;
         let card = cards::of_token(world, card, "payment_method")?;
         merge(
             &mut intent,
-            json!({"payment_method": card["id"], "status": "requires_confirmation"}),
+            json!({"payment_method": card.at("id"), "status": "requires_confirmation"}),
         );
     }
     params.copy_texts(&mut intent, &["description", "receipt_email", "setup_future_usage"]);
@@ -163,7 +163,7 @@ pub fn attempt(
     }
     world.set(
         id,
-        json!({"payment_method": card["id"], "last_payment_error": null, "next_action": null}),
+        json!({"payment_method": card.at("id"), "last_payment_error": null, "next_action": null}),
     );
     let verdict = cards::verdict(&card, presence);
     match verdict {
@@ -214,7 +214,7 @@ pub fn succeed(world: &mut World, id: &str) {
     let intent = world.set(
         id,
         json!({
-            "status": "succeeded", "amount_received": intent["amount"], "latest_charge": charge["id"],
+            "status": "succeeded", "amount_received": intent.at("amount"), "latest_charge": charge.at("id"),
             "processing": null, "next_action": null,
         }),
     );
@@ -242,10 +242,10 @@ pub fn fail(world: &mut World, id: &str, code: &str, bank: &str) {
     let intent = world.set(
         id,
         json!({
-            "status": "requires_payment_method", "latest_charge": charge["id"], "payment_method": null,
+            "status": "requires_payment_method", "latest_charge": charge.at("id"), "payment_method": null,
             "processing": null, "next_action": null,
             "last_payment_error": {
-                "type": "card_error", "code": code, "decline_code": bank, "charge": charge["id"],
+                "type": "card_error", "code": code, "decline_code": bank, "charge": charge.at("id"),
                 "message": sentence(code, bank), "payment_method": card,
                 "doc_url": format!("https://stripe.com/docs/error-codes/{}", code.replace('_', "-")),
             },
@@ -305,7 +305,7 @@ pub fn end(world: &mut World, id: &str, reason: Option<&str>) -> Value {
 fn new_charge(world: &mut World, intent: &Value, refused: Option<(&str, &str)>) -> Value {
     let card = world.find("payment_method", intent.text("payment_method")).unwrap_or_default();
     let paid = refused.is_none();
-    let amount = &intent["amount"];
+    let amount = intent.at("amount");
     let id = new_id("ch");
     let outcome = match refused {
         None => {
@@ -324,23 +324,23 @@ fn new_charge(world: &mut World, intent: &Value, refused: Option<(&str, &str)>) 
             "amount_refunded": 0, "application": null, "application_fee": null,
             "application_fee_amount": null,
             "balance_transaction": if paid { json!(new_id("txn")) } else { Value::Null },
-            "billing_details": card["billing_details"], "calculated_statement_descriptor": "MIGRAPANEL",
-            "captured": paid, "currency": intent["currency"], "customer": intent["customer"],
-            "description": intent["description"], "disputed": false,
+            "billing_details": card.at("billing_details"), "calculated_statement_descriptor": "MIGRAPANEL",
+            "captured": paid, "currency": intent.at("currency"), "customer": intent.at("customer"),
+            "description": intent.at("description"), "disputed": false,
             "failure_balance_transaction": null, "failure_code": refused.map(|(code, _)| code),
             "failure_message": refused.map(|(code, bank)| sentence(code, bank)),
-            "fraud_details": {}, "metadata": intent["metadata"], "on_behalf_of": null,
-            "outcome": outcome, "paid": paid, "payment_intent": intent["id"],
-            "payment_method": card["id"],
+            "fraud_details": {}, "metadata": intent.at("metadata"), "on_behalf_of": null,
+            "outcome": outcome, "paid": paid, "payment_intent": intent.at("id"),
+            "payment_method": card.at("id"),
             "payment_method_details": {"type": "card", "card": {
                 "amount_authorized": if paid { amount.clone() } else { Value::Null },
-                "authorization_code": null, "brand": card["card"]["brand"], "checks": card["card"]["checks"],
+                "authorization_code": null, "brand": card.at("card.brand"), "checks": card.at("card.checks"),
                 "country": "US", "exp_month": 12, "exp_year": 2036,
-                "fingerprint": card["card"]["fingerprint"], "funding": "credit", "installments": null,
-                "last4": card["card"]["last4"], "mandate": null, "network": card["card"]["brand"],
+                "fingerprint": card.at("card.fingerprint"), "funding": "credit", "installments": null,
+                "last4": card.at("card.last4"), "mandate": null, "network": card.at("card.brand"),
                 "three_d_secure": null, "wallet": null,
             }},
-            "radar_options": {}, "receipt_email": intent["receipt_email"], "receipt_number": null,
+            "radar_options": {}, "receipt_email": intent.at("receipt_email"), "receipt_number": null,
             "receipt_url": if paid { json!(receipt) } else { Value::Null }, "refunded": false,
             "review": null, "shipping": null, "source_transfer": null, "statement_descriptor": null,
             "statement_descriptor_suffix": null, "status": if paid { "succeeded" } else { "failed" },

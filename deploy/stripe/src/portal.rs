@@ -14,7 +14,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     let id = new_id("bps");
     let url = format!("{}/p/session/{id}", world.base_url);
     let mut fields = json!({
-        "configuration": params.text("configuration").unwrap_or("bpc_sandbox"), "customer": customer["id"],
+        "configuration": params.text("configuration").unwrap_or("bpc_sandbox"), "customer": customer.at("id"),
         "customer_account": null, "flow": null, "locale": null, "on_behalf_of": null,
         "return_url": null, "url": url,
     });
@@ -28,7 +28,8 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
 pub fn view(world: &World, id: &str) -> Answer<(Value, Vec<Value>)> {
     let session = world.get("billing_portal.session", id, "id")?;
     let mine = |subscription: &&Value| {
-        subscription["customer"] == session["customer"] && !subscriptions::is_over(subscription)
+        subscription.at("customer") == session.at("customer")
+            && !subscriptions::is_over(subscription)
     };
     let found = world.all("subscription").filter(mine).cloned().collect();
     Ok((session, found))
@@ -41,13 +42,13 @@ pub fn act(world: &mut World, id: &str, params: &Params) -> Answer<()> {
     if params.text("action") == Some("card") {
         let card = cards::attach(world, params.required("payment_method")?, customer)?;
         let fields =
-            Params::of(json!({"invoice_settings": {"default_payment_method": card["id"]}}));
+            Params::of(json!({"invoice_settings": {"default_payment_method": card.at("id")}}));
         customers::update(world, customer, &fields)?;
         for subscription in subscriptions {
             changes::update(
                 world,
                 subscription.text("id"),
-                &Params::of(json!({"default_payment_method": card["id"]})),
+                &Params::of(json!({"default_payment_method": card.at("id")})),
             )?;
         }
         return Ok(());

@@ -60,10 +60,10 @@ fn refund(world: &mut World, charge: &str, amount: Option<i64>, reason: Option<&
         json!({"amount_refunded": refunded, "refunded": refunded == charge.int("amount")}),
     );
     let fields = json!({
-        "amount": amount, "balance_transaction": new_id("txn"), "charge": charge["id"],
-        "currency": charge["currency"],
+        "amount": amount, "balance_transaction": new_id("txn"), "charge": charge.at("id"),
+        "currency": charge.at("currency"),
         "destination_details": {"type": "card", "card": {"reference": "4212345678901234", "reference_status": "available", "reference_type": "acquirer_reference_number", "type": "refund"}},
-        "payment_intent": charge["payment_intent"], "reason": reason, "receipt_number": null,
+        "payment_intent": charge.at("payment_intent"), "reason": reason, "receipt_number": null,
         "source_transfer_reversal": null, "status": "succeeded", "transfer_reversal": null,
     });
     let mut refund = world.create("refund", new_id("re"), fields);
@@ -144,7 +144,7 @@ pub fn create_credit_note(world: &mut World, params: &Params) -> Answer {
             .ok_or_else(|| ApiError::invalid("The invoice was not paid by a payment intent."))?;
         let refund = refund(world, intent.text("latest_charge"), Some(back), None)?;
         announce(world, &refund);
-        refunds.push(json!({"amount_refunded": back, "refund": refund["id"], "type": "refund"}));
+        refunds.push(json!({"amount_refunded": back, "refund": refund.at("id"), "type": "refund"}));
     }
     if let Some(credit) = parts.1.filter(|credit| paid && *credit > 0) {
         invoices::add_balance(world, invoice.text("customer"), -credit);
@@ -185,7 +185,7 @@ fn credited_lines(invoice: &Value, params: &Params) -> Answer<Vec<Value>> {
         lines.push(line(
             text.unwrap_or("Credit"),
             amount,
-            original.map_or(Value::Null, |line| line["id"].clone()),
+            original.map_or(Value::Null, |line| line.at("id").clone()),
         ));
     }
     if lines.is_empty() { Err(ApiError::missing("amount")) } else { Ok(lines) }
@@ -199,15 +199,15 @@ fn write_note(
 ) -> Value {
     let (lines, amount, refunds) = parts;
     let number =
-        world.all("credit_note").filter(|note| note["invoice"] == invoice["id"]).count() + 1;
+        world.all("credit_note").filter(|note| note.at("invoice") == invoice.at("id")).count() + 1;
     let id = new_id("cn");
     let paid = invoice.text("status") == "paid";
     let pdf = format!("{}/credit_notes/{id}/pdf", world.base_url);
     let mut fields = json!({
-        "amount": amount, "amount_shipping": 0, "currency": invoice["currency"],
-        "customer": invoice["customer"], "customer_balance_transaction": null,
+        "amount": amount, "amount_shipping": 0, "currency": invoice.at("currency"),
+        "customer": invoice.at("customer"), "customer_balance_transaction": null,
         "discount_amount": 0, "discount_amounts": [], "effective_at": world.now(),
-        "invoice": invoice["id"], "lines": inner_list(lines, &format!("/v1/credit_notes/{id}/lines")),
+        "invoice": invoice.at("id"), "lines": inner_list(lines, &format!("/v1/credit_notes/{id}/lines")),
         "memo": null, "number": format!("{}-CN-{number:02}", invoice.text("number")),
         "out_of_band_amount": null, "pdf": pdf, "post_payment_amount": if paid { amount } else { 0 },
         "pre_payment_amount": if paid { 0 } else { amount }, "pretax_credit_amounts": [],

@@ -137,10 +137,7 @@ pub fn run(world: &mut World, method: &str, call: &Call<'_>, params: &Params) ->
 }
 
 fn unknown_url(method: &str, collection: &str) -> ApiError {
-    ApiError {
-        status: 404,
-        ..ApiError::invalid(format!("Unrecognized request URL ({method}: /v1/{collection})."))
-    }
+    ApiError::not_found(format!("Unrecognized request URL ({method}: /v1/{collection})."))
 }
 
 fn listed(world: &World, kind: &str, params: &Params, filters: &[Filter]) -> Answer {
@@ -152,7 +149,7 @@ fn listed(world: &World, kind: &str, params: &Params, filters: &[Filter]) -> Ans
         return page(Vec::new(), params, "/v1/payment_methods");
     }
     if let Some(pending) = pending {
-        let found = world.all(kind).rev().filter(|item| item["invoice"].is_null() == pending);
+        let found = world.all(kind).rev().filter(|item| item.at("invoice").is_null() == pending);
         return page(found.cloned().collect(), params, "/v1/invoiceitems");
     }
     list(world, kind, params, filters)
@@ -164,7 +161,7 @@ fn list_subscriptions(world: &World, params: &Params, filters: &[Filter]) -> Ans
     let mut named = params.value().clone();
     let mut narrowed = None;
     if matches!(status.as_str(), "" | "all" | "ended") {
-        named["status"] = json!("");
+        named.write("status", json!(""));
         narrowed = Some(world.clone());
     }
     let Some(mut trial) = narrowed else { return list(world, "subscription", params, filters) };

@@ -37,7 +37,7 @@ pub fn interval(subscription: &Value) -> (String, i64) {
 
 /// Writes the period into all items.
 pub fn set_period(subscription: &mut Value, start: i64, end: i64) {
-    for item in subscription["items"]["data"].as_array_mut().into_iter().flatten() {
+    for item in subscription.parts_mut("items.data").iter_mut() {
         merge(item, json!({"current_period_start": start, "current_period_end": end}));
     }
 }
@@ -59,7 +59,7 @@ pub fn create(world: &mut World, params: &Params) -> Answer {
     let mut more = json!({});
     if let Some(card) = params.text("default_payment_method") {
         let card = world.get("payment_method", card, "default_payment_method")?;
-        more["default_payment_method"] = card["id"].clone();
+        more.write("default_payment_method", card.at("id").clone());
     }
     let behaviour = params.choice(
         "payment_behavior",
@@ -144,7 +144,7 @@ pub fn start(world: &mut World, start: Start<'_>) -> Answer<String> {
     let due: i64 = lines.iter().map(|line| line.int("amount")).sum();
     let sends = subscription.text("collection_method") == "send_invoice";
     if trial.is_none() && (due == 0 || sends) {
-        subscription["status"] = json!("active");
+        subscription.write("status", json!("active"));
     }
     let subscription = world.create("subscription", id.clone(), subscription);
     world.emit("customer.subscription.created", &subscription);
@@ -159,7 +159,7 @@ pub fn start(world: &mut World, start: Start<'_>) -> Answer<String> {
             more: json!({}),
         },
     );
-    world.set(&id, json!({"latest_invoice": invoice["id"]}));
+    world.set(&id, json!({"latest_invoice": invoice.at("id")}));
     let invoice = invoices::finalize(world, invoice.text("id"))?;
     world.set(invoice.text("id"), json!({"next_payment_attempt": null}));
     Ok(id)
@@ -177,7 +177,7 @@ fn describe(world: &mut World, start: &Start<'_>) -> Answer {
                 format!("The price {} is not recurring.", price.text("id")),
             ));
         }
-        if price["currency"] != first.0["currency"]
+        if price.at("currency") != first.0.at("currency")
             || price.at("recurring.interval") != first.0.at("recurring.interval")
         {
             return Err(ApiError::invalid(
@@ -200,7 +200,7 @@ fn describe(world: &mut World, start: &Start<'_>) -> Answer {
         "cancel_at_period_end": params.flag("cancel_at_period_end")?.unwrap_or(false),
         "canceled_at": null, "cancellation_details": {"comment": null, "feedback": null, "reason": null},
         "collection_method": params.choice("collection_method", &["charge_automatically", "send_invoice"])?.unwrap_or("charge_automatically"),
-        "currency": first.0["currency"], "customer": start.customer,
+        "currency": first.0.at("currency"), "customer": start.customer,
         "days_until_due": params.int("days_until_due")?, "default_payment_method": null,
         "default_source": null, "default_tax_rates": [], "description": null,
         "discounts": discounts, "ended_at": null,
@@ -252,7 +252,7 @@ fn trial_end(params: &Params, now: i64) -> Answer<Option<i64>> {
 /// The lines of all items for a whole period.
 pub fn full_lines(subscription: &Value, period: (i64, i64), proration: bool) -> Vec<Value> {
     let one = |item: &Value| {
-        let (price, quantity) = (&item["price"], item.int("quantity"));
+        let (price, quantity) = (item.at("price"), item.int("quantity"));
         line(Line {
             text: format!(
                 "{quantity} × {} (per {})",
@@ -316,17 +316,17 @@ pub fn renew(world: &mut World, id: &str) {
     let mut after = before.clone();
     set_period(&mut after, start, end);
     if trial_ends {
-        after["status"] = json!("active");
+        after.write("status", json!("active"));
     }
     world.put(&after);
-    let stands = before.text("status") == "unpaid" || !before["pause_collection"].is_null();
+    let stands = before.text("status") == "unpaid" || !before.at("pause_collection").is_null();
     let more = json!({
         "auto_advance": !stands, "period_start": period(&before).0, "period_end": start,
         "automatically_finalizes_at": if stands { Value::Null } else { json!(now + world.settings.draft_seconds) },
     });
     let lines = full_lines(&after, (start, end), false);
     let invoice = bill(world, &after, "subscription_cycle", (lines, more));
-    let after = world.set(id, json!({"latest_invoice": invoice["id"]}));
+    let after = world.set(id, json!({"latest_invoice": invoice.at("id")}));
     world.emit_changed("customer.subscription.updated", &before, &after);
     match before.text("pause_collection.behavior") {
         "" | "keep_as_draft" => {}
@@ -369,17 +369,16 @@ pub fn upcoming(trial: &mut World, id: &str) -> Answer {
     let ends = subscription.flag("cancel_at_period_end")
         || subscription.some_int("cancel_at").is_some_and(|at| at <= period(&subscription).1);
     if is_over(&subscription) || ends {
-        return Err(ApiError {
-            status: 404,
-            ..ApiError::invalid("No upcoming invoices for customer.").code("invoice_upcoming_none")
-        });
+        return Err(
+            ApiError::not_found("No upcoming invoices for customer.").code("invoice_upcoming_none")
+        );
     }
     trial.pin(Some(period(&subscription).1));
     trial.set(id, json!({"pause_collection": null}));
     renew(trial, id);
     let renewed = trial.get("subscription", id, "subscription")?;
     let mut invoice = trial.get("invoice", renewed.text("latest_invoice"), "subscription")?;
-    invoice["next_payment_attempt"] = invoice["automatically_finalizes_at"].clone();
+    invoice.write("next_payment_attempt", invoice.at("automatically_finalizes_at").clone());
     Ok(invoice)
 }
 
@@ -394,7 +393,7 @@ pub fn cancel(world: &mut World, id: &str, params: &Params) -> Answer {
     }
     if params.flag("invoice_now")? == Some(true) {
         let invoice = bill(world, &subscription, "manual", (Vec::new(), json!({})));
-        world.set(id, json!({"latest_invoice": invoice["id"]}));
+        world.set(id, json!({"latest_invoice": invoice.at("id")}));
         invoices::finalize(world, invoice.text("id"))?;
     }
     let mut details = json!({"comment": null, "feedback": null});
@@ -408,9 +407,9 @@ pub fn cancel(world: &mut World, id: &str, params: &Params) -> Answer {
 pub fn cancel_now(world: &mut World, id: &str, reason: &str) {
     let Some(mut subscription) = world.find("subscription", id) else { return };
     let now = world.now();
-    let details = &subscription["cancellation_details"];
+    let details = subscription.at("cancellation_details");
     let reason = details.some_text("reason").unwrap_or_else(|| reason.to_owned());
-    subscription["cancellation_details"]["reason"] = json!(reason);
+    subscription.write("cancellation_details.reason", json!(reason));
     let at = subscription.some_int("canceled_at").unwrap_or(now);
     merge(
         &mut subscription,
@@ -461,7 +460,7 @@ pub fn resume(world: &mut World, id: &str) -> Answer {
     world.put(&after);
     let lines = full_lines(&after, (now, end), false);
     let invoice = bill(world, &after, "subscription_update", (lines, json!({})));
-    let after = world.set(id, json!({"latest_invoice": invoice["id"]}));
+    let after = world.set(id, json!({"latest_invoice": invoice.at("id")}));
     world.emit_changed("customer.subscription.updated", &before, &after);
     world.emit("customer.subscription.resumed", &after);
     collect(world, invoice.text("id"))?;
@@ -486,12 +485,12 @@ pub fn invoice_paid(world: &mut World, invoice: &Value) {
             intent_of(world, invoice).and_then(|intent| intent.some_text("payment_method"))
         && cards::attach(world, &card, before.text("customer")).is_ok()
     {
-        after["default_payment_method"] = json!(card);
+        after.write("default_payment_method", json!(card));
     }
-    let latest = before["latest_invoice"] == invoice["id"];
+    let latest = before.at("latest_invoice") == invoice.at("id");
     match before.text("status") {
-        "incomplete" => after["status"] = json!("active"),
-        "past_due" | "unpaid" if latest => after["status"] = json!("active"),
+        "incomplete" => after.write("status", json!("active")),
+        "past_due" | "unpaid" if latest => after.write("status", json!("active")),
         _ => {}
     }
     world.put(&after);
@@ -501,7 +500,7 @@ pub fn invoice_paid(world: &mut World, invoice: &Value) {
 /// An invoice was voided or written off: it is not waited for any more.
 pub fn invoice_given_up(world: &mut World, invoice: &Value) {
     let Some(before) = world.find("subscription", subscription_of(invoice)) else { return };
-    if before.text("status") == "past_due" && before["latest_invoice"] == invoice["id"] {
+    if before.text("status") == "past_due" && before.at("latest_invoice") == invoice.at("id") {
         let after = world.set(before.text("id"), json!({"status": "active"}));
         world.emit_changed("customer.subscription.updated", &before, &after);
     }
