@@ -125,6 +125,14 @@ fn change(world: &mut World, path: &[&str], params: &Params) -> Answer {
             )?;
             Ok(json!({"id": id, "secret": rolled.at("secret")}))
         }
+        ["webhook"] => {
+            let (url, secret) = (params.required("url")?, params.required("secret")?);
+            let old = world.all("webhook_endpoint").find(|one| one.text("url") == url);
+            if let Some(old) = old.and_then(|old| old.some_text("id")) {
+                world.remove("webhook_endpoint", &old);
+            }
+            Ok(endpoints::add(world, url, secret, vec!["*".to_owned()]))
+        }
         ["event"] => {
             let kind = params.required("type")?.to_owned();
             let mut object = json!({"id": new_id("obj"), "object": "unknown"});

@@ -68,6 +68,7 @@ pub struct Delivery {
     gathered: Vec<Sending>,
     gathered_at: Option<Instant>,
     shuffles: u64,
+    in_flight: usize,
     /// Every attempt and every loss, oldest first.
     pub log: Vec<Value>,
 }
@@ -182,7 +183,7 @@ impl Delivery {
 
     /// Whether nothing is to be sent or tried again.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.gathered.is_empty()
+        self.queue.is_empty() && self.gathered.is_empty() && self.in_flight == 0
     }
 
     /// What is due, by endpoint, in order.
@@ -193,12 +194,14 @@ impl Delivery {
         }
         let mut due: BTreeMap<String, Vec<Sending>> = BTreeMap::new();
         for sending in self.queue.extract_if(.., |sending| sending.due <= now) {
+            self.in_flight += 1;
             due.entry(sending.endpoint.clone()).or_default().push(sending);
         }
         due
     }
 
     fn note(&mut self, sending: Sending, answer: Result<u16, String>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
         let well = answer.as_ref().is_ok_and(|status| (200..300).contains(status));
         let wait = self.behaviour.retry_seconds.get(sending.attempt - 1).copied();
         let state = if well {
@@ -253,7 +256,11 @@ pub async fn run(shared: Arc<Shared>) {
 
 async fn send(shared: &Shared, client: &reqwest::Client, sending: Sending) {
     let endpoint = lock(&shared.world).find("webhook_endpoint", &sending.endpoint);
-    let Some(endpoint) = endpoint else { return };
+    let Some(endpoint) = endpoint else {
+        let mut delivery = lock(&shared.delivery);
+        delivery.in_flight = delivery.in_flight.saturating_sub(1);
+        return;
+    };
     let body = serde_json::to_string_pretty(&sending.event).unwrap_or_default();
     let time = real_now() + lock(&shared.delivery).behaviour.signature_offset;
     let answer = client
