@@ -84,15 +84,18 @@ struct Sending {
 impl Delivery {
     /// Takes the new events of the world for the endpoints that want them.
     pub fn take(&mut self, world: &mut World) {
-        for id in std::mem::take(&mut world.outbox) {
-            let Some(event) = world.find("event", &id) else { continue };
+        for mut event in std::mem::take(&mut world.outbox) {
+            let id = event.text("id").to_owned();
             let kind = event.text("type").to_owned();
             let targets: Vec<String> = world
                 .all("webhook_endpoint")
                 .filter(|endpoint| endpoints::wants(endpoint, &kind))
                 .map(|endpoint| endpoint.text("id").to_owned())
                 .collect();
-            let event = world.set(&id, json!({"pending_webhooks": targets.len()}));
+            event.write("pending_webhooks", json!(targets.len()));
+            if world.find("event", &id).is_some() {
+                world.put(&event);
+            }
             if targets.is_empty() {
                 continue;
             }

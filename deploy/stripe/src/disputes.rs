@@ -20,7 +20,7 @@ pub fn open(world: &mut World, charge: &str, amount: Option<i64>, reason: Option
         "evidence": {"enhanced_evidence": {}, "uncategorized_text": null},
         "evidence_details": {"due_by": world.now() + 7 * 86_400, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false, "submission_count": 0},
         "is_charge_refundable": false, "payment_intent": charge.at("payment_intent"),
-        "payment_method_details": {"type": "card", "card": {"brand": charge.at("payment_method_details.card.brand"), "case_type": "chargeback", "network_reason_code": "10.4"}},
+        "payment_method_details": {"type": "card", "card": {"brand": charge.at("payment_method_details.card.brand"), "network": charge.at("payment_method_details.card.network"), "case_type": "chargeback", "network_reason_code": "10.4"}},
         "reason": reason.unwrap_or("fraudulent"), "status": "needs_response",
     });
     let dispute = world.create("dispute", new_id("du"), fields);

@@ -22,14 +22,13 @@ pub struct Params {
 impl Params {
     /// Reads a query or a body.
     pub fn parse(raw: &str) -> Answer<Self> {
-        let config = serde_qs::Config::new().max_depth(12).use_form_encoding(true);
-        let value = if raw.is_empty() {
-            json!({})
-        } else {
-            config
-                .deserialize_str::<Value>(raw)
-                .map_err(|error| ApiError::invalid(format!("Invalid form: {error}")))?
-        };
+        let mut value = json!({});
+        for (name, text) in form_urlencoded::parse(raw.as_bytes()) {
+            let path: Vec<&str> = name.split('[').map(|key| key.trim_end_matches(']')).collect();
+            if path.len() > 12 || !place(&mut value, &path, &text) {
+                return Err(ApiError::param(&name, format!("Invalid parameter: {name}")));
+            }
+        }
         Ok(Self { value: as_lists(value), name: String::new() })
     }
 
@@ -204,6 +203,18 @@ fn nested(name: &str, key: &str) -> String {
     if name.is_empty() { key.to_owned() } else { format!("{name}[{key}]") }
 }
 
+/// Puts a text at `a[b][c]`; an empty key takes the next number. Not where a text stands already.
+fn place(value: &mut Value, path: &[&str], text: &str) -> bool {
+    let Some((key, rest)) = path.split_first() else { return false };
+    let Some(map) = value.as_object_mut() else { return false };
+    let key = if key.is_empty() { map.len().to_string() } else { (*key).to_owned() };
+    if rest.is_empty() {
+        map.insert(key, json!(text)).is_none_or(|old| old.is_string())
+    } else {
+        place(map.entry(key).or_insert_with(|| json!({})), rest, text)
+    }
+}
+
 /// Objects whose keys are all numbers are lists: `items[0][price]`.
 fn as_lists(value: Value) -> Value {
     match value {
@@ -222,7 +233,6 @@ fn as_lists(value: Value) -> Value {
             }
         }
         Value::Array(list) => Value::Array(list.into_iter().map(as_lists).collect()),
-        Value::Null => json!(""),
         leaf => leaf,
     }
 }
@@ -292,6 +302,13 @@ mod tests {
             })
         );
         assert_eq!(params.list("line_items")[1].required("price").unwrap(), "b");
+    }
+
+    #[test]
+    fn a_name_is_a_text_or_holds_others_and_not_both() {
+        for raw in ["a=1&a[b]=2", "a[b]=1&a=2", "a[]=1&a[0][b]=2"] {
+            assert!(Params::parse(raw).is_err(), "{raw}");
+        }
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub struct World {
     pub settings: Settings,
     /// Which request makes the events, if one does.
     pub request: Value,
-    /// Ids of events that delivery has not taken yet.
-    pub outbox: Vec<String>,
+    /// Events that delivery has not taken yet; the list of events may have forgotten them.
+    pub outbox: Vec<Value>,
     /// Where pages and PDFs are.
     pub base_url: String,
 }
@@ -172,10 +172,12 @@ impl World {
             "request": self.request, "type": kind,
         });
         self.create("event", id.clone(), event);
-        if let Some(event) = self.objects.get_mut(&id).and_then(Value::as_object_mut) {
-            event.remove("metadata");
+        if let Some(event) = self.objects.get_mut(&id) {
+            if let Some(fields) = event.as_object_mut() {
+                fields.remove("metadata");
+            }
+            self.outbox.push(event.clone());
         }
-        self.outbox.push(id);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sandbox as its callers see it: through async-stripe's client and verifier where those offer
 //! the call, and over plain HTTP elsewhere.
+#![cfg(test)]
 
 mod delivery;
 mod faults;
