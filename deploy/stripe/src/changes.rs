@@ -7,12 +7,11 @@ use crate::catalogue::{line_price, plan_of};
 use crate::clock::add_interval;
 use crate::coupons::{self, share};
 use crate::error::{Answer, ApiError};
-use crate::invoice_calls::{Item, new_item as new_invoice_item};
 use crate::invoices::intent_of;
+use crate::items::{self, Item};
 use crate::params::Params;
-use crate::subscriptions::{
-    self, bill, collect, full_lines, interval, name_of, period, set_period,
-};
+use crate::renewals::{bill, collect};
+use crate::subscriptions::{self, full_lines, interval, name_of, period, set_period};
 use crate::value::Fields;
 use crate::world::{World, merge};
 use crate::{invoices, payments};
@@ -258,7 +257,7 @@ fn part_item(world: &mut World, (subscription, item): (&Value, &Value), date: i6
     let whole = item.int("price.unit_amount") * item.int("quantity");
     let rest = share(whole, (end - date).clamp(0, end - start), end - start);
     let (amount, verb) = if credit { (-rest, "Unused") } else { (rest, "Remaining") };
-    let new = new_invoice_item(
+    let new = items::new(
         world,
         Item {
             customer: subscription.text("customer"),

@@ -7,7 +7,7 @@ use crate::cards::Presence;
 use crate::invoice_calls::as_preview;
 use crate::value::Fields;
 use crate::world::World;
-use crate::{checkout, invoices, payments, subscriptions};
+use crate::{checkout, invoices, payments, renewals, subscriptions};
 
 const DAY: i64 = 86_400;
 /// Stripe keeps events for so long.
@@ -166,9 +166,9 @@ fn run(world: &mut World, id: &str, due: Due) {
     match due {
         Due::Expire => checkout::expired(world, id),
         Due::Settle(well) => payments::settle(world, id, well),
-        Due::Incomplete => subscriptions::expire(world, id),
-        Due::Cancel => subscriptions::cancel_now(world, id, "cancellation_requested"),
-        Due::Renew => subscriptions::renew(world, id),
+        Due::Incomplete => renewals::expire(world, id),
+        Due::Cancel => renewals::cancel_now(world, id, "cancellation_requested"),
+        Due::Renew => renewals::renew(world, id),
         Due::TrialEnds => {
             let subscription = world.set(id, json!({"_trial_told": true}));
             world.emit("customer.subscription.trial_will_end", &subscription);
@@ -176,7 +176,7 @@ fn run(world: &mut World, id: &str, due: Due) {
         Due::Upcoming(end) => {
             world.set(id, json!({"_upcoming_told": end}));
             let mut trial = world.clone();
-            if let Ok(invoice) = subscriptions::upcoming(&mut trial, id) {
+            if let Ok(invoice) = renewals::upcoming(&mut trial, id) {
                 let mut invoice = as_preview(invoice);
                 if let Some(map) = invoice.as_object_mut() {
                     map.remove("id");
@@ -192,7 +192,7 @@ fn run(world: &mut World, id: &str, due: Due) {
         }
         Due::Finalize => {
             world.set(id, json!({"automatically_finalizes_at": null}));
-            let collected = subscriptions::collect(world, id);
+            let collected = renewals::collect(world, id);
             world.set(id, json!({"_collected": collected.is_ok()}));
         }
         Due::Attempt => {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::cards;
 use crate::error::{Answer, ApiError};
 use crate::params::Params;
+use crate::renewals;
 use crate::subscriptions;
 use crate::value::Fields;
 use crate::world::{World, new_id, random};
@@ -113,7 +114,7 @@ pub fn delete(world: &mut World, id: &str) -> Answer {
         .map(|subscription| subscription.text("id").to_owned())
         .collect();
     for subscription in open {
-        subscriptions::cancel_now(world, &subscription, "cancellation_requested");
+        renewals::cancel_now(world, &subscription, "cancellation_requested");
     }
     world.put(&json!({"id": id, "object": "customer", "deleted": true}));
     world.emit("customer.deleted", &customer);

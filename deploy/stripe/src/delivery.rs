@@ -189,6 +189,14 @@ impl Delivery {
         self.queue.is_empty() && self.gathered.is_empty() && self.in_flight == 0
     }
 
+    /// How long nothing falls due, a second at most.
+    fn quiet(&self) -> Duration {
+        let soonest = self.queue.iter().map(|sending| sending.due).min();
+        let wait = soonest.map(|due| due.saturating_duration_since(Instant::now()));
+        let most = Duration::from_millis(if self.gathered.is_empty() { 1000 } else { 50 });
+        wait.unwrap_or(most).min(most)
+    }
+
     /// What is due, by endpoint, in order.
     fn due(&mut self) -> BTreeMap<String, Vec<Sending>> {
         let now = Instant::now();
@@ -248,8 +256,7 @@ pub async fn run(shared: Arc<Shared>) {
                 return;
             }
         }
-        let idle = lock(&shared.delivery).is_idle();
-        let wait = if idle { Duration::from_secs(1) } else { Duration::from_millis(20) };
+        let wait = lock(&shared.delivery).quiet();
         tokio::select! {
             () = shared.wake.notified() => {}
             () = tokio::time::sleep(wait) => shared.catch_up(),

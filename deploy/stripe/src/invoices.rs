@@ -7,7 +7,7 @@ use crate::error::{Answer, ApiError};
 use crate::lines::{line_of_item, total};
 use crate::value::Fields;
 use crate::world::{World, inner_list, merge, new_id};
-use crate::{coupons, payments, subscriptions};
+use crate::{coupons, payments, renewals};
 
 /// What a new invoice is made of.
 pub struct Draft {
@@ -267,7 +267,7 @@ pub fn paid(world: &mut World, id: &str, out_of_band: bool) {
         world.emit("invoice.paid", &invoice);
     }
     world.emit("invoice.payment_succeeded", &invoice);
-    subscriptions::invoice_paid(world, &invoice);
+    renewals::invoice_paid(world, &invoice);
 }
 
 /// An attempt failed or waits for the customer: says so, and plans the next.
@@ -290,7 +290,7 @@ pub fn failed(world: &mut World, id: &str, waits: bool) {
     }
     world.emit("invoice.payment_failed", &invoice);
     world.emit_changed("invoice.updated", &before, &invoice);
-    subscriptions::invoice_failed(world, &invoice, next.is_none() && !first);
+    renewals::invoice_failed(world, &invoice, next.is_none() && !first);
 }
 
 /// A credit note lowers what is due, or counts what was given back.

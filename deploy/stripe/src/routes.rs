@@ -8,8 +8,8 @@ use crate::params::Params;
 use crate::value::Fields;
 use crate::world::World;
 use crate::{
-    cards, catalogue, changes, checkout, coupons, customers, disputes, endpoints, invoice_calls,
-    payments, portal, refunds, subscriptions,
+    cards, catalogue, changes, charges, checkout, coupons, customers, disputes, endpoints,
+    invoice_calls, items, payments, portal, refunds, renewals, subscriptions,
 };
 
 /// Collections: their path, the kind of their objects, and how lists are filtered.
@@ -223,7 +223,7 @@ fn create(world: &mut World, collection: &str, params: &Params) -> Answer {
         "coupons" => coupons::create_coupon(world, params),
         "credit_notes" => refunds::create_credit_note(world, params),
         "customers" => customers::create(world, params),
-        "invoiceitems" => invoice_calls::create_item(world, params),
+        "invoiceitems" => items::create(world, params),
         "invoices" => invoice_calls::create(world, params),
         "payment_intents" => payments::create(world, params),
         "payment_methods" => cards::create(world, params),
@@ -239,7 +239,7 @@ fn create(world: &mut World, collection: &str, params: &Params) -> Answer {
 
 fn update(world: &mut World, collection: &str, id: &str, params: &Params) -> Answer {
     match collection {
-        "charges" => payments::update_charge(world, id, params),
+        "charges" => charges::update(world, id, params),
         "checkout/sessions" => checkout::update(world, id, params),
         "coupons" => coupons::update_coupon(world, id, params),
         "credit_notes" => refunds::update_credit_note(world, id, params),
@@ -278,7 +278,7 @@ fn act(world: &mut World, collection: &str, rest: &[&str], params: &Params) -> A
             cards::attach(world, id, params.required("customer")?)
         }
         ("payment_methods", [id, "detach"]) => cards::detach(world, id),
-        ("subscriptions", [id, "resume"]) => subscriptions::resume(world, id),
+        ("subscriptions", [id, "resume"]) => renewals::resume(world, id),
         _ => Err(unknown_url("POST", collection)),
     }
 }
@@ -288,10 +288,10 @@ fn delete(world: &mut World, collection: &str, rest: &[&str], params: &Params) -
         ("coupons", [id]) => coupons::delete_coupon(world, id),
         ("customers", [id]) => customers::delete(world, id),
         ("customers", [_, "tax_ids", id]) => customers::delete_tax_id(world, id),
-        ("invoiceitems", [id]) => invoice_calls::delete_item(world, id),
+        ("invoiceitems", [id]) => items::delete(world, id),
         ("invoices", [id]) => invoice_calls::delete(world, id),
         ("products", [id]) => catalogue::delete_product(world, id),
-        ("subscriptions", [id]) => subscriptions::cancel(world, id, params),
+        ("subscriptions", [id]) => renewals::cancel(world, id, params),
         ("webhook_endpoints", [id]) => endpoints::delete(world, id),
         _ => Err(unknown_url("DELETE", collection)),
     }

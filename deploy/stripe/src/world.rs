@@ -2,6 +2,7 @@
 //! to be sent.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rand::Rng;
 use rand::distr::Alphanumeric;
@@ -14,9 +15,10 @@ use crate::value::Fields;
 pub const API_VERSION: &str = "2026-09-30.endive";
 
 /// One account's objects. Fields whose names begin with `_` are the sandbox's own and never shown.
+/// A copy is cheap: it shares the objects until they change.
 #[derive(Clone)]
 pub struct World {
-    objects: HashMap<String, Value>,
+    objects: HashMap<String, Arc<Value>>,
     order: HashMap<String, Vec<String>>,
     offset: i64,
     pinned: Option<i64>,
@@ -98,7 +100,7 @@ impl World {
         });
         merge(&mut object, fields);
         self.order.entry(kind.to_owned()).or_default().push(id.clone());
-        self.objects.insert(id, object.clone());
+        self.objects.insert(id, Arc::new(object.clone()));
         object
     }
 
@@ -109,28 +111,28 @@ impl World {
 
     /// An object of a kind, if there is one.
     pub fn find(&self, kind: &str, id: &str) -> Option<Value> {
-        self.objects.get(id).filter(|object| object.text("object") == kind).cloned()
+        self.any(id).filter(|object| object.text("object") == kind).cloned()
     }
 
     /// An object of any kind.
     pub fn any(&self, id: &str) -> Option<&Value> {
-        self.objects.get(id)
+        self.objects.get(id).map(Arc::as_ref)
     }
 
     /// All objects of a kind, oldest first.
     pub fn all<'a>(&'a self, kind: &str) -> impl DoubleEndedIterator<Item = &'a Value> + use<'a> {
         let ids = self.order.get(kind).map(Vec::as_slice).unwrap_or_default();
-        ids.iter().filter_map(|id| self.objects.get(id))
+        ids.iter().filter_map(|id| self.any(id))
     }
 
     /// Puts a changed object back.
     pub fn put(&mut self, object: &Value) {
-        self.objects.insert(object.text("id").to_owned(), object.clone());
+        self.objects.insert(object.text("id").to_owned(), Arc::new(object.clone()));
     }
 
     /// Changes some fields of an object, and answers the object.
     pub fn set(&mut self, id: &str, fields: Value) -> Value {
-        let mut object = self.objects.get(id).cloned().unwrap_or_else(|| json!({"id": id}));
+        let mut object = self.any(id).cloned().unwrap_or_else(|| json!({"id": id}));
         merge(&mut object, fields);
         self.put(&object);
         object
@@ -171,13 +173,12 @@ impl World {
             "api_version": API_VERSION, "data": data, "pending_webhooks": 0,
             "request": self.request, "type": kind,
         });
-        self.create("event", id.clone(), event);
-        if let Some(event) = self.objects.get_mut(&id) {
-            if let Some(fields) = event.as_object_mut() {
-                fields.remove("metadata");
-            }
-            self.outbox.push(event.clone());
+        let mut event = self.create("event", id, event);
+        if let Some(fields) = event.as_object_mut() {
+            fields.remove("metadata");
         }
+        self.put(&event);
+        self.outbox.push(event);
     }
 }
 
@@ -194,7 +195,10 @@ pub fn shown(value: &Value) -> Value {
         Value::Object(map) => Value::Object(
             map.iter()
                 .filter(|(key, _)| !key.starts_with('_'))
-                .map(|(key, value)| (key.clone(), shown(value)))
+                .map(|(key, value)| {
+                    let callers = key == "metadata";
+                    (key.clone(), if callers { value.clone() } else { shown(value) })
+                })
                 .collect(),
         ),
         Value::Array(list) => Value::Array(list.iter().map(shown).collect()),
