@@ -168,7 +168,7 @@ pub fn details(world: &World, customer: &Value) -> Value {
 /// Writes the amounts that are to be paid now. Discounts are tried on a copy of the world, since
 /// they are redeemed when the session is paid.
 pub fn total(world: &World, session: &mut Value) -> Answer<()> {
-    let mut trial = world.clone();
+    let mut trial = world.trial();
     let named = Params::of(json!({"discounts": session.at("_discounts")})).list("discounts");
     let discounts = coupons::redeem(&mut trial, &named, &json!({}))?;
     let later = has_trial(session);

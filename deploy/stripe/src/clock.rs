@@ -66,7 +66,8 @@ pub fn advance(world: &mut World, to: i64) {
     }
     world.pin(None);
     world.move_to(to);
-    forget_events(world);
+    let oldest = world.now() - EVENTS_KEPT;
+    world.forget("event", |event| event.int("created") < oldest);
 }
 
 /// Plays what has fallen due by itself while real time went on.
@@ -74,18 +75,6 @@ pub fn catch_up(world: &mut World) {
     let now = world.now();
     if next(world).is_some_and(|(at, ..)| at <= now) {
         advance(world, now);
-    }
-}
-
-fn forget_events(world: &mut World) {
-    let oldest = world.now() - EVENTS_KEPT;
-    let old: Vec<String> = world
-        .all("event")
-        .take_while(|event| event.int("created") < oldest)
-        .map(|event| event.text("id").to_owned())
-        .collect();
-    for event in old {
-        world.remove("event", &event);
     }
 }
 
@@ -175,7 +164,7 @@ fn run(world: &mut World, id: &str, due: Due) {
         }
         Due::Upcoming(end) => {
             world.set(id, json!({"_upcoming_told": end}));
-            let mut trial = world.clone();
+            let mut trial = world.trial();
             if let Ok(invoice) = renewals::upcoming(&mut trial, id) {
                 let mut invoice = as_preview(invoice);
                 if let Some(map) = invoice.as_object_mut() {

@@ -92,12 +92,12 @@ impl Delivery {
                 .filter(|endpoint| endpoints::wants(endpoint, &kind))
                 .map(|endpoint| endpoint.text("id").to_owned())
                 .collect();
+            if targets.is_empty() {
+                continue;
+            }
             event.write("pending_webhooks", json!(targets.len()));
             if world.find("event", &id).is_some() {
                 world.put(&event);
-            }
-            if targets.is_empty() {
-                continue;
             }
             if self.loses(&kind) {
                 self.log.push(json!({"event": id, "type": kind, "state": "dropped"}));

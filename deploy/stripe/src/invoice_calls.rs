@@ -180,7 +180,7 @@ pub fn send(world: &mut World, id: &str) -> Answer {
 /// `POST /v1/invoices/create_preview`: what a change or the next renewal would bring, tried on a
 /// copy of the world that is then forgotten.
 pub fn preview(world: &World, params: &Params) -> Answer {
-    let mut trial = world.clone();
+    let mut trial = world.trial();
     let details = params.part("subscription_details");
     let subscription = match params.text("subscription") {
         Some(id) => {

@@ -276,6 +276,8 @@ pub fn settle(world: &mut World, id: &str, well: bool) {
         invoices::failed(world, &invoice, false);
     }
     if let Some(session) = intent.some_text("_session") {
+        // What is paid after this is the invoice's business, and not the session's.
+        world.set(id, json!({"_session": null}));
         checkout::failed_late(world, &session);
     }
 }

@@ -22,8 +22,8 @@ pub fn is_over(subscription: &Value) -> bool {
 
 /// The running period: all items of a subscription share it.
 pub fn period(subscription: &Value) -> (i64, i64) {
-    let item = subscription.parts("items.data").first().cloned().unwrap_or_default();
-    (item.int("current_period_start"), item.int("current_period_end"))
+    let first = subscription.parts("items.data").first();
+    first.map_or((0, 0), |item| (item.int("current_period_start"), item.int("current_period_end")))
 }
 
 /// How long a period is: a word and a number.

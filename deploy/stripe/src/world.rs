@@ -22,6 +22,7 @@ pub struct World {
     order: HashMap<String, Vec<String>>,
     offset: i64,
     pinned: Option<i64>,
+    is_trial: bool,
     /// How dunning, taxes and late payments go.
     pub settings: Settings,
     /// Which request makes the events, if one does.
@@ -71,6 +72,7 @@ impl World {
             order: HashMap::new(),
             offset: 0,
             pinned: None,
+            is_trial: false,
             settings: Settings::default(),
             request: json!({"id": null, "idempotency_key": null}),
             outbox: Vec::new(),
@@ -146,6 +148,38 @@ impl World {
         }
     }
 
+    /// Forgets all objects of a kind that are old enough.
+    pub fn forget(&mut self, kind: &str, is_old: impl Fn(&Value) -> bool) {
+        let ids = self.order.get(kind).cloned().unwrap_or_default();
+        let (old, kept): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| self.any(id).is_none_or(&is_old));
+        for id in &old {
+            self.objects.remove(id);
+        }
+        self.order.insert(kind.to_owned(), kept);
+    }
+
+    /// A copy to try something on: without events, and nothing that happens on it is told.
+    pub fn trial(&self) -> Self {
+        let kept = |(_, object): &(&String, &Arc<Value>)| object.text("object") != "event";
+        let objects = self.objects.iter().filter(kept);
+        Self {
+            objects: objects.map(|(id, object)| (id.clone(), object.clone())).collect(),
+            order: self
+                .order
+                .iter()
+                .filter(|(kind, _)| *kind != "event")
+                .map(|(kind, ids)| (kind.clone(), ids.clone()))
+                .collect(),
+            settings: self.settings.clone(),
+            request: Value::Null,
+            outbox: Vec::new(),
+            base_url: self.base_url.clone(),
+            is_trial: true,
+            ..*self
+        }
+    }
+
     /// Makes an event of an object as it is now.
     pub fn emit(&mut self, kind: &str, object: &Value) {
         self.emit_data(kind, json!({"object": shown(object)}));
@@ -168,6 +202,9 @@ impl World {
     }
 
     fn emit_data(&mut self, kind: &str, data: Value) {
+        if self.is_trial {
+            return;
+        }
         let id = new_id("evt");
         let event = json!({
             "api_version": API_VERSION, "data": data, "pending_webhooks": 0,

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod delivery;
+mod edges;
 mod faults;
 mod life;
 mod lists;
