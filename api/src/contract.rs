@@ -24,7 +24,7 @@ use utoipa_actix_web::AppExt;
 #[openapi(
     info(
         title = "MigraPanel",
-        description = "The control plane of a hosting company: its tenants and their people, servers, accounts, and the migration of cPanel accounts.\n\nEvery answer but streams and exports is JSON. Success: `{success: true, data, meta}`; refusal: `{success: false, error, code, fields, retryable, request_id}`, where `code` is stable and for programs, `error` says what to do, and `request_id` finds the request in the log. Log in at `POST /api/auth/login`, or use an API key, and send the header `Authorization: Bearer TOKEN`. `X-Tenant-Id` acts in a tenant below one's own. Unknown fields and parameters are refused.",
+        description = "The control plane of a hosting company: its tenants and their people, what is sold and ordered, servers, accounts, the migration of cPanel accounts, and webhooks that tell of all this.\n\nEvery answer but streams and exports is JSON. Success: `{success: true, data, meta}`; refusal: `{success: false, error, code, fields, retryable, request_id}`, where `code` is stable and for programs, `error` says what to do, and `request_id` finds the request in the log. Log in at `POST /api/auth/login`, or use an API key, and send the header `Authorization: Bearer TOKEN`. `X-Tenant-Id` acts in a tenant below one's own. Unknown fields and parameters are refused.",
     ),
     components(schemas(Failure)),
     modifiers(&Bearer),
