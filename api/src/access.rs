@@ -96,7 +96,12 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
     ("post", "/api/auth/forgot-password", Open, &[]),
     ("post", "/api/auth/reset-password", Open, &[LINK]),
     ("post", "/api/auth/confirm-email", Open, &[LINK, &[Code::Conflict]]),
-    ("post", "/api/invitations/accept", Open, &[LINK, &[Code::Conflict, Code::QuotaExceeded]]),
+    (
+        "post",
+        "/api/invitations/accept",
+        Open,
+        &[LINK, &[Code::Conflict, Code::QuotaExceeded, Code::TenantSuspended]],
+    ),
     ("get", "/api/me", Needs(Permission::ProfileRead), &[]),
     ("patch", "/api/me", Needs(Permission::ProfileWrite), &[]),
     ("post", "/api/auth/logout", Needs(Permission::ProfileWrite), &[]),

@@ -45,6 +45,9 @@ const OWN: [(&str, Policy); 9] = [
 const MAIL: Policy = Policy { name: "mail", requests: 10, secs: 3600 };
 /// Letters that strangers may have sent to one mailbox.
 const MAILBOX: Policy = Policy { name: "mailbox", requests: 3, secs: 3600 };
+/// Links for a new password that strangers may have sent to one mailbox: apart, so that other letters
+/// keep nobody from setting a password.
+const RESET: Policy = Policy { name: "reset", requests: 3, secs: 3600 };
 /// Whatever takes the secret of a mailed link.
 const LINK: Policy = Policy { name: "link", requests: 60, secs: QUARTER };
 
@@ -100,8 +103,17 @@ pub async fn limit(
 
 /// Refuses one letter too many to a mailbox, whoever asks for it.
 pub async fn limit_mailbox(state: &State, address: &str) -> Result<()> {
+    limit_letters(state, MAILBOX, address).await
+}
+
+/// The same for links for a new password.
+pub async fn limit_resets(state: &State, address: &str) -> Result<()> {
+    limit_letters(state, RESET, address).await
+}
+
+async fn limit_letters(state: &State, policy: Policy, address: &str) -> Result<()> {
     let whose = hex::encode(hash(&address.to_lowercase()));
-    let lefts = gcra::take(state, &[Budget { policy: MAILBOX, whose }]).await;
+    let lefts = gcra::take(state, &[Budget { policy, whose }]).await;
     match lefts.first() {
         Some(left) if !left.wait.is_zero() => Err(refusal(left.wait)),
         _ => Ok(()),
@@ -152,9 +164,14 @@ async fn tenant_limit(state: &State, tenant: TenantId) -> u32 {
     requests
 }
 
-/// The caller's address; of IPv6 the network of 64 bits, of which one subscriber has all.
 fn address(request: &ServiceRequest) -> String {
-    match client(request.request()).map(|client| client.ip) {
+    subscriber(client(request.request()).map(|client| client.ip))
+}
+
+/// The caller's address; of IPv6 the network of 64 bits, of which one subscriber has all.
+#[must_use]
+pub fn subscriber(ip: Option<IpAddr>) -> String {
+    match ip {
         Some(IpAddr::V4(ip)) => ip.to_string(),
         Some(ip) => IpNet::new(ip, 64).map_or(ip, |network| network.network()).to_string(),
         None => "-".to_owned(),

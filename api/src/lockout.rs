@@ -4,6 +4,7 @@
 //!
 //! The counts live in Redis; with Redis away each process counts by itself.
 
+use crate::limits;
 use crate::password::Verdict;
 use crate::state::State;
 use entities::Result;
@@ -75,11 +76,11 @@ impl Attempt {
         is_known_device: bool,
     ) -> Result<Self> {
         let account = key(state, email, is_known_device);
-        let ip = asking.origin.ip.as_deref().unwrap_or("-");
-        let address = state.redis_key(&format!("login:address:{ip}"));
+        let ip = asking.origin.ip.as_deref().and_then(|ip| ip.parse().ok());
+        let address = state.redis_key(&format!("login:address:{}", limits::subscriber(ip)));
         let (wait, why, lock_secs) = match ask_redis(state, &account, &address).await {
             Ok(answer) => answer,
-            Err(_redis_away) => LOCAL.begin(&account),
+            Err(_redis_away) => LOCAL.begin(&account, &address),
         };
         match (wait, why) {
             (0, _) => Ok(Self {
@@ -198,11 +199,16 @@ static LOCAL: LazyLock<Local> = LazyLock::new(Local::default);
 const LOCAL_MAX: usize = 100_000;
 
 #[derive(Default)]
-struct Local(Mutex<HashMap<String, (u32, Option<Instant>)>>);
+struct Local {
+    accounts: Mutex<HashMap<String, (u32, Option<Instant>)>>,
+    /// From when on an address has all its tries again.
+    addresses: Mutex<HashMap<String, Instant>>,
+}
 
 impl Local {
-    fn begin(&self, account: &str) -> (u64, u8, u64) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// As [`BEGIN`].
+    fn begin(&self, account: &str, address: &str) -> (u64, u8, u64) {
+        let mut counts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= LOCAL_MAX {
             counts.clear();
         }
@@ -211,6 +217,9 @@ impl Local {
         if !rest.is_zero() {
             return (rest.as_secs().max(1), 1, 0);
         }
+        if let Some(wait) = self.wait_of(address) {
+            return (wait, 2, 0);
+        }
         *count = count.saturating_add(1);
         let Some(over) = count.checked_sub(FAILURES_MAX) else { return (0, 0, 0) };
         let secs = LOCK_SECS.saturating_mul(2_u64.saturating_pow(over)).min(LOCK_SECS_MAX);
@@ -218,8 +227,27 @@ impl Local {
         (0, 0, secs)
     }
 
+    /// Takes one try of the address, or gives the seconds until there is one.
+    fn wait_of(&self, address: &str) -> Option<u64> {
+        let mut all = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if all.len() >= LOCAL_MAX {
+            all.retain(|_, free| *free > now);
+        }
+        let free = (*all.get(address).unwrap_or(&now)).max(now);
+        let burst =
+            Duration::from_secs(u64::from(PER_ADDRESS - 1).saturating_mul(PER_ADDRESS_SECS));
+        let wait = free.saturating_duration_since(now).saturating_sub(burst);
+        if !wait.is_zero() {
+            return Some(wait.as_secs().max(1));
+        }
+        let next = free.checked_add(Duration::from_secs(PER_ADDRESS_SECS)).unwrap_or(free);
+        all.insert(address.to_owned(), next);
+        None
+    }
+
     fn give_back(&self, account: &str, has_locked: bool) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((count, until)) = counts.get_mut(account) {
             *count = count.saturating_sub(1);
             *until = until.filter(|_| !has_locked);
@@ -227,7 +255,7 @@ impl Local {
     }
 
     fn forget(&self, accounts: &[String]) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.retain(|account, _| !accounts.contains(account));
     }
 }

@@ -158,6 +158,13 @@ pub async fn revoke_key(tx: &TenantTx, id: KeyId) -> Result<()> {
     tx.audit(Audit::ApiKeyRevoked { key: id, name }).await
 }
 
+/// The person who acts, or who has made the key that acts.
+pub(crate) async fn person_behind(tx: &SystemTx, ctx: &TenantCtx) -> Result<Option<UserId>> {
+    let Some(key) = ctx.key() else { return Ok(ctx.user()) };
+    let row = api_key::Entity::find_by_id(key).one(tx.conn()).await?;
+    Ok(row.and_then(|row| row.created_by))
+}
+
 /// Makes the keys that a person has made in a tenant worthless, since the person has left it.
 pub(crate) async fn revoke_keys_of(tx: &SystemTx, ctx: &TenantCtx, maker: UserId) -> Result<()> {
     let rows = living(ctx.tenant()).filter(api_key::Column::CreatedBy.eq(maker));

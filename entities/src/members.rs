@@ -438,7 +438,7 @@ pub async fn invite(
         tenant_id: Set(tenant.id),
         email: Set(email.clone()),
         role: Set(role),
-        invited_by: Set(ctx.user()),
+        invited_by: Set(keys::person_behind(&tx, ctx).await?),
         expires_at: Set(now + Duration::days(INVITATION_DAYS)),
         accepted_at: NotSet,
         revoked_at: NotSet,
@@ -545,6 +545,10 @@ pub async fn accept_invitation(
 ) -> Result<TenantId> {
     let tx = db.system().await?;
     let row = open_invitation(&tx, keys, token).await?;
+    if tenants::row(&tx, row.tenant_id).await?.frozen {
+        let text = "This tenant is suspended: nobody joins it until it goes on.";
+        return Err(Error::refused(Code::TenantSuspended, text));
+    }
     let known = app_user::Entity::find()
         .filter(app_user::Column::Email.eq(row.email.as_str()))
         .one(tx.conn())

@@ -203,7 +203,7 @@ pub async fn update_tenant(
         ));
     }
     let tx = db.system().await?;
-    let before = row(&tx, id).await?;
+    let before = locked(&tx, id).await?;
     let mut active: tenant::ActiveModel = before.clone().into();
     if let Some(name) = change.name {
         active.name = Set(name);
@@ -241,7 +241,7 @@ pub async fn suspend_tenant(
 ) -> Result<tenant::Model> {
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
-    let before = row(&tx, id).await?;
+    let before = locked(&tx, id).await?;
     below(&tx, ctx, before.suspended_by, "It was suspended").await?;
     let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(Some(Utc::now()));
@@ -272,7 +272,7 @@ async fn below(tx: &SystemTx, ctx: &TenantCtx, by: Option<TenantId>, what: &str)
 pub async fn resume_tenant(db: &Db, ctx: &TenantCtx, id: TenantId) -> Result<tenant::Model> {
     let there = strictly_below(db, ctx, id).await?;
     let tx = db.system().await?;
-    let before = row(&tx, id).await?;
+    let before = locked(&tx, id).await?;
     below(&tx, ctx, before.suspended_by, "It was suspended").await?;
     let mut active: tenant::ActiveModel = before.clone().into();
     active.suspended_at = Set(None);
@@ -323,6 +323,12 @@ async fn thaw_or_freeze(tx: &SystemTx, id: TenantId) -> Result<()> {
         .into_query();
     let members = Condition::all().add(session::Column::TenantId.in_subquery(below));
     sessions::make_stale(tx, members).await
+}
+
+/// The same, kept as it is until the end of the transaction: what is decided from it holds.
+async fn locked(tx: &SystemTx, id: TenantId) -> Result<tenant::Model> {
+    let row = tenant::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?;
+    row.ok_or(Error::NotFound("tenant"))
 }
 
 pub(crate) async fn row(tx: &SystemTx, id: TenantId) -> Result<tenant::Model> {

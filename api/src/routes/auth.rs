@@ -4,7 +4,7 @@ use crate::auth::{ACCESS_SECS, Caller};
 use crate::client::{client, origin};
 use crate::error::{ApiError, request_id};
 use crate::extract::{Answer, Json, NoBody, Success, accepted, ok, readable};
-use crate::limits::limit_mailbox;
+use crate::limits::{limit_mailbox, limit_resets};
 use crate::lockout::Attempt;
 use crate::password::Verdict;
 use crate::schema;
@@ -176,9 +176,10 @@ async fn login(
         _ => false,
     };
     // Before the hash is computed, which is what an attacker would have us do.
-    let attempt =
-        Attempt::begin(&state, &asking, &body.email, known.as_ref(), is_known_device).await?;
-    let begun = enter(&state, &body, known, attempt).await?;
+    // By the address as it is looked up, however it was written.
+    let typed = email.as_ref().map_or(body.email.as_str(), |email| email.as_str());
+    let attempt = Attempt::begin(&state, &asking, typed, known.as_ref(), is_known_device).await?;
+    let begun = enter(&state, &body, (typed, known), attempt).await?;
     tokens(&request, &state, begun)
 }
 
@@ -187,7 +188,7 @@ async fn login(
 async fn enter(
     state: &State,
     body: &Login,
-    mut known: Option<Known>,
+    (email, mut known): (&str, Option<Known>),
     attempt: Attempt,
 ) -> Result<Begun, ApiError> {
     for _ in 0..2 {
@@ -213,7 +214,7 @@ async fn enter(
                 attempt.succeeded(state).await;
                 return Ok(begun);
             }
-            Ok(None) => known = accounts::find_login(&state.db, &body.email).await?,
+            Ok(None) => known = accounts::find_login(&state.db, email).await?,
             Err(error) => {
                 match error.code() {
                     Code::InvalidCredentials => attempt.failed(state, "second factor").await?,
@@ -435,7 +436,7 @@ async fn forgot_password(
     Json(body): Json<Address>,
 ) -> Result<Answer<Nothing>, ApiError> {
     let email = address("email", &body.email)?;
-    limit_mailbox(&state, email.as_str()).await?;
+    limit_resets(&state, email.as_str()).await?;
     let asking = asking(&request);
     evenly(accounts::forgot_password(&state.db, email.as_str(), &asking)).await?;
     Ok(accepted(Nothing {}))

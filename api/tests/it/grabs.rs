@@ -175,6 +175,20 @@ async fn what_somebody_above_has_done_is_undone_from_above() {
     limit(&reseller, 20).await.data(200);
     limit(&app.owner, 5).await.data(200);
     limit(&reseller, 50).await.refused(403, "forbidden");
+    // Nor by being quick.
+    let (suspend, resume) = (format!("{path}/suspend"), format!("{path}/resume"));
+    for _ in 0..5 {
+        let (done, ..) = tokio::join!(
+            app.owner.post(&suspend, json!({"reason": "abuse"})),
+            reseller.post(&resume, json!({})),
+            reseller.post(&resume, json!({})),
+            reseller.post(&resume, json!({})),
+        );
+        done.data(200);
+        let stands = app.owner.get(&path).await.data(200);
+        assert!(stands["suspended_at"].is_string(), "{stands}");
+        app.owner.post(&resume, json!({})).await.data(200);
+    }
     // Whoever was removed leaves no door open behind them.
     let second = app.member_of(&reseller.tenant, "second", "OWNER").await;
     let guest = json!({"email": "me-again@evil.test", "role": "OWNER"});
@@ -284,6 +298,23 @@ async fn a_narrowed_key_makes_nobody_who_may_do_more() {
 }
 
 #[tokio::test]
+async fn what_a_key_has_invited_goes_with_whoever_made_the_key() {
+    let app = spawn().await;
+    let owner = app.member("backdoor", "OWNER").await;
+    let admin = app.member_of(&owner.tenant, "backdoor", "ADMIN").await;
+    let key = admin.post("/api/api-keys", json!({"name": "k", "role": "ADMIN"})).await.data(201);
+    let key = app.anonymous().with_token(key["key"].as_str().unwrap());
+    let guest = json!({"email": "back@evil.test", "role": "ADMIN"});
+    key.post("/api/invitations", guest).await.data(201);
+    let link = invitation(&app, "back@evil.test").await;
+    let one = format!("/api/users/{}", me(&admin).await);
+    owner.send(Method::DELETE, &one, None).await.data(200);
+    let body = json!({"token": token_of(link), "password": PASSWORD, "name": "x"});
+    app.anonymous().post("/api/invitations/accept", body).await.refused(400, "link_invalid");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_key_is_no_way_around_the_second_factor() {
     let app = spawn().await;
     let owner = app.member("around", "OWNER").await;
@@ -314,6 +345,9 @@ async fn a_suspended_tenant_can_still_take_rights_away() {
     other.data(201);
     let guest = json!({"email": "guest@halted.test", "role": "ADMIN"});
     let guest = owner.post("/api/invitations", guest).await.data(201);
+    let late = json!({"email": "late@halted.test", "role": "OWNER"});
+    owner.post("/api/invitations", late).await.data(201);
+    let late = invitation(&app, "late@halted.test").await;
     let one = format!("/api/users/{}", me(&admin).await);
     let path = format!("/api/tenants/{}/suspend", owner.tenant);
     app.owner.post(&path, json!({"reason": "unpaid"})).await.data(200);
@@ -325,6 +359,9 @@ async fn a_suspended_tenant_can_still_take_rights_away() {
     owner.send(Method::DELETE, &one, None).await.data(200);
     let key = json!({"name": "k", "role": "VIEWER"});
     owner.post("/api/api-keys", key).await.refused(403, "tenant_suspended");
+    let body = json!({"token": token_of(late), "password": PASSWORD, "name": "x"});
+    let accept = "/api/invitations/accept";
+    app.anonymous().post(accept, body).await.refused(403, "tenant_suspended");
     // Each key has an entry, whichever way it went.
     let kinds = app.db.audit_kinds().await.unwrap();
     assert_eq!(kinds.iter().filter(|kind| *kind == "API_KEY_REVOKED").count(), 2);

@@ -150,19 +150,28 @@ async fn second_factors_come_under_the_new_key_and_the_old_one_can_go() {
     let (fine, said) = reseal(&app, NEW_TOKEN_KEYS, None).await;
     assert_eq!(
         (fine, said.as_str()),
-        (false, "Second factors: 0 sealed anew, 1 under a missing key.\n")
+        (
+            false,
+            "Second factors: 0 sealed anew, 1 under a missing key.\nWebhook secrets: 0 sealed anew, 0 under a missing key.\n"
+        )
     );
     let tokens = format!("{NEW_TOKEN_KEYS},{TOKEN_KEYS}");
     let (fine, said) = reseal(&app, &tokens, None).await;
     assert_eq!(
         (fine, said.as_str()),
-        (true, "Second factors: 1 sealed anew, 0 under a missing key.\n")
+        (
+            true,
+            "Second factors: 1 sealed anew, 0 under a missing key.\nWebhook secrets: 0 sealed anew, 0 under a missing key.\n"
+        )
     );
     log_in(&new, with_code(&idle, &idle_secret, 0)).await.data(200);
     let (fine, said) = reseal(&app, NEW_TOKEN_KEYS, None).await;
     assert_eq!(
         (fine, said.as_str()),
-        (true, "Second factors: 0 sealed anew, 0 under a missing key.\n")
+        (
+            true,
+            "Second factors: 0 sealed anew, 0 under a missing key.\nWebhook secrets: 0 sealed anew, 0 under a missing key.\n"
+        )
     );
     let kinds = app.db.audit_kinds().await.unwrap();
     assert_eq!(kinds.iter().filter(|kind| *kind == "SECRETS_RESEALED").count(), 1);

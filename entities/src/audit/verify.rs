@@ -11,7 +11,7 @@ use crate::ids::{RowId, TenantId};
 use crate::tables::{audit_log, audit_seal, tenant};
 use crate::tenants;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How many links are read at once.
 const PAGE: u64 = 1000;
@@ -49,6 +49,9 @@ impl std::str::FromStr for Noted {
     }
 }
 
+/// What was noted, by number.
+type Heads = BTreeMap<i64, Vec<String>>;
+
 /// The tenants that have a chain to check, the oldest first.
 pub async fn list_chains(db: &Db) -> Result<Vec<TenantId>> {
     let tx = db.system().await?;
@@ -61,39 +64,43 @@ pub async fn verify_chain(db: &Db, id: TenantId, noted: Option<&Noted>) -> Resul
     let tx = db.system().await?;
     let name =
         tenant::Entity::find_by_id(id).one(tx.conn()).await?.ok_or(Error::NotFound("tenant"))?.name;
-    let mut all: Vec<Noted> = anchored(&tx, id).await?.into_iter().collect();
-    all.extend(noted.cloned());
+    let mut all = Heads::new();
+    for noted in anchored(&tx, id).await?.into_iter().chain(noted.cloned()) {
+        all.entry(noted.seq).or_default().push(noted.hash);
+    }
     let (head, mut fault) = walk(&tx, id, &all).await?;
     if fault.is_none() {
         fault = beside(&tx, id).await?;
     }
-    let cut = |noted: &Noted| {
-        let (end, last) = (head.seq, noted.seq);
+    let cut = |last: &i64| {
+        let end = head.seq;
         format!("the chain ends at number {end}: what followed to {last} was cut off")
     };
-    let fault =
-        fault.or_else(|| all.iter().max_by_key(|n| n.seq).filter(|n| n.seq > head.seq).map(cut));
+    let fault = fault.or_else(|| all.keys().last().filter(|last| **last > head.seq).map(cut));
     let sql = "SELECT count(*) AS unsealed FROM audit_unsealed WHERE tenant_id = $1";
     let row = tx.conn().query_one_raw(statement(sql, [id.0.into()])).await?;
     let unsealed = row.map_or(Ok(0), |row| row.try_get("", "unsealed"))?;
     Ok(Chain { tenant: id, name, head, unsealed, fault })
 }
 
-/// The head of this chain that was noted last in the platform's trail.
-async fn anchored(tx: &SystemTx, id: TenantId) -> Result<Option<Noted>> {
-    let Some(platform) = tenants::platform(tx).await? else { return Ok(None) };
+/// The heads of this chain that were noted in the platform's trail. All of them: a chain that was cut
+/// off and has grown again is noted anew.
+async fn anchored(tx: &SystemTx, id: TenantId) -> Result<Vec<Noted>> {
+    let Some(platform) = tenants::platform(tx).await? else { return Ok(Vec::new()) };
     let sql = "SELECT head ->> 'hash' AS hash, (head ->> 'seq')::bigint AS seq
         FROM audit_log a, jsonb_array_elements(a.data -> 'heads') head
         WHERE a.tenant_id = $1 AND a.kind = 'AUDIT_ANCHORED' AND head ->> 'tenant' = $2
             AND a.data @> jsonb_build_object('heads', jsonb_build_array(jsonb_build_object('tenant', $2::text)))
-        ORDER BY a.id DESC LIMIT 1";
+        ORDER BY a.id";
     let asked = statement(sql, [platform.0.into(), id.to_string().into()]);
-    let Some(row) = tx.conn().query_one_raw(asked).await? else { return Ok(None) };
-    Ok(Some(Noted { seq: row.try_get("", "seq")?, hash: row.try_get("", "hash")? }))
+    let rows = tx.conn().query_all_raw(asked).await?;
+    rows.iter()
+        .map(|row| Ok(Noted { seq: row.try_get("", "seq")?, hash: row.try_get("", "hash")? }))
+        .collect()
 }
 
 /// Follows the links from the first to the last, or to the first that does not hold.
-async fn walk(tx: &SystemTx, id: TenantId, noted: &[Noted]) -> Result<(Head, Option<String>)> {
+async fn walk(tx: &SystemTx, id: TenantId, noted: &Heads) -> Result<(Head, Option<String>)> {
     let mut head = beginning(id);
     loop {
         let page = links(tx, &head).await?;
@@ -114,7 +121,7 @@ fn check(
     head: &Head,
     seal: &audit_seal::Model,
     row: Option<&audit_log::Model>,
-    noted: &[Noted],
+    noted: &Heads,
 ) -> Option<String> {
     let next = head.seq.saturating_add(1);
     let entry = seal.audit_id;
@@ -132,7 +139,7 @@ fn check(
             "number {next}, entry {entry}, was changed, or stands in another's place"
         ));
     }
-    noted.iter().find(|noted| noted.seq == seal.seq && noted.hash != seal.hash).map(|_| {
+    noted.get(&seal.seq).filter(|all| all.iter().any(|hash| *hash != seal.hash)).map(|_| {
         format!("the chain was written anew: number {next}, entry {entry}, has not the noted hash")
     })
 }

@@ -370,10 +370,13 @@ async fn the_platforms_trail_shows_that_another_chains_end_was_cut_off() {
     let tenant = ctx.tenant();
     let cut = |behind: i64| {
         format!(
-            "ALTER TABLE audit_log DISABLE TRIGGER ALL; ALTER TABLE audit_seal DISABLE TRIGGER ALL;
+            "ALTER TABLE audit_log DISABLE TRIGGER append_only;
+             ALTER TABLE audit_seal DISABLE TRIGGER ALL; SET session_replication_role = replica;
              DELETE FROM audit_log WHERE id IN (SELECT audit_id FROM audit_seal
                 WHERE tenant_id = '{tenant}' AND seq > {behind});
-             DELETE FROM audit_seal WHERE tenant_id = '{tenant}' AND seq > {behind}"
+             DELETE FROM audit_seal WHERE tenant_id = '{tenant}' AND seq > {behind};
+             SET session_replication_role = origin;
+             ALTER TABLE audit_log ENABLE ALWAYS TRIGGER append_only"
         )
     };
     let noted = whole.head.seq - 1;
@@ -382,6 +385,12 @@ async fn the_platforms_trail_shows_that_another_chains_end_was_cut_off() {
     owner.execute_unprepared(&cut(noted - 1)).await.unwrap();
     let fault = verify(&db, &ctx).await.fault.unwrap();
     assert!(fault.contains(&format!("what followed to {noted} was cut off")), "{fault}");
+    // It grows again past the note, and is noted anew: what was there is not forgotten.
+    note(&db, &ctx, 5).await;
+    seal_all(&db).await;
+    assert_eq!(seal::anchor_heads(&db.db).await.unwrap(), 1);
+    let fault = verify(&db, &ctx).await.fault.unwrap();
+    assert!(fault.contains(&format!("was written anew: number {noted}")), "{fault}");
     owner.execute_unprepared(&cut(0)).await.unwrap();
     assert!(verify(&db, &ctx).await.fault.unwrap().contains("ends at number 0"));
     drop(owner);

@@ -102,6 +102,9 @@ impl World {
         let config =
             Config { key: KEY.into(), webhooks: vec![(url, SECRET.into())], ..Config::default() };
         let sandbox = start(config).await.unwrap();
+        // Built with all others there are two, and this client takes whichever is named.
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        drop(provider.install_default());
         let client = stripe::ClientBuilder::new(KEY).url(&sandbox.base_url).build().unwrap();
         Self { sandbox, client, hook, http: reqwest::Client::new() }
     }
