@@ -2,6 +2,7 @@
 //! that reads environment variables.
 
 use crate::Result;
+use crate::billing::standing::Rules;
 use crate::error::Error;
 use crate::sealing::SealingKeys;
 use crate::secrets::SecretKeys;
@@ -50,6 +51,9 @@ pub struct Api {
     /// `MIGRAPANEL__WEBHOOKS_PRIVATE`: `on`, or `off`, by default: whether webhooks may lead into
     /// private networks and do without TLS.
     pub webhooks: Reach,
+    pub stripe: Stripe,
+    /// `STRIPE_WEBHOOK_SECRET`: `whsec_…[,whsec_…]`, each of which may have signed what Stripe tells.
+    pub stripe_webhook_secrets: Vec<SecretString>,
 }
 
 impl Api {
@@ -65,6 +69,76 @@ impl Api {
             ask_timeout_secs: parsed("MIGRAPANEL__ASK_TIMEOUT_SECS", "60")?,
             edge: Edge::read()?,
             webhooks: webhooks_reach()?,
+            stripe: Stripe::read()?,
+            stripe_webhook_secrets: webhook_secrets(&secret("STRIPE_WEBHOOK_SECRET")?)?,
+        })
+    }
+}
+
+/// Secrets, separated by commas. With an empty one anybody could sign.
+pub fn webhook_secrets(text: &SecretString) -> Result<Vec<SecretString>> {
+    let parts = text.expose_secret().split(',').map(str::trim);
+    if parts.clone().any(str::is_empty) {
+        let text = "STRIPE_WEBHOOK_SECRET has an empty secret: name each, separated by commas";
+        return Err(Error::internal(text));
+    }
+    Ok(parts.map(SecretString::from).collect())
+}
+
+/// How Stripe is reached, and what is asked of it.
+#[derive(Debug, Clone)]
+pub struct Stripe {
+    /// `STRIPE_API_BASE`, by default `https://api.stripe.com/`.
+    pub api_base: String,
+    /// `STRIPE_SECRET_KEY`: `sk_…` or `rk_…`.
+    pub secret_key: SecretString,
+    /// `MIGRAPANEL__STRIPE_TAX`: `on`, or `off`, by default: whether Stripe Tax adds taxes.
+    pub tax: bool,
+    /// `MIGRAPANEL__PUBLIC_URL`: where the API is reached from outside, such as
+    /// `https://api.hosting.example`: where Stripe sends a buyer back to.
+    pub public_url: String,
+    /// `MIGRAPANEL__DASHBOARD_URL`: where the buyer goes on from there.
+    pub dashboard_url: String,
+}
+
+impl Stripe {
+    fn read() -> Result<Self> {
+        let url = |name, default| text(name, default).trim_end_matches('/').to_owned();
+        Ok(Self {
+            api_base: text("STRIPE_API_BASE", "https://api.stripe.com/"),
+            secret_key: secret("STRIPE_SECRET_KEY")?,
+            tax: switch("MIGRAPANEL__STRIPE_TAX", "off")?,
+            public_url: url("MIGRAPANEL__PUBLIC_URL", "http://127.0.0.1:8080"),
+            dashboard_url: url("MIGRAPANEL__DASHBOARD_URL", "http://127.0.0.1:8080"),
+        })
+    }
+}
+
+/// The billing worker's configuration.
+#[derive(Debug, Clone)]
+pub struct Billing {
+    pub base: Base,
+    pub stripe: Stripe,
+    pub rules: Rules,
+}
+
+impl Billing {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        let day = |text: &str| text.parse().ok();
+        // An empty list of letters is one without letters.
+        let letters = match optional("MIGRAPANEL__DUNNING_DAYS") {
+            Some(_) => list("MIGRAPANEL__DUNNING_DAYS", day)?,
+            None => vec![0, 3, 7],
+        };
+        Ok(Self {
+            base: Base::read()?,
+            stripe: Stripe::read()?,
+            rules: Rules {
+                letters,
+                grace_days: parsed("MIGRAPANEL__GRACE_DAYS", "10")?,
+                retention_days: parsed("MIGRAPANEL__RETENTION_DAYS", "30")?,
+            },
         })
     }
 }

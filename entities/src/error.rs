@@ -94,6 +94,14 @@ pub enum Code {
     NotForSale,
     /// An order cannot go from where it stands to where it is to be.
     OrderState,
+    /// A body does not come from Stripe.
+    SignatureInvalid,
+    /// Stripe says no; the sentence says why.
+    PaymentRefused,
+    /// A subscription cannot go from where it stands to where it is to be.
+    SubscriptionState,
+    /// What was shown and what it would come to now are not the same.
+    AmountChanged,
     // us
     NoWorker,
     WorkerTimeout,

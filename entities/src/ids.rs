@@ -60,6 +60,16 @@ ids! {
     OrderId,
     /// A line of an order.
     OrderItemId,
+    /// An attempt to pay for an order.
+    CheckoutId,
+    /// What is paid again and again.
+    SubscriptionId,
+    /// An invoice.
+    InvoiceId,
+    /// Money that came.
+    PaymentId,
+    /// Money that goes back.
+    RepaymentId,
     /// A program's key.
     KeyId,
     /// One HTTP request, from its log line to the last command on a server.

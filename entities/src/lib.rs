@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod asks;
 pub mod audit;
+pub mod billing;
 pub mod catalogue;
 pub mod config;
 pub mod db;

@@ -113,6 +113,17 @@ pub enum Permission {
     OrdersWrite,
     /// Saying that an order was paid although Stripe has not.
     OrdersSettle,
+    /// Subscriptions, invoices, payments and the customer's state at Stripe.
+    BillingRead,
+    /// Paying, and what is paid for from now on.
+    BillingWrite,
+    /// Ending at once what is paid for.
+    BillingEnd,
+    /// Giving money back.
+    PaymentsRefund,
+    /// What Stripe told.
+    StripeEventsRead,
+    StripeEventsReplay,
     /// Who is told of events, and what they were told.
     WebhooksRead,
     WebhooksWrite,
@@ -132,9 +143,13 @@ impl Permission {
             | Self::AccountsRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
-            Self::ZonesRead | Self::OrdersRead | Self::OrdersWrite | Self::OrdersSettle => {
-                Role::Billing
-            }
+            Self::ZonesRead
+            | Self::OrdersRead
+            | Self::OrdersWrite
+            | Self::OrdersSettle
+            | Self::BillingRead
+            | Self::BillingWrite
+            | Self::PaymentsRefund => Role::Billing,
             Self::TenantWrite
             | Self::MembersWrite
             | Self::MembersRemove
@@ -149,9 +164,11 @@ impl Permission {
             | Self::ServersWrite
             | Self::JobsRead
             | Self::CatalogueWrite
+            | Self::StripeEventsRead
+            | Self::StripeEventsReplay
             | Self::WebhooksRead
             | Self::WebhooksWrite => Role::Admin,
-            Self::MigrationsForce => Role::Owner,
+            Self::MigrationsForce | Self::BillingEnd => Role::Owner,
         }
     }
 
@@ -165,6 +182,9 @@ impl Permission {
                 | Self::JobsRead
                 | Self::Impersonate
                 | Self::OrdersSettle
+                | Self::PaymentsRefund
+                | Self::StripeEventsRead
+                | Self::StripeEventsReplay
         )
     }
 
@@ -196,16 +216,24 @@ impl Permission {
             Self::OrdersRead => Some("orders:read"),
             Self::OrdersWrite => Some("orders:write"),
             Self::OrdersSettle => Some("orders:settle"),
+            Self::BillingRead => Some("billing:read"),
+            Self::BillingWrite | Self::BillingEnd => Some("billing:write"),
+            Self::PaymentsRefund => Some("billing:refund"),
+            Self::StripeEventsRead => Some("stripe_events:read"),
+            Self::StripeEventsReplay => Some("stripe_events:write"),
             Self::WebhooksRead => Some("webhooks:read"),
             Self::WebhooksWrite => Some("webhooks:write"),
         }
     }
 
     /// Whether it is left to a suspended tenant: looking, one's own login, and what only takes rights
-    /// away, so that a key that leaked need not wait for the bill to be paid.
+    /// away, so that a key that leaked need not wait for the bill to be paid; and paying it.
     #[must_use]
     pub fn survives_suspension(self) -> bool {
-        matches!(self, Self::ProfileWrite | Self::MembersRemove | Self::KeysRevoke)
+        matches!(
+            self,
+            Self::ProfileWrite | Self::MembersRemove | Self::KeysRevoke | Self::BillingWrite
+        )
     }
 }
 
@@ -299,6 +327,13 @@ impl TenantCtx {
             origin,
             once: None,
         }
+    }
+
+    /// The system itself, in a tenant.
+    #[must_use]
+    pub fn system(tenant: TenantId) -> Self {
+        let stored = StoredActor::new(Actor::System, Role::Owner, false);
+        Self::new(tenant, &stored, RequestId::new(), Origin::default())
     }
 
     pub(crate) fn of_session(self, session: SessionId, standing: Standing) -> Self {

@@ -2,8 +2,10 @@
 
 use crate::audit::seal::Head;
 use crate::catalogue::Billing;
+use crate::billing;
 use crate::ids::{
-    CategoryId, KeyId, LinkId, OrderId, PriceId, ProductId, RowId, SessionId, TenantId, UserId,
+    CategoryId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId, RepaymentId,
+    RowId, SessionId, SubscriptionId, TenantId, UserId,
 };
 use crate::orders::Status;
 use chrono::{DateTime, Utc};
@@ -369,6 +371,97 @@ pub enum Audit {
         number: String,
         from: Status,
         cause: String,
+    },
+    CheckoutOpened {
+        order: OrderId,
+        number: String,
+        attempt: i32,
+    },
+    /// What was paid is not what was ordered; nothing is made for it.
+    CheckoutRefused {
+        order: OrderId,
+        number: String,
+        reason: String,
+    },
+    SubscriptionCreated {
+        subscription: SubscriptionId,
+        order: OrderId,
+        status: billing::subscriptions::Status,
+    },
+    SubscriptionUpdated {
+        subscription: SubscriptionId,
+        before: Value,
+        after: Value,
+    },
+    SubscriptionCancelled {
+        subscription: SubscriptionId,
+        order: OrderId,
+    },
+    /// Somebody is about to change what is paid for: what was asked of Stripe.
+    SubscriptionChangeRequested {
+        subscription: SubscriptionId,
+        change: Value,
+    },
+    /// A reminder that money is missing was written.
+    SubscriptionReminded {
+        subscription: SubscriptionId,
+        letter: i32,
+    },
+    PaymentSucceeded {
+        payment: PaymentId,
+        order: OrderId,
+        money: Money,
+    },
+    PaymentFailed {
+        order: OrderId,
+        reason: String,
+    },
+    /// The customer's bank asks for something before it pays.
+    PaymentActionRequired {
+        order: OrderId,
+    },
+    InvoicePaid {
+        invoice: InvoiceId,
+        number: Option<String>,
+        money: Money,
+    },
+    /// Money is to go back.
+    RefundCreated {
+        repayment: RepaymentId,
+        order: OrderId,
+        money: Money,
+        cause: String,
+    },
+    RefundSucceeded {
+        repayment: RepaymentId,
+        order: OrderId,
+        money: Money,
+    },
+    RefundFailed {
+        repayment: RepaymentId,
+        order: OrderId,
+        reason: String,
+    },
+    /// It lowers what is to be paid next.
+    CreditCreated {
+        repayment: RepaymentId,
+        order: OrderId,
+        money: Money,
+        cause: String,
+    },
+    DisputeOpened {
+        order: OrderId,
+        money: Money,
+        reason: String,
+    },
+    DisputeClosed {
+        order: OrderId,
+        money: Money,
+        status: String,
+    },
+    BillingPortalOpened {},
+    StripeEventReplayed {
+        event: String,
     },
     WebhookEndpointCreated {
         id: RowId,

@@ -8,6 +8,7 @@ pub mod categories;
 pub mod prices;
 pub mod products;
 pub mod specification;
+pub mod sync;
 
 pub use specification::{Limit, Specification};
 

@@ -5,7 +5,11 @@ pub mod app_user;
 pub mod audit_log;
 pub mod audit_seal;
 pub mod audit_unsealed;
+pub mod billing_customer;
+pub mod billing_lease;
 pub mod category;
+pub mod checkout;
+pub mod dispute;
 pub mod dns_record_set;
 pub mod dns_zone;
 pub mod dns_zone_before;
@@ -13,6 +17,7 @@ pub mod domain;
 pub mod hosting_account;
 pub mod idempotency;
 pub mod invitation;
+pub mod invoice;
 pub mod job;
 pub mod job_log;
 pub mod job_step;
@@ -28,14 +33,18 @@ pub mod order_item;
 pub mod order_transition;
 pub mod orders;
 pub mod outbox;
+pub mod payment;
 pub mod price;
 pub mod product;
 pub mod recovery_code;
+pub mod repayment;
 pub mod reservation;
 pub mod server;
 pub mod server_grant;
 pub mod session;
 pub mod ssh_identity;
+pub mod stripe_event;
+pub mod subscription;
 pub mod tenant;
 pub mod tenant_ancestry;
 pub mod webhook_attempt;
@@ -66,10 +75,14 @@ impl Published for product::Entity {}
 impl Published for price::Entity {}
 
 owned!(
+    billing_customer,
     category,
+    checkout,
+    dispute,
     dns_zone,
     domain,
     hosting_account,
+    invoice,
     job,
     job_log,
     job_step,
@@ -80,8 +93,11 @@ owned!(
     order_item,
     order_transition,
     orders,
+    payment,
     price,
     product,
+    repayment,
+    subscription,
     webhook_attempt,
     webhook_delivery,
     webhook_endpoint

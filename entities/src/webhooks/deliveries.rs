@@ -5,11 +5,11 @@ use crate::Result;
 use crate::audit::{self, Audit};
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::Error;
-use crate::ids::{RequestId, RowId, TenantId};
+use crate::ids::{RowId, TenantId};
 use crate::sealing::SealingKeys;
 use crate::tables::webhook_delivery::{self, Column};
 use crate::tables::{audit_log, webhook_attempt, webhook_endpoint};
-use crate::tenancy::{Actor, Origin, Role, StoredActor, TenantCtx};
+use crate::tenancy::TenantCtx;
 use crate::webhooks::{TEST, enabled, events, find_endpoint};
 use chrono::{DateTime, SecondsFormat, Utc};
 use rand::Rng;
@@ -354,8 +354,7 @@ async fn note_failure(tx: &SystemTx, due: &Due, is_gone: bool) -> Result<()> {
     }
     let sql = "UPDATE webhook_endpoint SET disabled_at = now(), disabled_reason = $2 WHERE id = $1";
     tx.conn().execute_raw(statement(sql, [due.endpoint.0.into(), reason.into()])).await?;
-    let stored = StoredActor::new(Actor::System, Role::Owner, false);
-    let ctx = TenantCtx::new(due.tenant, &stored, RequestId::new(), Origin::default());
+    let ctx = TenantCtx::system(due.tenant);
     let entry = Audit::WebhookEndpointDisabled { id: due.endpoint, reason: reason.to_owned() };
     audit::append(tx.conn(), &ctx, entry).await
 }

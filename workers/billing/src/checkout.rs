@@ -1,0 +1,213 @@
+//! Checkout Sessions: opened for an order, closed when nobody waits for the payment any more.
+
+use crate::client::{Answer, Failure};
+use crate::objects::{List, Named, Session};
+use crate::{Billing, customers, look, sync};
+use entities::Result;
+use entities::billing::checkouts::{self, Basket, Bought};
+use entities::catalogue::Billing as Interval;
+use entities::error::{Code, Error};
+use entities::ids::OrderId;
+use entities::orders::TaxData;
+use entities::tables::checkout;
+use entities::tenancy::TenantCtx;
+use serde_json::{Map, Value, json};
+
+/// Opens a session for an order of the tenant, or answers the one that is open. However many ask at
+/// once, there is one session: its key is made of the order and the attempt.
+pub async fn open(
+    billing: &Billing,
+    ctx: &TenantCtx,
+    order: OrderId,
+    promotion_code: Option<String>,
+) -> Result<checkout::Model> {
+    let row = checkouts::begin(&billing.db, ctx, order, promotion_code).await?;
+    if row.state == checkouts::State::Open {
+        return Ok(row);
+    }
+    match ask(billing, &row).await {
+        Ok(session) => keep(billing, &row, &session).await,
+        Err(error) if error.code() == Code::Unavailable => Err(error),
+        Err(error) => {
+            let tx = billing.db.system().await?;
+            checkouts::not_opened(&tx, row.id, &error.to_string()).await?;
+            tx.commit().await?;
+            Err(error)
+        }
+    }
+}
+
+/// Asks for the session of an attempt; whoever asks again gets the same.
+async fn ask(billing: &Billing, row: &checkout::Model) -> Result<Session> {
+    let request = match row.request.is_null() {
+        false => row.request.clone(),
+        true => {
+            let tx = billing.db.system().await?;
+            let basket = checkouts::basket(&tx, row.order_id).await?;
+            drop(tx);
+            let request = draw(billing, row, &basket).await?;
+            let tx = billing.db.system().await?;
+            let fixed = checkouts::fix_request(&tx, row, request).await?;
+            tx.commit().await?;
+            fixed
+        }
+    };
+    let key = format!("order/{}/checkout/{}", row.order_id, row.attempt);
+    Ok(billing.stripe.post("/checkout/sessions", &key, &request).await?)
+}
+
+async fn keep(
+    billing: &Billing,
+    row: &checkout::Model,
+    session: &Session,
+) -> Result<checkout::Model> {
+    let tx = billing.db.system().await?;
+    let kept = checkouts::opened(&tx, row.id, &session.id, session.url.as_deref()).await?;
+    tx.commit().await?;
+    match kept {
+        Some(row) => Ok(row),
+        None => {
+            close(billing, &session.id).await?;
+            let text = "The order was cancelled while its checkout was being opened.";
+            Err(Error::refused(Code::OrderState, text))
+        }
+    }
+}
+
+/// What Stripe is asked for.
+async fn draw(billing: &Billing, row: &checkout::Model, basket: &Basket) -> Result<Value> {
+    let order = &basket.order;
+    let customer = customers::ensure(billing, order.tenant_id).await?;
+    if let Some(tax) = &order.tax {
+        let tax: TaxData = serde_json::from_value(tax.clone())?;
+        customers::set_tax(billing, &customer, &tax).await?;
+    }
+    let mut lines = Vec::new();
+    for bought in &basket.lines {
+        lines.extend(line_items(billing, bought, &order.currency).await?);
+    }
+    let ours = json!({ "order_id": order.id, "order": order.number, "attempt": row.attempt });
+    let back = &billing.config.public_url;
+    let dashboard = &billing.config.dashboard_url;
+    let mut request = Map::new();
+    let mut set = |name: &str, value: Value| request.insert(name.to_owned(), value);
+    set("customer", json!(customer));
+    set("client_reference_id", json!(order.id));
+    set("line_items", Value::Array(lines));
+    set("metadata", ours.clone());
+    set("expires_at", json!(row.expires_at.timestamp()));
+    let url = format!("{back}/api/checkout/return?session_id={{CHECKOUT_SESSION_ID}}");
+    set("success_url", json!(url));
+    set("cancel_url", json!(format!("{dashboard}/orders/{}", order.id)));
+    let recurring: Vec<&Bought> =
+        basket.lines.iter().filter(|line| line.item.billing != Interval::OneOff).collect();
+    match recurring.first() {
+        Some(first) => {
+            let mut subscription = json!({ "metadata": ours });
+            if let (Some(days), Some(fields)) =
+                (first.item.trial_days, subscription.as_object_mut())
+            {
+                fields.insert("trial_period_days".to_owned(), json!(days));
+            }
+            set("mode", json!("subscription"));
+            set("subscription_data", subscription);
+        }
+        None => {
+            set("mode", json!("payment"));
+            set("payment_intent_data", json!({ "metadata": ours }));
+            let invoice = json!({ "enabled": true, "invoice_data": { "metadata": ours } });
+            set("invoice_creation", invoice);
+        }
+    }
+    match &row.promotion_code {
+        Some(code) => {
+            let id = promotion(billing, code).await?;
+            set("discounts", json!([{ "promotion_code": id }]));
+        }
+        None => {
+            set("allow_promotion_codes", json!(true));
+        }
+    }
+    if billing.config.tax {
+        set("automatic_tax", json!({ "enabled": true }));
+        set("tax_id_collection", json!({ "enabled": true }));
+        set("billing_address_collection", json!("required"));
+        set("customer_update", json!({ "address": "auto", "name": "auto" }));
+    }
+    Ok(Value::Object(request))
+}
+
+/// A line of the order, and its set-up fee as a line of its own.
+async fn line_items(billing: &Billing, bought: &Bought, currency: &str) -> Result<Vec<Value>> {
+    let price = sync::price(billing, bought.price.id).await?;
+    let quantity = bought.item.quantity;
+    let mut lines = vec![json!({ "price": price, "quantity": quantity })];
+    if let Some(fee) = bought.item.setup_fee.filter(|fee| *fee > 0) {
+        lines.push(json!({
+            "quantity": quantity,
+            "price_data": {
+                "currency": currency,
+                "unit_amount": fee,
+                "tax_behavior": "exclusive",
+                "product_data": { "name": format!("Set-up: {}", bought.item.name) },
+            },
+        }));
+    }
+    Ok(lines)
+}
+
+async fn promotion(billing: &Billing, code: &str) -> Result<String> {
+    let params = json!({ "code": code, "active": true, "limit": 1 });
+    let found: List<Named> = billing.stripe.query("/promotion_codes", &params).await?;
+    let found = found.data.into_iter().next().map(|found| found.id);
+    found.ok_or_else(|| Error::field("promotion_code", "is not known, or over"))
+}
+
+/// Lets nobody pay by this session any more. When somebody just has, that counts.
+pub async fn close(billing: &Billing, session: &str) -> Result<()> {
+    let path = format!("/checkout/sessions/{session}/expire");
+    let key = format!("{session}/expire");
+    let told: Answer<Session> = billing.stripe.post(&path, &key, &json!({})).await;
+    match told {
+        Ok(_) | Err(Failure::Refused { .. }) => {}
+        Err(failure) => return Err(failure.into()),
+    }
+    look::session(billing, session).await?;
+    Ok(())
+}
+
+/// Closes what nobody waits for; how many.
+pub async fn close_unwanted(billing: &Billing, limit: u64) -> Result<usize> {
+    let tx = billing.db.system().await?;
+    let rows = checkouts::to_close(&tx, limit).await?;
+    drop(tx);
+    let mut closed = 0usize;
+    for row in rows {
+        let session = match row.stripe_id.clone() {
+            Some(id) => Some(id),
+            // Somebody may have died between asking and keeping: the same key finds it.
+            None if row.request.is_null() => None,
+            None => match ask(billing, &row).await {
+                Ok(session) => Some(session.id),
+                Err(error) if error.code() == Code::Unavailable => {
+                    tracing::warn!(cause = %error.chain(), "checkout.not_closed");
+                    continue;
+                }
+                Err(_said_no) => None,
+            },
+        };
+        let tx = billing.db.system().await?;
+        match &session {
+            Some(id) => {
+                checkouts::opened(&tx, row.id, id, None).await?;
+            }
+            None => checkouts::not_opened(&tx, row.id, "Nobody ended to open it.").await?,
+        }
+        tx.commit().await?;
+        if let Some(id) = session {
+            close(billing, &id).await?;
+        }
+        closed = closed.saturating_add(1);
+    }
+    Ok(closed)
+}
