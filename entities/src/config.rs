@@ -50,6 +50,8 @@ pub struct Api {
     /// `MIGRAPANEL__WEBHOOKS_PRIVATE`: `on`, or `off`, by default: whether webhooks may lead into
     /// private networks and do without TLS.
     pub webhooks: Reach,
+    /// `MIGRAPANEL__ACCOUNTS_DOMAIN`, the same as the migrator's.
+    pub accounts_domain: DomainName,
 }
 
 impl Api {
@@ -65,8 +67,13 @@ impl Api {
             ask_timeout_secs: parsed("MIGRAPANEL__ASK_TIMEOUT_SECS", "60")?,
             edge: Edge::read()?,
             webhooks: webhooks_reach()?,
+            accounts_domain: accounts_domain()?,
         })
     }
+}
+
+fn accounts_domain() -> Result<DomainName> {
+    Ok(DomainName::parse(&text("MIGRAPANEL__ACCOUNTS_DOMAIN", "hosted.internal"))?)
 }
 
 /// How the API meets those who call it.
@@ -146,6 +153,9 @@ pub struct Migrator {
     pub dns_addr: SocketAddr,
     /// `MIGRAPANEL__NAMESERVERS`: the names that zones get as NS, separated by commas.
     pub nameservers: Vec<DomainName>,
+    /// `MIGRAPANEL__ACCOUNTS_DOMAIN`: below which accounts that were ordered without a domain of their
+    /// own get their names, `USER.hosted.internal` by default.
+    pub accounts_domain: DomainName,
 }
 
 impl Migrator {
@@ -167,6 +177,7 @@ impl Migrator {
             pdns_api_key: secret("PDNS_API_KEY")?,
             dns_addr: parsed("DNS_ADDR", "127.0.0.1:53")?,
             nameservers,
+            accounts_domain: accounts_domain()?,
         })
     }
 }

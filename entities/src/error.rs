@@ -94,6 +94,8 @@ pub enum Code {
     NotForSale,
     /// An order cannot go from where it stands to where it is to be.
     OrderState,
+    /// A service is not in the state that this needs.
+    ServiceState,
     // us
     NoWorker,
     WorkerTimeout,

@@ -60,6 +60,8 @@ ids! {
     OrderId,
     /// A line of an order.
     OrderItemId,
+    /// One unit of something that was sold.
+    ServiceId,
     /// A program's key.
     KeyId,
     /// One HTTP request, from its log line to the last command on a server.

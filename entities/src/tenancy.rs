@@ -113,6 +113,9 @@ pub enum Permission {
     OrdersWrite,
     /// Saying that an order was paid although Stripe has not.
     OrdersSettle,
+    ServicesRead,
+    /// Suspending a customer's service, letting it run again, or trying anew to make it.
+    ServicesWrite,
     /// Who is told of events, and what they were told.
     WebhooksRead,
     WebhooksWrite,
@@ -130,6 +133,7 @@ impl Permission {
             | Self::MembersRead
             | Self::UsersRead
             | Self::AccountsRead
+            | Self::ServicesRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
             Self::ZonesRead | Self::OrdersRead | Self::OrdersWrite | Self::OrdersSettle => {
@@ -149,6 +153,7 @@ impl Permission {
             | Self::ServersWrite
             | Self::JobsRead
             | Self::CatalogueWrite
+            | Self::ServicesWrite
             | Self::WebhooksRead
             | Self::WebhooksWrite => Role::Admin,
             Self::MigrationsForce => Role::Owner,
@@ -165,6 +170,7 @@ impl Permission {
                 | Self::JobsRead
                 | Self::Impersonate
                 | Self::OrdersSettle
+                | Self::ServicesWrite
         )
     }
 
@@ -196,6 +202,8 @@ impl Permission {
             Self::OrdersRead => Some("orders:read"),
             Self::OrdersWrite => Some("orders:write"),
             Self::OrdersSettle => Some("orders:settle"),
+            Self::ServicesRead => Some("services:read"),
+            Self::ServicesWrite => Some("services:write"),
             Self::WebhooksRead => Some("webhooks:read"),
             Self::WebhooksWrite => Some("webhooks:write"),
         }
@@ -299,6 +307,12 @@ impl TenantCtx {
             origin,
             once: None,
         }
+    }
+
+    /// The system, acting on its own account in a tenant.
+    pub(crate) fn system(tenant: TenantId) -> Self {
+        let stored = StoredActor::new(Actor::System, Role::Owner, false);
+        Self::new(tenant, &stored, RequestId::new(), Origin::default())
     }
 
     pub(crate) fn of_session(self, session: SessionId, standing: Standing) -> Self {

@@ -27,6 +27,7 @@ mod m20261122_142000_anchors;
 mod m20261122_143000_webhooks;
 mod m20261122_150000_catalogue;
 mod m20261122_151000_orders;
+mod m20261122_170000_services;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_143000_webhooks::Migration),
             Box::new(m20261122_150000_catalogue::Migration),
             Box::new(m20261122_151000_orders::Migration),
+            Box::new(m20261122_170000_services::Migration),
         ]
     }
 }

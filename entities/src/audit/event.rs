@@ -3,9 +3,11 @@
 use crate::audit::seal::Head;
 use crate::catalogue::Billing;
 use crate::ids::{
-    CategoryId, KeyId, LinkId, OrderId, PriceId, ProductId, RowId, SessionId, TenantId, UserId,
+    CategoryId, KeyId, LinkId, OrderId, PriceId, ProductId, RowId, ServiceId, SessionId, TenantId,
+    UserId,
 };
 use crate::orders::Status;
+use crate::services::Desired;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -369,6 +371,34 @@ pub enum Audit {
         number: String,
         from: Status,
         cause: String,
+    },
+    /// Somebody, or the system, wants a service to become something else.
+    ServiceRequested {
+        service: ServiceId,
+        desired: Desired,
+        reason: Option<String>,
+    },
+    ServiceProvisioned {
+        service: ServiceId,
+        order: OrderId,
+        domain: Option<String>,
+    },
+    ServiceSuspended {
+        service: ServiceId,
+        reason: Option<String>,
+    },
+    ServiceUnsuspended {
+        service: ServiceId,
+    },
+    ServiceTerminated {
+        service: ServiceId,
+        reason: Option<String>,
+    },
+    /// It could not be made, and is not tried again.
+    ServiceFailed {
+        service: ServiceId,
+        order: OrderId,
+        error: String,
     },
     WebhookEndpointCreated {
         id: RowId,

@@ -4,11 +4,11 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::db::SystemTx;
 use crate::error::{Code, Error};
-use crate::ids::{OrderId, RequestId, RowId};
+use crate::ids::{OrderId, RowId};
 use crate::orders::reservations;
 use crate::outbox::{self, Message};
 use crate::tables::{order_transition, orders};
-use crate::tenancy::{Actor, Origin, Role, StoredActor, TenantCtx};
+use crate::tenancy::{Actor, TenantCtx};
 use chrono::Utc;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DeriveActiveEnum,
@@ -122,7 +122,8 @@ pub async fn advance(
     Ok(true)
 }
 
-pub(super) async fn lock(tx: &SystemTx, id: OrderId) -> Result<orders::Model> {
+/// The order, locked until the transaction ends.
+pub async fn lock(tx: &SystemTx, id: OrderId) -> Result<orders::Model> {
     let row = orders::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?;
     row.ok_or(Error::NotFound("order"))
 }
@@ -226,8 +227,7 @@ pub async fn expire_overdue(tx: &SystemTx, limit: u64) -> Result<u64> {
     let mut count = 0;
     for row in overdue {
         count += 1;
-        let system = StoredActor::new(Actor::System, Role::Owner, false);
-        let ctx = TenantCtx::new(row.tenant_id, &system, RequestId::new(), Origin::default());
+        let ctx = TenantCtx::system(row.tenant_id);
         let step = step(tx.conn(), Actor::System, row, Status::Expired, "It was not paid in time.");
         if let Some((_, entry)) = step.await? {
             tx.audit(&ctx, entry).await?;

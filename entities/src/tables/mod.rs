@@ -34,6 +34,7 @@ pub mod recovery_code;
 pub mod reservation;
 pub mod server;
 pub mod server_grant;
+pub mod service;
 pub mod session;
 pub mod ssh_identity;
 pub mod tenant;
@@ -82,6 +83,7 @@ owned!(
     orders,
     price,
     product,
+    service,
     webhook_attempt,
     webhook_delivery,
     webhook_endpoint

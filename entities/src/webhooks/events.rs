@@ -40,6 +40,11 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("ORDER_CANCELLED", "order.cancelled"),
     ("ORDER_REFUNDED", "order.refunded"),
     ("ORDER_EXPIRED", "order.expired"),
+    ("SERVICE_PROVISIONED", "service.provisioned"),
+    ("SERVICE_SUSPENDED", "service.suspended"),
+    ("SERVICE_UNSUSPENDED", "service.unsuspended"),
+    ("SERVICE_TERMINATED", "service.terminated"),
+    ("SERVICE_FAILED", "service.failed"),
     ("WEBHOOK_ENDPOINT_DISABLED", "webhook_endpoint.disabled"),
 ];
 
