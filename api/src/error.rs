@@ -147,6 +147,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::NotASeller
         | Code::NotForSale
         | Code::OrderState
+        | Code::ServiceState
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker
         | Code::WorkerTimeout

@@ -107,6 +107,7 @@ async fn serve() -> Result<(), Error> {
         counts: Counts::default(),
         limits: Memory::default(),
         webhooks: config.webhooks,
+        accounts_domain: config.accounts_domain,
     });
     let server = HttpServer::new(move || app::build(state.clone()).0)
         .shutdown_timeout(10)

@@ -11,6 +11,7 @@ use entities::config::Edge;
 use entities::db::Db;
 use entities::error::Error;
 use entities::secrets::SecretKeys;
+use entities::values::DomainName;
 use entities::webhooks::Reach;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::{ExposeSecret, SecretString};
@@ -38,6 +39,8 @@ pub struct State {
     pub progress: Progress,
     /// Which addresses tenants may have called.
     pub webhooks: Reach,
+    /// Below which the names of accounts without a domain of their own lie.
+    pub accounts_domain: DomainName,
 }
 
 impl State {

@@ -54,6 +54,8 @@ pub struct Api {
     pub stripe: Stripe,
     /// `STRIPE_WEBHOOK_SECRET`: `whsec_…[,whsec_…]`, each of which may have signed what Stripe tells.
     pub stripe_webhook_secrets: Vec<SecretString>,
+    /// `MIGRAPANEL__ACCOUNTS_DOMAIN`, the same as the migrator's.
+    pub accounts_domain: DomainName,
 }
 
 impl Api {
@@ -71,8 +73,13 @@ impl Api {
             webhooks: webhooks_reach()?,
             stripe: Stripe::read()?,
             stripe_webhook_secrets: webhook_secrets(&secret("STRIPE_WEBHOOK_SECRET")?)?,
+            accounts_domain: accounts_domain()?,
         })
     }
+}
+
+fn accounts_domain() -> Result<DomainName> {
+    Ok(DomainName::parse(&text("MIGRAPANEL__ACCOUNTS_DOMAIN", "hosted.internal"))?)
 }
 
 /// Secrets, separated by commas. With an empty one anybody could sign.
@@ -99,6 +106,9 @@ pub struct Stripe {
     pub public_url: String,
     /// `MIGRAPANEL__DASHBOARD_URL`: where the buyer goes on from there.
     pub dashboard_url: String,
+    /// `MIGRAPANEL__DUNNING_DAYS`, by default `0,3,7`, `MIGRAPANEL__GRACE_DAYS`, by default 10, and
+    /// `MIGRAPANEL__RETENTION_DAYS`, by default 30.
+    pub rules: Rules,
 }
 
 impl Stripe {
@@ -110,8 +120,21 @@ impl Stripe {
             tax: switch("MIGRAPANEL__STRIPE_TAX", "off")?,
             public_url: url("MIGRAPANEL__PUBLIC_URL", "http://127.0.0.1:8080"),
             dashboard_url: url("MIGRAPANEL__DASHBOARD_URL", "http://127.0.0.1:8080"),
+            rules: rules()?,
         })
     }
+}
+
+fn rules() -> Result<Rules> {
+    let letters = match optional("MIGRAPANEL__DUNNING_DAYS") {
+        Some(_) => list("MIGRAPANEL__DUNNING_DAYS", |day| day.parse().ok())?,
+        None => vec![0, 3, 7],
+    };
+    Ok(Rules {
+        letters,
+        grace_days: parsed("MIGRAPANEL__GRACE_DAYS", "10")?,
+        retention_days: parsed("MIGRAPANEL__RETENTION_DAYS", "30")?,
+    })
 }
 
 /// The billing worker's configuration.
@@ -119,27 +142,12 @@ impl Stripe {
 pub struct Billing {
     pub base: Base,
     pub stripe: Stripe,
-    pub rules: Rules,
 }
 
 impl Billing {
     /// Reads it from the environment.
     pub fn read() -> Result<Self> {
-        let day = |text: &str| text.parse().ok();
-        // An empty list of letters is one without letters.
-        let letters = match optional("MIGRAPANEL__DUNNING_DAYS") {
-            Some(_) => list("MIGRAPANEL__DUNNING_DAYS", day)?,
-            None => vec![0, 3, 7],
-        };
-        Ok(Self {
-            base: Base::read()?,
-            stripe: Stripe::read()?,
-            rules: Rules {
-                letters,
-                grace_days: parsed("MIGRAPANEL__GRACE_DAYS", "10")?,
-                retention_days: parsed("MIGRAPANEL__RETENTION_DAYS", "30")?,
-            },
-        })
+        Ok(Self { base: Base::read()?, stripe: Stripe::read()? })
     }
 }
 
@@ -220,6 +228,9 @@ pub struct Migrator {
     pub dns_addr: SocketAddr,
     /// `MIGRAPANEL__NAMESERVERS`: the names that zones get as NS, separated by commas.
     pub nameservers: Vec<DomainName>,
+    /// `MIGRAPANEL__ACCOUNTS_DOMAIN`: below which accounts that were ordered without a domain of their
+    /// own get their names, `USER.hosted.internal` by default.
+    pub accounts_domain: DomainName,
 }
 
 impl Migrator {
@@ -241,6 +252,7 @@ impl Migrator {
             pdns_api_key: secret("PDNS_API_KEY")?,
             dns_addr: parsed("DNS_ADDR", "127.0.0.1:53")?,
             nameservers,
+            accounts_domain: accounts_domain()?,
         })
     }
 }

@@ -102,6 +102,8 @@ pub enum Code {
     SubscriptionState,
     /// What was shown and what it would come to now are not the same.
     AmountChanged,
+    /// A service is not in the state that this needs.
+    ServiceState,
     // us
     NoWorker,
     WorkerTimeout,

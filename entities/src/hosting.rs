@@ -6,6 +6,7 @@ use crate::error::{Code, Error};
 use crate::ids::{AccountId, JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, Claim};
 use crate::orders::reservations::{self, ACCOUNTS};
+use crate::services;
 use crate::tables::{domain, hosting_account};
 use crate::tenants;
 use chrono::Utc;
@@ -151,6 +152,13 @@ pub(crate) async fn count_taken<C: ConnectionTrait>(
     Ok(count_accounts(conn, tenant).await?.saturating_add(coming.unsigned_abs()))
 }
 
+/// How many accounts a tenant has, or has ordered and paid for.
+async fn count_accounts<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
+    let there = hosting_account::Entity::find();
+    let there = there.filter(hosting_account::Column::TenantId.eq(tenant)).count(conn).await?;
+    Ok(there.saturating_add(services::count_unmade(conn, tenant).await?))
+}
+
 /// How many other accounts are being made.
 const COMING: &str = "SELECT count(DISTINCT (job.server_id, migration.target_user))
     FROM migration JOIN job ON job.id = migration.id
@@ -158,11 +166,6 @@ const COMING: &str = "SELECT count(DISTINCT (job.server_id, migration.target_use
       AND (job.server_id, migration.target_user) <> ($2, $3)
       AND NOT EXISTS (SELECT FROM hosting_account a
             WHERE a.server_id = job.server_id AND a.username = migration.target_user)";
-
-async fn count_accounts<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
-    let all = hosting_account::Entity::find();
-    Ok(all.filter(hosting_account::Column::TenantId.eq(tenant)).count(conn).await?)
-}
 
 /// What a claimed job takes into possession.
 #[derive(Debug)]
@@ -188,19 +191,10 @@ pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Resu
         (Ownership::Taken, _) => return Err(changed(wanted.user.as_str())),
         (_, Some(id)) => id,
         (_, None) => {
-            // There was room when the apply was queued; the limit may be lower by now.
-            let tenant = claim.tenant;
-            tenants::reserve(
-                tx.conn(),
-                tenant,
-                |l| l.accounts,
-                ACCOUNTS,
-                async |conn| {
-                    let there = count_accounts(conn, tenant).await?;
-                    Ok(there.saturating_add(reservations::count_held(conn, tenant).await?))
-                },
-            )
-            .await?;
+            // What was paid for has been counted since.
+            if claim.kind != jobs::Kind::Hosting.as_str() {
+                check_limit(tx, claim.tenant).await?;
+            }
             let id = AccountId::new();
             hosting_account::ActiveModel {
                 id: Set(id),
@@ -240,6 +234,21 @@ pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Resu
     Ok(added)
 }
 
+/// There was room when the apply was queued; the limit may be lower by now.
+async fn check_limit(tx: &SystemTx, tenant: TenantId) -> Result<()> {
+    tenants::reserve(
+        tx.conn(),
+        tenant,
+        |l| l.accounts,
+        ACCOUNTS,
+        async |conn| {
+            let there = count_accounts(conn, tenant).await?;
+            Ok(there.saturating_add(reservations::count_held(conn, tenant).await?))
+        },
+    )
+    .await
+}
+
 /// Gives up what the job took; what others hold on to stays. May be repeated.
 pub async fn give_up(tx: &SystemTx, claim: &Claim) -> Result<()> {
     jobs::hold(tx, claim).await?;
@@ -258,8 +267,31 @@ async fn give_up_of(tx: &SystemTx, job: JobId) -> Result<()> {
             .one(tx.conn())
             .await?;
         if others.is_none() {
-            hosting_account::Entity::delete_by_id(account.id).exec(tx.conn()).await?;
+            remove(tx, account.id).await?;
         }
     }
     Ok(())
+}
+
+/// Removes an account and its domains, for a claimed job that has removed them from the server.
+pub async fn remove_account(tx: &SystemTx, claim: &Claim, id: AccountId) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    domain::Entity::delete_many().filter(domain::Column::AccountId.eq(id)).exec(tx.conn()).await?;
+    remove(tx, id).await
+}
+
+async fn remove(tx: &SystemTx, id: AccountId) -> Result<()> {
+    services::lose_account(tx, id).await?;
+    hosting_account::Entity::delete_by_id(id).exec(tx.conn()).await?;
+    Ok(())
+}
+
+/// The domains of an account, by name, for a worker.
+pub async fn load_domains(tx: &SystemTx, account: AccountId) -> Result<Vec<DomainName>> {
+    let rows = domain::Entity::find()
+        .filter(domain::Column::AccountId.eq(account))
+        .order_by_asc(domain::Column::Name)
+        .all(tx.conn())
+        .await?;
+    rows.iter().map(|row| Ok(DomainName::parse(&row.name)?)).collect()
 }

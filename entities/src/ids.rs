@@ -70,6 +70,8 @@ ids! {
     PaymentId,
     /// Money that goes back.
     RepaymentId,
+    /// One unit of something that was sold.
+    ServiceId,
     /// A program's key.
     KeyId,
     /// One HTTP request, from its log line to the last command on a server.

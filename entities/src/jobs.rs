@@ -5,7 +5,7 @@
 use crate::db::{SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RequestId, RowId, ServerId, TenantId, WorkerId};
-use crate::outbox::Message;
+use crate::outbox::{self, Message};
 use crate::tables::{job, job_log, job_step};
 use crate::tenancy::{StoredActor, TenantCtx};
 use crate::{Result, telemetry};
@@ -14,8 +14,8 @@ use cpanel::protocol::Level;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use serde_json::{Value, json};
 
@@ -29,6 +29,8 @@ pub enum Kind {
     Enroll,
     /// A migration of an account.
     Migration,
+    /// A hosting account that is made, suspended or ended for a service.
+    Hosting,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
         match self {
             Self::Enroll => "enroll",
             Self::Migration => "migration",
+            Self::Hosting => "hosting",
         }
     }
 }
@@ -53,17 +56,30 @@ pub struct NewJob {
 
 /// Makes a job and announces it.
 pub async fn create_job(tx: &TenantTx, new: NewJob) -> Result<JobId> {
+    insert(tx.conn(), tx.ctx(), new).await
+}
+
+/// The same in the system's own name, for a tenant.
+pub(crate) async fn create_system_job(
+    tx: &SystemTx,
+    tenant: TenantId,
+    new: NewJob,
+) -> Result<JobId> {
+    insert(tx.conn(), &TenantCtx::system(tenant), new).await
+}
+
+async fn insert(conn: &DatabaseTransaction, ctx: &TenantCtx, new: NewJob) -> Result<JobId> {
     let id = JobId::new();
     job::ActiveModel {
         id: Set(id),
-        tenant_id: Set(tx.tenant()),
+        tenant_id: Set(ctx.tenant()),
         kind: Set(new.kind.as_str().to_owned()),
         phase: Set(new.phase.to_owned()),
         state: Set("queued".to_owned()),
         server_id: Set(new.server),
         subject: Set(new.subject),
-        actor: Set(serde_json::to_value(tx.ctx().store())?),
-        request_id: Set(Some(tx.ctx().request())),
+        actor: Set(serde_json::to_value(ctx.store())?),
+        request_id: Set(Some(ctx.request())),
         traceparent: Set(telemetry::traceparent()),
         run: Set(1),
         lease_owner: NotSet,
@@ -80,9 +96,9 @@ pub async fn create_job(tx: &TenantTx, new: NewJob) -> Result<JobId> {
         completed_at: NotSet,
         cancel_requested_at: NotSet,
     }
-    .insert(tx.conn())
+    .insert(conn)
     .await?;
-    tx.publish(Message::JobReady { job: id }).await?;
+    outbox::append(conn, ctx.tenant(), Message::JobReady { job: id }).await?;
     Ok(id)
 }
 
@@ -97,6 +113,25 @@ pub enum Run {
 
 /// Queues a finished job again for another phase, as the person of `tx`.
 pub async fn requeue(tx: &TenantTx, row: job::Model, phase: &str, which: Run) -> Result<()> {
+    queue_again(tx.conn(), tx.ctx(), row, (phase, which)).await
+}
+
+/// The same in the system's own name.
+pub(crate) async fn requeue_as_system(
+    tx: &SystemTx,
+    row: job::Model,
+    phase: &str,
+    which: Run,
+) -> Result<()> {
+    queue_again(tx.conn(), &TenantCtx::system(row.tenant_id), row, (phase, which)).await
+}
+
+async fn queue_again(
+    conn: &DatabaseTransaction,
+    ctx: &TenantCtx,
+    row: job::Model,
+    (phase, which): (&str, Run),
+) -> Result<()> {
     let id = row.id;
     let run = if which == Run::New { row.run.saturating_add(1) } else { row.run };
     let mut row: job::ActiveModel = row.into();
@@ -104,8 +139,8 @@ pub async fn requeue(tx: &TenantTx, row: job::Model, phase: &str, which: Run) ->
     row.state = Set("queued".to_owned());
     row.run = Set(run);
     row.attempts = Set(0);
-    row.actor = Set(serde_json::to_value(tx.ctx().store())?);
-    row.request_id = Set(Some(tx.ctx().request()));
+    row.actor = Set(serde_json::to_value(ctx.store())?);
+    row.request_id = Set(Some(ctx.request()));
     row.traceparent = Set(telemetry::traceparent());
     row.queued_at = Set(Utc::now());
     row.deadline_at = Set(None);
@@ -113,8 +148,8 @@ pub async fn requeue(tx: &TenantTx, row: job::Model, phase: &str, which: Run) ->
     row.error_message = Set(None);
     row.completed_at = Set(None);
     row.cancel_requested_at = Set(None);
-    row.update(tx.conn()).await?;
-    tx.publish(Message::JobReady { job: id }).await
+    row.update(conn).await?;
+    outbox::append(conn, ctx.tenant(), Message::JobReady { job: id }).await
 }
 
 /// The job, when it is this tenant's.

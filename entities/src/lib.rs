@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ids`] and [`values`] → [`error`] → [`tenancy`] → [`db`] → [`audit`] and
 //! [`outbox`] → the features: [`sessions`], [`accounts`], [`tenants`], [`members`], [`keys`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
-//! [`dns`], [`webhooks`], [`catalogue`], [`orders`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
+//! [`dns`], [`webhooks`], [`catalogue`], [`orders`], [`services`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
 //! proves that somebody was authenticated, that the permission was checked and that row-level
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
 
@@ -33,6 +33,7 @@ pub mod outbox;
 pub mod sealing;
 pub mod secrets;
 pub mod servers;
+pub mod services;
 pub mod sessions;
 pub mod tables;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use crate::db::{Db, SystemTx, statement};
 use crate::ids::{LinkId, RowId};
 use crate::tables::mail;
 use crate::tenancy::Role;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ConnectionTrait, EntityTrait,
@@ -44,6 +44,30 @@ pub enum Letter {
     AccountLocked,
     MfaChanged {
         enabled: bool,
+    },
+    /// Money is missing for an order: where it can be paid, and when what was bought is suspended.
+    PaymentMissing {
+        order: String,
+        page: Option<String>,
+        suspends_at: DateTime<Utc>,
+    },
+    /// What was bought with an order does not run any more; the sentence says why.
+    OrderSuspended {
+        order: String,
+        reason: String,
+    },
+    OrderResumed {
+        order: String,
+    },
+    /// What was bought is gone for good, but for a last backup.
+    OrderEnded {
+        order: String,
+        reason: String,
+    },
+    /// Something of an order could not be made, and its money goes back.
+    OrderNotMade {
+        order: String,
+        all: bool,
     },
 }
 

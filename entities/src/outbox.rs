@@ -4,7 +4,7 @@
 
 use crate::asks::{BILLING_QUEUE, JOB_QUEUE};
 use crate::db::{Db, statement};
-use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, TenantId};
+use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, ServiceId, TenantId};
 use crate::tables::outbox;
 use crate::{Result, telemetry};
 use chrono::Utc;
@@ -26,6 +26,8 @@ pub enum Message {
     PriceChanged { price: PriceId },
     /// An order has another status: what was paid is to be made, what was cancelled to be ended.
     OrderChanged { order: OrderId },
+    /// A service has become something else: it was made, could not be made, or was suspended.
+    ServiceChanged { service: ServiceId },
 }
 
 impl Message {
@@ -35,6 +37,7 @@ impl Message {
             Self::ProductChanged { .. } => "product_changed",
             Self::PriceChanged { .. } => "price_changed",
             Self::OrderChanged { .. } => "order_changed",
+            Self::ServiceChanged { .. } => "service_changed",
         }
     }
 
@@ -43,9 +46,10 @@ impl Message {
     pub fn queue(&self) -> &'static str {
         match self {
             Self::JobReady { .. } => JOB_QUEUE,
-            Self::ProductChanged { .. } | Self::PriceChanged { .. } | Self::OrderChanged { .. } => {
-                BILLING_QUEUE
-            }
+            Self::ProductChanged { .. }
+            | Self::PriceChanged { .. }
+            | Self::OrderChanged { .. }
+            | Self::ServiceChanged { .. } => BILLING_QUEUE,
         }
     }
 }

@@ -124,6 +124,9 @@ pub enum Permission {
     /// What Stripe told.
     StripeEventsRead,
     StripeEventsReplay,
+    ServicesRead,
+    /// Suspending a customer's service, letting it run again, or trying anew to make it.
+    ServicesWrite,
     /// Who is told of events, and what they were told.
     WebhooksRead,
     WebhooksWrite,
@@ -141,6 +144,7 @@ impl Permission {
             | Self::MembersRead
             | Self::UsersRead
             | Self::AccountsRead
+            | Self::ServicesRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
             Self::ZonesRead
@@ -166,6 +170,7 @@ impl Permission {
             | Self::CatalogueWrite
             | Self::StripeEventsRead
             | Self::StripeEventsReplay
+            | Self::ServicesWrite
             | Self::WebhooksRead
             | Self::WebhooksWrite => Role::Admin,
             Self::MigrationsForce | Self::BillingEnd => Role::Owner,
@@ -185,6 +190,7 @@ impl Permission {
                 | Self::PaymentsRefund
                 | Self::StripeEventsRead
                 | Self::StripeEventsReplay
+                | Self::ServicesWrite
         )
     }
 
@@ -221,6 +227,8 @@ impl Permission {
             Self::PaymentsRefund => Some("billing:refund"),
             Self::StripeEventsRead => Some("stripe_events:read"),
             Self::StripeEventsReplay => Some("stripe_events:write"),
+            Self::ServicesRead => Some("services:read"),
+            Self::ServicesWrite => Some("services:write"),
             Self::WebhooksRead => Some("webhooks:read"),
             Self::WebhooksWrite => Some("webhooks:write"),
         }
@@ -329,9 +337,8 @@ impl TenantCtx {
         }
     }
 
-    /// The system itself, in a tenant.
-    #[must_use]
-    pub fn system(tenant: TenantId) -> Self {
+    /// The system, acting on its own account in a tenant.
+    pub(crate) fn system(tenant: TenantId) -> Self {
         let stored = StoredActor::new(Actor::System, Role::Owner, false);
         Self::new(tenant, &stored, RequestId::new(), Origin::default())
     }

@@ -28,6 +28,7 @@ mod m20261122_143000_webhooks;
 mod m20261122_150000_catalogue;
 mod m20261122_151000_orders;
 mod m20261122_160000_billing;
+mod m20261122_170000_services;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_150000_catalogue::Migration),
             Box::new(m20261122_151000_orders::Migration),
             Box::new(m20261122_160000_billing::Migration),
+            Box::new(m20261122_170000_services::Migration),
         ]
     }
 }

@@ -86,6 +86,43 @@ pub fn write(letter: &Letter, keys: &SecretKeys, dashboard: &str) -> Result<Text
                  A new password opens it at once: {dashboard}/forgot-password\n"
             ),
         ),
+        Letter::PaymentMissing { order, page, suspends_at } => (
+            format!("A payment is missing for {order}"),
+            format!(
+                "We could not collect the payment for {order}.\n\n\
+                 Pay here:\n\n  {}\n\n\
+                 What you bought runs on until {}. If the payment comes by then, there is nothing \
+                 else to do.\n",
+                page.clone().unwrap_or_else(|| format!("{dashboard}/billing")),
+                suspends_at.format("%-d %B %Y")
+            ),
+        ),
+        Letter::OrderSuspended { order, reason } => (
+            format!("{order} is suspended"),
+            format!(
+                "What you bought with {order} does not run any more:\n\n  {reason}\n\n\
+                 See {dashboard}/billing for what you can do.\n"
+            ),
+        ),
+        Letter::OrderResumed { order } => (
+            format!("{order} runs again"),
+            format!("What you bought with {order} runs again. There is nothing for you to do.\n"),
+        ),
+        Letter::OrderEnded { order, reason } => (
+            format!("{order} has ended"),
+            format!(
+                "What you bought with {order} is removed:\n\n  {reason}\n\n\
+                 A last backup is kept for a while; ask us if you need it.\n"
+            ),
+        ),
+        Letter::OrderNotMade { order, all } => (
+            format!("{order} could not be made"),
+            format!(
+                "{} of {order} could not be made. What you paid for it goes back to where it \
+                 came from; that may take some days. We are sorry.\n",
+                if *all { "Nothing" } else { "Something" }
+            ),
+        ),
         Letter::MfaChanged { enabled } => (
             format!("Your second factor is {}", if *enabled { "in use" } else { "switched off" }),
             format!(

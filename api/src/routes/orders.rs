@@ -43,12 +43,33 @@ struct OrderLine {
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000)]
     quantity: u32,
+    /// Of a hosting plan: the domains of its first units; those without one get names of ours. A
+    /// domain that another account has is refused.
+    #[serde(default)]
+    #[schema(max_items = 1000)]
+    domains: Vec<String>,
 }
 
-impl From<OrderLine> for Wanted {
-    fn from(line: OrderLine) -> Self {
-        Self { price: PriceId(line.price_id), quantity: line.quantity }
+fn wanted(lines: Vec<OrderLine>) -> Result<Vec<Wanted>, Error> {
+    let read = |(nth, line): (usize, OrderLine)| {
+        let path = format!("items/{nth}/domains");
+        let domains = line.domains.iter().map(|name| field(&path, name));
+        Ok(Wanted {
+            price: PriceId(line.price_id),
+            quantity: line.quantity,
+            domains: domains.collect::<Result<_, Error>>()?,
+        })
+    };
+    lines.into_iter().enumerate().map(read).collect()
+}
+
+/// Refuses domains that cannot be had. They are looked at again when they are taken.
+async fn check_domains(state: &State, caller: &Caller, wanted: &[Wanted]) -> Result<(), Error> {
+    if wanted.iter().all(|line| line.domains.is_empty()) {
+        return Ok(());
     }
+    let tx = state.db.system().await?;
+    orders::lines::check_free(&tx, caller.0.tenant(), wanted, &state.accounts_domain).await
 }
 
 /// For whom the invoice is written.
@@ -123,7 +144,7 @@ impl TryFrom<OrderNew> for NewOrder {
     fn try_from(new: OrderNew) -> Result<Self, Error> {
         let reference = new.external_reference;
         Ok(Self {
-            items: new.items.into_iter().map(Into::into).collect(),
+            items: wanted(new.items)?,
             tax: new.tax.map(TryInto::try_into).transpose()?,
             notes: match new.notes {
                 Some(text) => field("notes", &text)?,
@@ -201,6 +222,8 @@ struct OrderItemView {
     setup_fee: Option<MoneyView>,
     trial_days: Option<i32>,
     quantity: i32,
+    /// Of the first units.
+    domains: Vec<String>,
 }
 
 fn item(order: &table::Model, row: order_item::Model) -> Result<OrderItemView, Error> {
@@ -218,6 +241,7 @@ fn item(order: &table::Model, row: order_item::Model) -> Result<OrderItemView, E
         setup_fee: row.setup_fee.map(money).transpose()?,
         trial_days: row.trial_days,
         quantity: row.quantity,
+        domains: row.domains.map(serde_json::from_value).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -277,7 +301,9 @@ async fn create_order(
     state: web::Data<State>,
     Json(body): Json<OrderNew>,
 ) -> Result<Answer<OrderDetail>, ApiError> {
-    let new = body.try_into()?;
+    let new: NewOrder = body.try_into()?;
+    caller.0.require_write(Permission::OrdersWrite)?;
+    check_domains(&state, &caller, &new.items).await?;
     let tx = state.db.write(&caller.0, Permission::OrdersWrite).await?;
     let whole = orders::create_order(&tx, new).await?;
     tx.commit().await?;
@@ -376,7 +402,7 @@ impl TryFrom<OrderChange> for Change {
         let reference =
             reference.map(|text| text.map(|text| field("external_reference", &text)).transpose());
         Ok(Self {
-            items: change.items.map(|lines| lines.into_iter().map(Into::into).collect()),
+            items: change.items.map(wanted).transpose()?,
             tax: tax.transpose()?,
             notes: change.notes.map(|text| field("notes", &text)).transpose()?,
             external_reference: reference.transpose()?,
@@ -398,7 +424,9 @@ async fn update_order(
     id: web::Path<Uuid>,
     Json(body): Json<OrderChange>,
 ) -> Result<Answer<OrderDetail>, ApiError> {
-    let change = body.try_into()?;
+    let change: Change = body.try_into()?;
+    caller.0.require_write(Permission::OrdersWrite)?;
+    check_domains(&state, &caller, change.items.as_deref().unwrap_or_default()).await?;
     let tx = state.db.write(&caller.0, Permission::OrdersWrite).await?;
     let whole = orders::update_order(&tx, OrderId(*id), change).await?;
     tx.commit().await?;

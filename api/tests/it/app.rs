@@ -113,6 +113,7 @@ pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
         counts: Counts::default(),
         limits: Memory::default(),
         webhooks: entities::webhooks::Reach::Public,
+        accounts_domain: entities::values::DomainName::parse("hosted.test").unwrap(),
     });
     let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
     accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();

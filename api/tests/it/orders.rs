@@ -260,11 +260,16 @@ async fn nothing_is_paid_for_that_there_is_no_room_for() {
     let body = json!({"items": [{"price_id": price, "quantity": 3}]});
     let three = id(&buyer.post("/api/orders", body).await.data(201));
     mark_paid(owner, &three).await.refused(409, "quota_exceeded");
-    let two = json!({"items": [{"price_id": price, "quantity": 2}]});
+    // An add-on takes no account's place.
+    let two = json!({"items": [
+        {"price_id": price, "quantity": 2},
+        {"price_id": more, "quantity": 3},
+    ]});
     patch(buyer, &format!("/api/orders/{three}"), two).await.data(200);
     mark_paid(owner, &three).await.data(200);
     mark_paid(owner, &order(buyer, &price).await).await.refused(409, "quota_exceeded");
-    // An add-on takes no account's place.
-    mark_paid(owner, &order(buyer, &more).await).await.data(200);
+    // By itself it is nothing.
+    let alone = json!({"items": [{"price_id": more, "quantity": 1}]});
+    buyer.post("/api/orders", alone).await.refused(400, "invalid_request");
     market.app.db.remove().await.unwrap();
 }

@@ -1,13 +1,14 @@
 //! What is recorded: the closed list.
 
 use crate::audit::seal::Head;
-use crate::catalogue::Billing;
 use crate::billing;
+use crate::catalogue::Billing;
 use crate::ids::{
     CategoryId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId, RepaymentId,
-    RowId, SessionId, SubscriptionId, TenantId, UserId,
+    RowId, ServiceId, SessionId, SubscriptionId, TenantId, UserId,
 };
 use crate::orders::Status;
+use crate::services::Desired;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -462,6 +463,34 @@ pub enum Audit {
     BillingPortalOpened {},
     StripeEventReplayed {
         event: String,
+    },
+    /// Somebody, or the system, wants a service to become something else.
+    ServiceRequested {
+        service: ServiceId,
+        desired: Desired,
+        reason: Option<String>,
+    },
+    ServiceProvisioned {
+        service: ServiceId,
+        order: OrderId,
+        domain: Option<String>,
+    },
+    ServiceSuspended {
+        service: ServiceId,
+        reason: Option<String>,
+    },
+    ServiceUnsuspended {
+        service: ServiceId,
+    },
+    ServiceTerminated {
+        service: ServiceId,
+        reason: Option<String>,
+    },
+    /// It could not be made, and is not tried again.
+    ServiceFailed {
+        service: ServiceId,
+        order: OrderId,
+        error: String,
     },
     WebhookEndpointCreated {
         id: RowId,

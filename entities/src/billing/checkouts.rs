@@ -7,17 +7,15 @@ use crate::billing::{customers, payments, repayments};
 use crate::catalogue::Kind;
 use crate::db::{Db, SystemTx};
 use crate::error::{Code, Error};
-use crate::ids::{CheckoutId, OrderId, TenantId};
+use crate::ids::{CheckoutId, OrderId};
 use crate::orders::{self, Status};
 use crate::tables::checkout::{self, Column};
 use crate::tables::{order_item, orders as orders_table, price, product};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::{TimeDelta, Utc};
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, Condition, DeriveActiveEnum, EntityTrait, EnumIter, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DeriveActiveEnum, EntityTrait,
+    EnumIter, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -247,11 +245,6 @@ pub async fn to_close(tx: &SystemTx, limit: u64) -> Result<Vec<checkout::Model>>
         .await?)
 }
 
-/// Lets an attempt be over that has no session at Stripe.
-pub async fn never_opened(tx: &SystemTx, id: CheckoutId) -> Result<()> {
-    not_opened(tx, id, "Nobody ended to open it.").await
-}
-
 /// Attempts that may have become something else at Stripe without our hearing of it.
 pub async fn live(tx: &SystemTx, limit: u64) -> Result<Vec<String>> {
     let rows = checkout::Entity::find()
@@ -324,17 +317,43 @@ async fn of_session(tx: &SystemTx, seen: &Seen) -> Result<Option<checkout::Model
         .await?)
 }
 
-/// Whose session this is: the tenant and the order. None: nobody's here.
-pub async fn owner(tx: &SystemTx, seen: &Seen) -> Result<Option<(TenantId, OrderId)>> {
-    Ok(of_session(tx, seen).await?.map(|row| (row.tenant_id, row.order_id)))
+/// Whether a session is one that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// It is none of ours.
+    Foreign,
+    Fits,
+    /// It is not what was ordered.
+    Differs,
+}
+
+/// Compares a session with its order; nothing is changed.
+pub async fn check(tx: &SystemTx, seen: &Seen) -> Result<Checked> {
+    let Some(row) = of_session(tx, seen).await? else { return Ok(Checked::Foreign) };
+    let order = orders_table::Entity::find_by_id(row.order_id).one(tx.conn()).await?;
+    let order = order.ok_or(Error::NotFound("order"))?;
+    let differs = mismatch(tx, &order, seen).await?.is_some();
+    Ok(if differs { Checked::Differs } else { Checked::Fits })
 }
 
 /// Brings an attempt and its order to what was seen of its session. The one function that fulfils,
 /// whoever heard of the payment first; of many at once one does, and the others find it done.
-pub async fn settle(tx: &SystemTx, seen: &Seen) -> Result<Settled> {
-    let Some(row) = of_session(tx, seen).await? else { return Ok(Settled::Foreign) };
+///
+/// Answers the order, too, whose standing is to be converged then.
+pub async fn settle(tx: &SystemTx, seen: &Seen) -> Result<(Settled, Option<OrderId>)> {
+    let Some(row) = of_session(tx, seen).await? else { return Ok((Settled::Foreign, None)) };
     let order = orders::status::lock(tx, row.order_id).await?;
     let row = locked(tx, row.id).await?;
+    let id = order.id;
+    Ok((settle_locked(tx, row, order, seen).await?, Some(id)))
+}
+
+async fn settle_locked(
+    tx: &SystemTx,
+    row: checkout::Model,
+    order: orders_table::Model,
+    seen: &Seen,
+) -> Result<Settled> {
     match row.state {
         State::Complete => return Ok(Settled::Well),
         State::Refused => return Ok(Settled::Refused(row.error.unwrap_or_default())),
@@ -410,8 +429,11 @@ async fn note(
     seen: &Seen,
     state: State,
 ) -> Result<()> {
-    let payment =
-        if seen.requires_action { "requires_action".to_owned() } else { seen.payment_status.clone() };
+    let payment = if seen.requires_action {
+        "requires_action".to_owned()
+    } else {
+        seen.payment_status.clone()
+    };
     let is_news = row.payment_state.as_deref() != Some(payment.as_str());
     let mut active = row.into_active_model();
     active.state = Set(state);

@@ -45,10 +45,8 @@ pub async fn find_customer(tx: &TenantTx) -> Result<Option<billing_customer::Mod
 
 /// The same, of any tenant.
 pub async fn customer_of(tx: &SystemTx, tenant: TenantId) -> Result<Option<String>> {
-    let row = billing_customer::Entity::find()
-        .filter(Column::TenantId.eq(tenant))
-        .one(tx.conn())
-        .await?;
+    let row =
+        billing_customer::Entity::find().filter(Column::TenantId.eq(tenant)).one(tx.conn()).await?;
     Ok(row.map(|row| row.stripe_id))
 }
 
@@ -84,7 +82,8 @@ pub async fn keep(tx: &SystemTx, tenant: TenantId, stripe_id: &str) -> Result<St
 /// Records what was seen; whether it is a customer of ours.
 pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<bool> {
     let card = seen.card.as_ref().map(serde_json::to_value).transpose()?;
-    let sql = "UPDATE billing_customer SET email = $2, card = $3, delinquent = $4, updated_at = now()
+    let sql =
+        "UPDATE billing_customer SET email = $2, card = $3, delinquent = $4, updated_at = now()
         WHERE stripe_id = $1";
     let values = [
         seen.stripe_id.as_str().into(),

@@ -175,9 +175,8 @@ async fn insert(db: &Db, row: stripe_event::ActiveModel) -> Result<bool> {
 /// How long others leave an event alone that somebody took.
 const LEASE_SECS: f64 = 90.0;
 /// The pauses between tries; after the last an event is dead.
-const PAUSES_SECS: [f64; 12] = [
-    1.0, 3.0, 10.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0, 43_200.0, 86_400.0,
-];
+const PAUSES_SECS: [f64; 12] =
+    [1.0, 3.0, 10.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0, 43_200.0, 86_400.0];
 
 /// An event that somebody has taken, to handle it.
 #[derive(Debug, Clone)]
@@ -242,7 +241,8 @@ pub async fn record(db: &Db, event: &Taken, handled: &Handled) -> Result<()> {
         Handled::Refused(why) => (State::Dead, Some(why.as_str())),
     };
     let tx = db.system().await?;
-    let sql = "UPDATE stripe_event SET state = $3, note = $4, handled_at = now(), taken_until = NULL
+    let sql =
+        "UPDATE stripe_event SET state = $3, note = $4, handled_at = now(), taken_until = NULL
         WHERE id = $1 AND fence = $2 AND state = 'pending'";
     let values = [event.id.as_str().into(), event.fence.into(), state.as_str().into(), note.into()];
     tx.conn().execute_raw(statement(sql, values)).await?;

@@ -138,11 +138,7 @@ fn fill(row: &mut invoice::ActiveModel, seen: &Seen) -> Result<()> {
 
 /// Writes down what is news: that it was paid, that a try to charge it failed, that the customer must
 /// do something.
-async fn tell(
-    tx: &SystemTx,
-    before: Option<&invoice::Model>,
-    row: &invoice::Model,
-) -> Result<()> {
+async fn tell(tx: &SystemTx, before: Option<&invoice::Model>, row: &invoice::Model) -> Result<()> {
     let ctx = TenantCtx::system(row.tenant_id);
     let was_paid = before.is_some_and(|row| row.status == "paid");
     if row.status == "paid" && !was_paid {

@@ -7,8 +7,8 @@ use crate::db::{SystemTx, TenantTx};
 use crate::error::Error;
 use crate::ids::{OrderId, PaymentId, RowId};
 use crate::orders;
-use crate::tables::payment::{self, Column};
 use crate::tables::dispute;
+use crate::tables::payment::{self, Column};
 use crate::tenancy::TenantCtx;
 use chrono::{DateTime, Utc};
 use sea_orm::{

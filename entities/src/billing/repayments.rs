@@ -129,10 +129,8 @@ async fn insert(
         ..Default::default()
     };
     let once = sea_orm::sea_query::OnConflict::column(Column::Reference).do_nothing().to_owned();
-    let inserted = repayment::Entity::insert(row)
-        .on_conflict(once)
-        .exec_without_returning(tx.conn())
-        .await?;
+    let inserted =
+        repayment::Entity::insert(row).on_conflict(once).exec_without_returning(tx.conn()).await?;
     if inserted == 0 {
         return Ok(false);
     }

@@ -6,8 +6,8 @@ use crate::catalogue::Billing;
 use crate::db::{SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, PriceId, SubscriptionId};
-use crate::tables::subscription::{self, Column};
 use crate::orders;
+use crate::tables::subscription::{self, Column};
 use crate::tables::{price, product};
 use crate::tenancy::TenantCtx;
 use chrono::{DateTime, Utc};
@@ -324,6 +324,23 @@ pub async fn price_for_change(
         return Err(Error::field("price_id", "must be of the subscription's currency"));
     }
     Ok(price)
+}
+
+/// Refuses a change to something else than what is paid for now: another kind of thing.
+pub async fn refuse_other_kind(tx: &TenantTx, from: PriceId, to: &price::Model) -> Result<()> {
+    let of = async |id: PriceId| {
+        let price =
+            tx.seen::<price::Entity>().filter(price::Column::Id.eq(id)).one(tx.conn()).await?;
+        let Some(price) = price else { return Ok::<_, Error>(None) };
+        let product = tx.seen::<product::Entity>();
+        let product = product.filter(product::Column::Id.eq(price.product_id));
+        Ok(product.one(tx.conn()).await?.map(|product| product.kind))
+    };
+    let (now, then) = (of(from).await?, of(to.id).await?);
+    if now.is_some() && now != then {
+        return Err(Error::field("price_id", "must be of the kind that is paid for now"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

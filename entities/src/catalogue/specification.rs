@@ -69,6 +69,36 @@ impl Specification {
         }
     }
 
+    /// A plan's number that an add-on raises; none when the plan has no such number. One that is not
+    /// limited stays so.
+    fn number(&mut self, limit: Limit) -> Option<Option<&mut u32>> {
+        match (self, limit) {
+            (Self::CloudpodPlan { cpu_cores, .. }, Limit::CpuCores) => Some(Some(cpu_cores)),
+            (Self::CloudpodPlan { memory_mib, .. }, Limit::MemoryMib) => Some(Some(memory_mib)),
+            (
+                Self::CloudpodPlan { disk_mib, .. } | Self::HostingPlan { disk_mib, .. },
+                Limit::DiskMib,
+            ) => Some(Some(disk_mib)),
+            (
+                Self::CloudpodPlan { traffic_gib, .. } | Self::HostingPlan { traffic_gib, .. },
+                Limit::TrafficGib,
+            ) => Some(traffic_gib.as_mut()),
+            (Self::HostingPlan { domains, .. }, Limit::Domains) => Some(Some(domains)),
+            (Self::HostingPlan { mailboxes, .. }, Limit::Mailboxes) => Some(Some(mailboxes)),
+            (Self::HostingPlan { databases, .. }, Limit::Databases) => Some(Some(databases)),
+            _ => None,
+        }
+    }
+
+    /// Gives a plan so much more of something; whether it has that at all.
+    pub fn raise(&mut self, limit: Limit, by: u32) -> bool {
+        let Some(number) = self.number(limit) else { return false };
+        if let Some(number) = number {
+            *number = number.saturating_add(by);
+        }
+        true
+    }
+
     /// Refuses numbers that nothing can have.
     pub fn check(&self) -> Result<()> {
         match self {

@@ -1,15 +1,17 @@
 //! The lines of an order: prices of the catalogue as they are at this moment, and what they come to.
 
 use crate::Result;
-use crate::catalogue::Billing;
 use crate::catalogue::prices::{self, AMOUNT_MAX};
-use crate::db::TenantTx;
+use crate::catalogue::{Billing, Kind, Specification};
+use crate::db::{SystemTx, TenantTx};
 use crate::error::{Code, Error};
-use crate::ids::{OrderItemId, PriceId};
+use crate::hosting;
+use crate::ids::{OrderItemId, PriceId, TenantId};
 use crate::tables::{order_item, orders, price, product};
+use cpanel::plan::Ownership;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use std::collections::{BTreeSet, HashMap};
-use values::{Currency, Invalid, Money};
+use values::{Currency, DomainName, Invalid, Money};
 
 /// The most lines of an order.
 pub const LINES_MAX: usize = 50;
@@ -17,10 +19,12 @@ pub const LINES_MAX: usize = 50;
 pub const QUANTITY_MAX: u32 = 1000;
 
 /// What somebody wants.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Wanted {
     pub price: PriceId,
     pub quantity: u32,
+    /// For the first units of a hosting plan; those without one get names of ours.
+    pub domains: Vec<DomainName>,
 }
 
 /// A line with what it rests on.
@@ -29,6 +33,7 @@ pub(super) struct Line {
     pub price: price::Model,
     pub product: product::Model,
     pub quantity: u32,
+    pub domains: Vec<DomainName>,
 }
 
 /// What an order comes to, without tax.
@@ -59,7 +64,7 @@ pub(super) async fn draw(tx: &TenantTx, wanted: &[Wanted]) -> Result<Vec<Line>> 
     let mut prices: HashMap<_, _> = prices.into_iter().map(|row| (row.id, row)).collect();
     let products: HashMap<_, _> = products.into_iter().map(|row| (row.id, row)).collect();
     let mut lines = Vec::with_capacity(wanted.len());
-    for (nth, Wanted { price, quantity }) in wanted.iter().enumerate() {
+    for (nth, Wanted { price, quantity, domains }) in wanted.iter().enumerate() {
         if !(1..=QUANTITY_MAX).contains(quantity) {
             let path = format!("items/{nth}/quantity");
             return Err(Error::field(&path, format!("must be 1 to {QUANTITY_MAX}")));
@@ -71,10 +76,67 @@ pub(super) async fn draw(tx: &TenantTx, wanted: &[Wanted]) -> Result<Vec<Line>> 
                 format!("{} is not sold at this price any more. Choose another.", product.name);
             return Err(Error::refused(Code::NotForSale, text));
         }
-        lines.push(Line { price, product, quantity: *quantity });
+        lines.push(Line { price, product, quantity: *quantity, domains: domains.clone() });
     }
     one_subscription(&lines)?;
+    check_domains(&lines)?;
+    check_addons(&lines)?;
     Ok(lines)
+}
+
+/// A domain is named once, and for a hosting plan.
+fn check_domains(lines: &[Line]) -> Result<()> {
+    let mut named = BTreeSet::new();
+    for (nth, line) in lines.iter().enumerate() {
+        let refuse = |rule: &str| Error::field(&format!("items/{nth}/domains"), rule);
+        if !line.domains.is_empty() && line.product.kind != Kind::HostingPlan {
+            return Err(refuse("are for hosting plans only"));
+        }
+        if u32::try_from(line.domains.len()).is_ok_and(|count| count > line.quantity) {
+            return Err(refuse("are more than the quantity"));
+        }
+        if let Some(twice) = line.domains.iter().find(|domain| !named.insert(*domain)) {
+            return Err(refuse(&format!("name {twice} twice")));
+        }
+    }
+    Ok(())
+}
+
+/// An add-on raises what a plan of the same order has: by itself it is nothing.
+fn check_addons(lines: &[Line]) -> Result<()> {
+    let specification = |line: &Line| serde_json::from_value(line.product.specification.clone());
+    let plans = lines.iter().filter(|line| line.product.kind != Kind::Addon);
+    let plans = plans.map(specification).collect::<Result<Vec<Specification>, _>>()?;
+    for (nth, line) in lines.iter().enumerate() {
+        let Specification::Addon { raises, by } = specification(line)? else { continue };
+        if !plans.iter().any(|plan| plan.clone().raise(raises, by)) {
+            let rule = "is an add-on without a plan that it raises: order it with one";
+            return Err(Error::field(&format!("items/{nth}/price_id"), rule));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses domains that another account has, or that lie below `ours`, where the names are that are
+/// given to units without one.
+pub async fn check_free(
+    tx: &SystemTx,
+    tenant: TenantId,
+    wanted: &[Wanted],
+    ours: &DomainName,
+) -> Result<()> {
+    let names: Vec<DomainName> = wanted.iter().flat_map(|line| line.domains.clone()).collect();
+    let owners = hosting::domain_ownership(tx, tenant, None, &names).await?;
+    for (nth, line) in wanted.iter().enumerate() {
+        for name in &line.domains {
+            let is_free = owners.get(name) == Some(&Ownership::Free);
+            if !is_free || name == ours || name.is_below(ours) || ours.is_below(name) {
+                let rule = format!("{name} cannot be had: it belongs to another account");
+                return Err(Error::field(&format!("items/{nth}/domains"), rule));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn one_subscription(lines: &[Line]) -> Result<()> {
@@ -137,6 +199,10 @@ pub(super) async fn insert(tx: &TenantTx, order: &orders::Model, lines: Vec<Line
             setup_fee: Set(line.price.setup_fee),
             trial_days: Set(line.price.trial_days),
             quantity: Set(i32::try_from(line.quantity).map_err(Error::internal)?),
+            domains: Set(match line.domains.is_empty() {
+                true => None,
+                false => Some(serde_json::to_value(line.domains)?),
+            }),
         });
     }
     order_item::Entity::insert_many(rows).exec_without_returning(tx.conn()).await?;
@@ -146,8 +212,8 @@ pub(super) async fn insert(tx: &TenantTx, order: &orders::Model, lines: Vec<Line
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{Kind, SyncState};
-    use crate::ids::{ProductId, TenantId};
+    use crate::catalogue::SyncState;
+    use crate::ids::ProductId;
     use chrono::Utc;
 
     fn line(amount: i64, setup_fee: Option<i64>, trial_days: Option<i32>, quantity: u32) -> Line {
@@ -188,6 +254,7 @@ mod tests {
                 synced_version: 0,
             },
             quantity,
+            domains: Vec::new(),
         }
     }
 

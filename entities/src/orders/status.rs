@@ -124,7 +124,7 @@ pub async fn advance(
 }
 
 /// The order, locked until the transaction ends.
-pub(crate) async fn lock(tx: &SystemTx, id: OrderId) -> Result<orders::Model> {
+pub async fn lock(tx: &SystemTx, id: OrderId) -> Result<orders::Model> {
     let row = orders::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?;
     row.ok_or(Error::NotFound("order"))
 }

@@ -41,6 +41,7 @@ pub mod repayment;
 pub mod reservation;
 pub mod server;
 pub mod server_grant;
+pub mod service;
 pub mod session;
 pub mod ssh_identity;
 pub mod stripe_event;
@@ -98,6 +99,7 @@ owned!(
     product,
     repayment,
     subscription,
+    service,
     webhook_attempt,
     webhook_delivery,
     webhook_endpoint

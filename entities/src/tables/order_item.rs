@@ -26,6 +26,8 @@ pub struct Model {
     pub setup_fee: Option<i64>,
     pub trial_days: Option<i32>,
     pub quantity: i32,
+    /// A list of domain names for the first units, none: they get names of ours.
+    pub domains: Option<Json>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -56,6 +56,11 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("CREDIT_CREATED", "credit.created"),
     ("DISPUTE_OPENED", "dispute.opened"),
     ("DISPUTE_CLOSED", "dispute.closed"),
+    ("SERVICE_PROVISIONED", "service.provisioned"),
+    ("SERVICE_SUSPENDED", "service.suspended"),
+    ("SERVICE_UNSUSPENDED", "service.unsuspended"),
+    ("SERVICE_TERMINATED", "service.terminated"),
+    ("SERVICE_FAILED", "service.failed"),
     ("WEBHOOK_ENDPOINT_DISABLED", "webhook_endpoint.disabled"),
 ];
 

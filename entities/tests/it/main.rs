@@ -6,3 +6,4 @@ mod idempotency;
 mod locks;
 mod orders;
 mod quotas;
+mod services;

@@ -47,7 +47,7 @@ impl Shop {
     }
 
     async fn order(&self, quantity: u32) -> OrderId {
-        let items = vec![Wanted { price: self.price, quantity }];
+        let items = vec![Wanted { price: self.price, quantity, domains: Vec::new() }];
         let (notes, external_reference) = (Prose::default(), None);
         let new = NewOrder { items, tax: None, notes, external_reference };
         let tx = self.db.db.write(&self.ctx, Permission::OrdersWrite).await.unwrap();

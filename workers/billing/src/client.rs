@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use stripe_client_core::{RequestBuilder, RequestStrategy, StripeMethod};
 use stripe::{Client, ClientBuilder, StripeError};
+use stripe_client_core::{RequestBuilder, RequestStrategy, StripeMethod};
 
 /// How long one request may take. A session of Checkout takes Stripe a second or two.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -23,7 +23,6 @@ pub use client::Stripe;
 use chrono::{DateTime, Utc};
 use entities::Result;
 use entities::billing::events;
-use entities::billing::standing::Rules;
 use entities::config;
 use entities::db::Db;
 
@@ -33,14 +32,12 @@ pub struct Billing {
     pub db: Db,
     pub stripe: Stripe,
     pub config: config::Stripe,
-    /// How patient we are; only the worker acts on it.
-    pub rules: Rules,
 }
 
 impl Billing {
     /// For this account of Stripe's; nothing is asked yet.
-    pub fn open(db: Db, config: config::Stripe, rules: Rules) -> Result<Self> {
-        Ok(Self { db, stripe: Stripe::open(&config)?, config, rules })
+    pub fn open(db: Db, config: config::Stripe) -> Result<Self> {
+        Ok(Self { db, stripe: Stripe::open(&config)?, config })
     }
 
     /// The moment that billing goes by, see [`events::clock`].

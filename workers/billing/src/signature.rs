@@ -3,7 +3,7 @@
 //! rolled two are valid, and what cannot be parsed is to be kept.
 
 use chrono::{DateTime, Utc};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 

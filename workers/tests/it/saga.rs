@@ -8,6 +8,7 @@ use entities::jobs::{self, Claim, Claimant};
 use entities::sealing::SealingKeys;
 use entities::servers;
 use entities::testing::TestDb;
+use entities::values::DomainName;
 use secrecy::SecretString;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +99,7 @@ async fn world(db: &TestDb) -> World {
         pdns_api_key: text("x"),
         dns_addr: "127.0.0.1:1".parse().unwrap(),
         nameservers: vec![],
+        accounts_domain: DomainName::parse("hosted.test").unwrap(),
     };
     World {
         worker: WorkerId::new(),
