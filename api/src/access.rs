@@ -73,6 +73,8 @@ const READY: &[Code] = &[
 ];
 /// An order goes on.
 const ORDER: &[Code] = &[Code::OrderState];
+/// A subscription goes on.
+const CHANGES: &[Code] = &[Code::SubscriptionState, Code::NotForSale, Code::PaymentRefused];
 /// Something is put on sale.
 const SELLS: &[Code] = &[Code::NotASeller];
 const APPROVAL: &[Code] =
@@ -275,6 +277,49 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         "/api/orders/{id}",
         Needs(Permission::OrdersWrite),
         &[ORDER, &[Code::Conflict, Code::NotForSale]],
+    ),
+    (
+        "post",
+        "/api/orders/{id}/checkout",
+        Needs(Permission::BillingWrite),
+        &[ORDER, &[Code::Conflict, Code::NotForSale, Code::QuotaExceeded, Code::PaymentRefused]],
+    ),
+    ("get", "/api/orders/{id}/checkout", Needs(Permission::BillingRead), &[]),
+    (
+        "post",
+        "/api/orders/{id}/checkout/close",
+        Needs(Permission::BillingWrite),
+        &[ORDER, &[Code::PaymentRefused]],
+    ),
+    ("get", "/api/checkout/return", Open, &[&[Code::NotFound]]),
+    ("get", "/api/subscriptions", Needs(Permission::BillingRead), &[]),
+    ("get", "/api/subscriptions/{id}", Needs(Permission::BillingRead), &[]),
+    ("post", "/api/subscriptions/{id}/preview", Needs(Permission::BillingWrite), &[CHANGES]),
+    (
+        "post",
+        "/api/subscriptions/{id}/change",
+        Needs(Permission::BillingWrite),
+        &[CHANGES, &[Code::AmountChanged]],
+    ),
+    ("post", "/api/subscriptions/{id}/cancel", Needs(Permission::BillingWrite), &[CHANGES]),
+    ("post", "/api/subscriptions/{id}/keep", Needs(Permission::BillingWrite), &[CHANGES]),
+    ("post", "/api/subscriptions/{id}/pause", Needs(Permission::BillingWrite), &[CHANGES]),
+    ("post", "/api/subscriptions/{id}/resume", Needs(Permission::BillingWrite), &[CHANGES]),
+    ("get", "/api/billing", Needs(Permission::BillingRead), &[]),
+    ("post", "/api/billing/portal", Needs(Permission::BillingWrite), &[&[Code::PaymentRefused]]),
+    ("get", "/api/invoices", Needs(Permission::BillingRead), &[]),
+    ("get", "/api/invoices/{id}", Needs(Permission::BillingRead), &[]),
+    ("get", "/api/payments", Needs(Permission::BillingRead), &[]),
+    ("post", "/api/payments/{id}/refund", Needs(Permission::PaymentsRefund), &[&[Code::Conflict]]),
+    ("get", "/api/repayments", Needs(Permission::BillingRead), &[]),
+    ("post", "/api/webhooks/stripe", Open, &[&[Code::SignatureInvalid]]),
+    ("get", "/api/stripe-events", Needs(Permission::StripeEventsRead), &[]),
+    ("get", "/api/stripe-events/{id}", Needs(Permission::StripeEventsRead), &[]),
+    (
+        "post",
+        "/api/stripe-events/{id}/replay",
+        Needs(Permission::StripeEventsReplay),
+        &[&[Code::Conflict]],
     ),
     ("post", "/api/orders/{id}/cancel", Needs(Permission::OrdersWrite), &[ORDER]),
     (

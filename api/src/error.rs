@@ -115,7 +115,10 @@ pub fn status(code: Code) -> StatusCode {
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-        Code::InvalidRequest | Code::LinkInvalid => StatusCode::BAD_REQUEST,
+        Code::InvalidRequest | Code::LinkInvalid | Code::SignatureInvalid => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::PaymentRefused => StatusCode::PAYMENT_REQUIRED,
         Code::PathOutsideBackupDirs
         | Code::ArchiveUnsafe
         | Code::ArchiveTooLarge
@@ -147,6 +150,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::NotASeller
         | Code::NotForSale
         | Code::OrderState
+        | Code::SubscriptionState
+        | Code::AmountChanged
         | Code::ServiceState
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker

@@ -13,6 +13,7 @@ use api::limits::Memory;
 use api::password::{Passwords, is_importable};
 use api::progress::Progress;
 use api::state::{Redis, State};
+use billing::Billing;
 use entities::config::{self, Api};
 use entities::db::Db;
 use entities::error::{Code, Error};
@@ -106,6 +107,8 @@ async fn serve() -> Result<(), Error> {
         edge: config.edge,
         counts: Counts::default(),
         limits: Memory::default(),
+        billing: Billing::open(db.clone(), config.stripe)?,
+        stripe_webhook_secrets: config.stripe_webhook_secrets,
         webhooks: config.webhooks,
         accounts_domain: config.accounts_domain,
     });

@@ -2,6 +2,7 @@
 
 use crate::extract::{PRINTABLE, READABLE};
 use cpanel::plan::{Component, Mode, Suspended};
+use entities::billing::{checkouts, events, repayments, subscriptions};
 use entities::catalogue::{Billing, Kind, Limit};
 use entities::orders::Status;
 use entities::tenancy::{Role, TenantKind};
@@ -171,6 +172,29 @@ fn whole((least, most): (u32, u32)) -> ObjectBuilder {
 /// Where an order stands.
 pub(crate) fn order_status() -> Object {
     named(Status::ALL)
+}
+
+/// What became of an event of Stripe's.
+pub(crate) fn stripe_event_state() -> Object {
+    named(events::State::ALL)
+}
+
+pub(crate) fn checkout_state() -> Object {
+    named(checkouts::State::ALL)
+}
+
+/// `incomplete`: the first payment has not come; `past_due`: what was bought runs on for a while;
+/// `unpaid`, `paused`: it is suspended.
+pub(crate) fn subscription_status() -> Object {
+    named(subscriptions::STATUSES.map(|(_, status)| status))
+}
+
+pub(crate) fn repayment_kind() -> Object {
+    named(repayments::Kind::ALL)
+}
+
+pub(crate) fn repayment_state() -> Object {
+    named(repayments::State::ALL)
 }
 
 pub(crate) fn maybe_order_status() -> Object {

@@ -7,6 +7,7 @@ use crate::gcra::Counts;
 use crate::limits::Memory;
 use crate::password::Passwords;
 use crate::progress::Progress;
+use billing::Billing;
 use entities::config::Edge;
 use entities::db::Db;
 use entities::error::Error;
@@ -37,6 +38,9 @@ pub struct State {
     pub counts: Counts,
     pub limits: Memory,
     pub progress: Progress,
+    pub billing: Billing,
+    /// Any of which may have signed what Stripe tells.
+    pub stripe_webhook_secrets: Vec<SecretString>,
     /// Which addresses tenants may have called.
     pub webhooks: Reach,
     /// Below which the names of accounts without a domain of their own lie.

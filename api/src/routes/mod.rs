@@ -3,7 +3,9 @@
 pub mod accounts;
 pub mod audit;
 pub mod auth;
+pub mod billing;
 pub mod catalogue;
+pub mod checkout;
 pub mod dns;
 pub mod docs;
 pub mod events;
@@ -15,6 +17,8 @@ pub mod members;
 pub mod migration;
 pub mod orders;
 pub mod servers;
+pub mod stripe;
+pub mod subscriptions;
 pub mod tenants;
 pub mod webhooks;
 
@@ -37,5 +41,9 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     dns::routes(config);
     catalogue::routes(config);
     orders::routes(config);
+    checkout::routes(config);
+    subscriptions::routes(config);
+    billing::routes(config);
+    stripe::routes(config);
     webhooks::routes(config);
 }

@@ -10,7 +10,9 @@ use api::limits::Memory;
 use api::password::Passwords;
 use api::progress::Progress;
 use api::state::{Redis, State};
+use billing::Billing;
 use entities::accounts;
+use entities::billing::standing::Rules;
 use entities::config::{self, Edge};
 use entities::secrets::SecretKeys;
 use entities::testing::TestDb;
@@ -20,6 +22,8 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// What Stripe signs with.
+pub const STRIPE_SECRET: &str = "whsec_it";
 pub const PASSWORD: &str = "correct horse 1";
 pub const KEYS: &str = "test:0123456789abcdef0123456789abcdef";
 pub const TOKEN_KEYS: &str = "test:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -88,6 +92,18 @@ pub fn edge() -> Edge {
     }
 }
 
+/// Stripe at this address; nobody answers at port 9.
+pub fn stripe_at(base: &str) -> config::Stripe {
+    config::Stripe {
+        api_base: base.to_owned(),
+        secret_key: SecretString::from("sk_test_it"),
+        tax: false,
+        public_url: "http://api.test".to_owned(),
+        dashboard_url: "http://panel.test".to_owned(),
+        rules: Rules { letters: vec![0, 3, 7], grace_days: 10, retention_days: 30 },
+    }
+}
+
 /// Serves the application on a free port, with a platform owner logged in.
 pub async fn spawn() -> App {
     let redis =
@@ -112,6 +128,8 @@ pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
         edge,
         counts: Counts::default(),
         limits: Memory::default(),
+        billing: Billing::open(db.db.clone(), stripe_at("http://127.0.0.1:9")).unwrap(),
+        stripe_webhook_secrets: vec![SecretString::from(STRIPE_SECRET)],
         webhooks: entities::webhooks::Reach::Public,
         accounts_domain: entities::values::DomainName::parse("hosted.test").unwrap(),
     });

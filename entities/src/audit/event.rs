@@ -378,6 +378,10 @@ pub enum Audit {
         number: String,
         attempt: i32,
     },
+    CheckoutClosed {
+        order: OrderId,
+        attempt: i32,
+    },
     /// What was paid is not what was ordered; nothing is made for it.
     CheckoutRefused {
         order: OrderId,

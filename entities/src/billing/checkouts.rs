@@ -5,7 +5,7 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::billing::{customers, payments, repayments};
 use crate::catalogue::Kind;
-use crate::db::{Db, SystemTx};
+use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{CheckoutId, OrderId};
 use crate::orders::{self, Status};
@@ -49,6 +49,17 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Opening,
+        Self::Open,
+        Self::Processing,
+        Self::Complete,
+        Self::Expired,
+        Self::Failed,
+        Self::Refused,
+        Self::Unwanted,
+    ];
     const LIVE: [Self; 3] = [Self::Opening, Self::Open, Self::Processing];
 }
 
@@ -229,6 +240,7 @@ pub async fn to_close(tx: &SystemTx, limit: u64) -> Result<Vec<checkout::Model>>
         .select_only()
         .column(orders_table::Column::Id);
     let over = Condition::any()
+        .add(Column::Closing.eq(true))
         .add(Column::OrderId.in_subquery(unwanted.into_query()))
         .add(Column::ExpiresAt.lt(Utc::now() - TimeDelta::minutes(10)))
         .add(
@@ -264,6 +276,45 @@ pub async fn newest(tx: &SystemTx, order: OrderId) -> Result<Option<checkout::Mo
         .order_by_desc(Column::Attempt)
         .one(tx.conn())
         .await?)
+}
+
+/// The newest attempt to pay for an order of the tenant.
+pub async fn find_newest(tx: &TenantTx, order: OrderId) -> Result<checkout::Model> {
+    let row = tx
+        .own::<checkout::Entity>()
+        .filter(Column::OrderId.eq(order))
+        .order_by_desc(Column::Attempt)
+        .one(tx.conn())
+        .await?;
+    row.ok_or(Error::NotFound("checkout"))
+}
+
+/// The order that a session of ours is for.
+pub async fn order_of_session(db: &Db, stripe_id: &str) -> Result<Option<OrderId>> {
+    let tx = db.system().await?;
+    let row = checkout::Entity::find().filter(Column::StripeId.eq(stripe_id)).one(tx.conn());
+    Ok(row.await?.map(|row| row.order_id))
+}
+
+/// Lets the open attempt of an order of the tenant be closed; the one that is to be.
+pub async fn give_up(db: &Db, ctx: &TenantCtx, order: OrderId) -> Result<checkout::Model> {
+    ctx.require_write(Permission::BillingWrite)?;
+    let tx = db.system().await?;
+    let row = checkout::Entity::find()
+        .filter(Column::OrderId.eq(order))
+        .filter(Column::TenantId.eq(ctx.tenant()))
+        .filter(Column::State.is_in([State::Opening, State::Open]))
+        .lock_exclusive()
+        .one(tx.conn())
+        .await?;
+    let row = row.ok_or(Error::NotFound("checkout"))?;
+    let mut active = row.into_active_model();
+    active.closing = Set(true);
+    let row = active.update(tx.conn()).await?;
+    let entry = Audit::CheckoutClosed { order, attempt: row.attempt };
+    tx.audit(ctx, entry).await?;
+    tx.commit().await?;
+    Ok(row)
 }
 
 /// What was seen of a session at Stripe.

@@ -32,6 +32,11 @@ pub enum Kind {
     Credit,
 }
 
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Refund, Self::Credit];
+}
+
 /// Where a repayment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "String", db_type = "Text")]
@@ -48,6 +53,11 @@ pub enum State {
     /// Stripe or the bank did not take it: somebody must look at it.
     #[sea_orm(string_value = "failed")]
     Failed,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Wanted, Self::Pending, Self::Succeeded, Self::Failed];
 }
 
 /// Wants money of a payment back to where it came from: so much, or all that is left. `reference`

@@ -10,7 +10,7 @@ use entities::error::{Code, Error};
 use entities::ids::OrderId;
 use entities::orders::TaxData;
 use entities::tables::checkout;
-use entities::tenancy::TenantCtx;
+use entities::tenancy::{Permission, TenantCtx};
 use serde_json::{Map, Value, json};
 
 /// Opens a session for an order of the tenant, or answers the one that is open. However many ask at
@@ -174,6 +174,23 @@ pub async fn close(billing: &Billing, session: &str) -> Result<()> {
     }
     look::session(billing, session).await?;
     Ok(())
+}
+
+/// Closes the page that is open for an order of the tenant; the attempt as it is then.
+pub async fn give_up(
+    billing: &Billing,
+    ctx: &TenantCtx,
+    order: OrderId,
+) -> Result<checkout::Model> {
+    let row = checkouts::give_up(&billing.db, ctx, order).await?;
+    match &row.stripe_id {
+        Some(id) => close(billing, id).await?,
+        None => {
+            close_unwanted(billing, 20).await?;
+        }
+    }
+    let tx = billing.db.read(ctx, Permission::BillingRead).await?;
+    checkouts::find_newest(&tx, order).await
 }
 
 /// Closes what nobody waits for; how many.
