@@ -5,12 +5,12 @@ use crate::accounts::{self, Asking};
 use crate::config;
 use crate::db::{Db, SystemTx};
 use crate::error::Error;
-use crate::ids::{JobId, RequestId, RowId, ServerId};
+use crate::ids::{JobId, OrderId, RequestId, RowId, ServerId};
 use crate::mail::Letter;
 use crate::migrations::{self, NewMigration};
 use crate::servers::{self, NewServer};
 use crate::sessions;
-use crate::tables::{audit_log, job, mail, outbox};
+use crate::tables::{audit_log, job, mail, orders, outbox};
 use crate::tenancy::{Origin, Permission, TenantCtx, TenantKind};
 use crate::tenants;
 use cpanel::protocol::EnrollReport;
@@ -226,4 +226,17 @@ async fn run(connection: &DatabaseConnection, sql: &str) -> Result<()> {
     let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
     connection.execute_raw(statement).await?;
     Ok(())
+}
+
+/// All orders, oldest first.
+pub async fn orders(tx: &SystemTx) -> Result<Vec<OrderId>> {
+    let rows = orders::Entity::find().order_by_asc(orders::Column::Id).all(tx.conn()).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// All jobs that wait, oldest first.
+pub async fn queued_jobs(tx: &SystemTx) -> Result<Vec<JobId>> {
+    let waiting = job::Entity::find().filter(job::Column::State.eq("queued"));
+    let rows = waiting.order_by_asc(job::Column::Id).all(tx.conn()).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }

@@ -62,7 +62,8 @@ async fn receive_stripe_event(
     let kept = inbox::keep(&state.db, &body, Source::Webhook).await?;
     // After the commit: whoever finds it there may rely on the row.
     if let (Some(key), Some(_)) = (&key, kept.id) {
-        let set = state.with_redis(async |redis| redis.set_ex::<_, _, ()>(key, 1, KNOWN_SECS).await);
+        let set =
+            state.with_redis(async |redis| redis.set_ex::<_, _, ()>(key, 1, KNOWN_SECS).await);
         if let Err(error) = set.await {
             tracing::debug!(%error, "stripe.not_remembered");
         }

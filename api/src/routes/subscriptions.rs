@@ -107,7 +107,11 @@ async fn list_subscriptions(
     Ok(page(views, paging.meta(total)))
 }
 
-async fn show(state: &State, ctx: &TenantCtx, id: Uuid) -> Result<Answer<SubscriptionView>, ApiError> {
+async fn show(
+    state: &State,
+    ctx: &TenantCtx,
+    id: Uuid,
+) -> Result<Answer<SubscriptionView>, ApiError> {
     let tx = state.db.read(ctx, Permission::BillingRead).await?;
     let row = subscriptions::find_subscription(&tx, SubscriptionId(id)).await?;
     Ok(ok(view(row)?))

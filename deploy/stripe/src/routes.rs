@@ -103,7 +103,7 @@ impl<'a> Call<'a> {
     pub fn read(method: &str, path: &'a str) -> Self {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let mut collection = parts.next().unwrap_or_default().to_owned();
-        if matches!(collection.as_str(), "checkout" | "billing_portal") {
+        if matches!(collection.as_str(), "checkout" | "billing_portal" | "test_helpers") {
             collection = format!("{collection}/{}", parts.next().unwrap_or_default());
         }
         let rest: Vec<&str> = parts.collect();
@@ -125,6 +125,9 @@ pub fn run(world: &mut World, method: &str, call: &Call<'_>, params: &Params) ->
         ("GET", Some((_, kind, filters)), []) => listed(world, kind, params, filters),
         ("GET", Some((_, kind, _)), [id]) => world.get(kind, id, "id"),
         ("GET", None, []) if collection == "account" => Ok(account()),
+        ("GET", None, []) if collection == "test_helpers/test_clocks" => {
+            page(test_clocks(world), params, "/v1/test_helpers/test_clocks")
+        }
         ("GET", ..) => lists_below(world, collection, &call.rest, params),
         ("DELETE", ..) => delete(world, collection, &call.rest, params),
         ("POST", _, []) => create(world, collection, params),
@@ -134,6 +137,18 @@ pub fn run(world: &mut World, method: &str, call: &Call<'_>, params: &Params) ->
         ("POST", ..) => act(world, collection, &call.rest, params),
         _ => Err(unknown_url(method, collection)),
     }
+}
+
+/// The clock, once it was moved: by it whoever goes by Stripe's time knows how late it is.
+fn test_clocks(world: &World) -> Vec<Value> {
+    if !world.is_moved() {
+        return Vec::new();
+    }
+    vec![json!({
+        "id": "clock_sandbox", "object": "test_helpers.test_clock", "created": 1_700_000_000,
+        "deletes_after": world.now() + 30 * 86_400, "frozen_time": world.now(), "livemode": false,
+        "name": "The sandbox's clock", "status": "ready", "status_details": {},
+    })]
 }
 
 fn unknown_url(method: &str, collection: &str) -> ApiError {

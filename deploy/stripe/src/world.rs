@@ -85,6 +85,11 @@ impl World {
         self.pinned.unwrap_or_else(|| real_now() + self.offset)
     }
 
+    /// Whether the clock was moved.
+    pub fn is_moved(&self) -> bool {
+        self.offset != 0
+    }
+
     /// Plays a moment; `None` returns to the running clock.
     pub fn pin(&mut self, moment: Option<i64>) {
         self.pinned = moment;

@@ -12,7 +12,7 @@ use crate::orders::{self, Status};
 use crate::tables::checkout::{self, Column};
 use crate::tables::{order_item, orders as orders_table, price, product};
 use crate::tenancy::{Permission, TenantCtx};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, DeriveActiveEnum, EntityTrait,
     EnumIter, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
@@ -63,8 +63,8 @@ impl State {
     const LIVE: [Self; 3] = [Self::Opening, Self::Open, Self::Processing];
 }
 
-/// How long a session is open: as long as Stripe lets one be, less a minute for the way there.
-const OPEN_FOR: TimeDelta = TimeDelta::minutes(24 * 60 - 1);
+/// How long Stripe leaves a session open.
+const OPEN_FOR: TimeDelta = TimeDelta::hours(24);
 
 /// What is bought, as Stripe must be told of it.
 #[derive(Debug)]
@@ -194,21 +194,29 @@ pub async fn fix_request(tx: &SystemTx, row: &checkout::Model, request: Value) -
     Ok(request)
 }
 
+/// A session that Stripe has made.
+#[derive(Debug, Clone, Copy)]
+pub struct Opened<'a> {
+    pub stripe_id: &'a str,
+    pub url: Option<&'a str>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
 /// Records that Stripe has a session. None: the attempt is over meanwhile, and the session is to be
 /// closed.
 pub async fn opened(
     tx: &SystemTx,
     id: CheckoutId,
-    stripe_id: &str,
-    url: Option<&str>,
+    opened: &Opened<'_>,
 ) -> Result<Option<checkout::Model>> {
     let row = locked(tx, id).await?;
     let is_wanted = row.state == State::Open || (row.state == State::Opening && !row.closing);
     let mut active = row.clone().into_active_model();
-    active.stripe_id = Set(Some(stripe_id.to_owned()));
+    active.stripe_id = Set(Some(opened.stripe_id.to_owned()));
     if row.state == State::Opening {
         active.state = Set(State::Open);
-        active.url = Set(url.map(str::to_owned));
+        active.url = Set(opened.url.map(str::to_owned));
+        active.expires_at = Set(opened.expires_at.unwrap_or(row.expires_at));
     }
     let row = active.update(tx.conn()).await?;
     Ok(is_wanted.then_some(row))

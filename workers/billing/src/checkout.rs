@@ -4,7 +4,8 @@ use crate::client::{Answer, Failure};
 use crate::objects::{List, Named, Session};
 use crate::{Billing, customers, look, sync};
 use entities::Result;
-use entities::billing::checkouts::{self, Basket, Bought};
+use entities::billing::checkouts::{self, Basket, Bought, Opened};
+use entities::billing::moment;
 use entities::catalogue::Billing as Interval;
 use entities::error::{Code, Error};
 use entities::ids::OrderId;
@@ -62,7 +63,9 @@ async fn keep(
     session: &Session,
 ) -> Result<checkout::Model> {
     let tx = billing.db.system().await?;
-    let kept = checkouts::opened(&tx, row.id, &session.id, session.url.as_deref()).await?;
+    let expires_at = session.expires_at.map(moment).transpose()?;
+    let opened = Opened { stripe_id: &session.id, url: session.url.as_deref(), expires_at };
+    let kept = checkouts::opened(&tx, row.id, &opened).await?;
     tx.commit().await?;
     match kept {
         Some(row) => Ok(row),
@@ -95,7 +98,6 @@ async fn draw(billing: &Billing, row: &checkout::Model, basket: &Basket) -> Resu
     set("client_reference_id", json!(order.id));
     set("line_items", Value::Array(lines));
     set("metadata", ours.clone());
-    set("expires_at", json!(row.expires_at.timestamp()));
     let url = format!("{back}/api/checkout/return?session_id={{CHECKOUT_SESSION_ID}}");
     set("success_url", json!(url));
     set("cancel_url", json!(format!("{dashboard}/orders/{}", order.id)));
@@ -216,7 +218,8 @@ pub async fn close_unwanted(billing: &Billing, limit: u64) -> Result<usize> {
         let tx = billing.db.system().await?;
         match &session {
             Some(id) => {
-                checkouts::opened(&tx, row.id, id, None).await?;
+                let opened = Opened { stripe_id: id, url: None, expires_at: None };
+                checkouts::opened(&tx, row.id, &opened).await?;
             }
             None => checkouts::not_opened(&tx, row.id, "Nobody ended to open it.").await?,
         }

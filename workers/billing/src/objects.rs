@@ -48,6 +48,7 @@ pub struct Session {
     pub currency: Option<String>,
     pub amount_subtotal: Option<i64>,
     pub url: Option<String>,
+    pub expires_at: Option<i64>,
     #[serde(default)]
     pub metadata: Metadata,
     pub payment_intent: Option<Ref>,
@@ -297,4 +298,10 @@ pub struct EventObject {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Page {
     pub url: String,
+}
+
+/// `test_helpers.test_clock`
+#[derive(Debug, Clone, Deserialize)]
+pub struct TestClock {
+    pub frozen_time: i64,
 }

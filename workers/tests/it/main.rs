@@ -1,6 +1,7 @@
 //! Workers against real Postgres and RabbitMQ.
 #![cfg(test)]
 
+mod billing;
 mod claims;
 mod notifier;
 mod relay;
