@@ -117,7 +117,8 @@ async fn paying(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
          letters int NOT NULL DEFAULT 0,
          invoice text,
          action_url text,
-         fence bigint NOT NULL DEFAULT 0,
+         looks bigint NOT NULL DEFAULT 0,
+         seen bigint NOT NULL DEFAULT 0,
          updated_at timestamptz NOT NULL DEFAULT now(),
          created_at timestamptz NOT NULL DEFAULT now(),
          {ORDER}"

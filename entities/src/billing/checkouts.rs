@@ -429,7 +429,11 @@ async fn settle_locked(
     }
     if seen.is_expired {
         end(tx, row, seen, State::Expired, None).await?;
-        if order.status == Status::PendingPayment {
+        let others = checkout::Entity::find()
+            .filter(Column::OrderId.eq(order.id))
+            .filter(Column::State.is_in(State::LIVE));
+        let is_last = others.one(tx.conn()).await?.is_none();
+        if order.status == Status::PendingPayment && is_last {
             let cause = "The checkout ran out.";
             orders::advance(tx, &ctx, order.id, Status::Expired, cause).await?;
         }

@@ -88,6 +88,9 @@ pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<Option<OrderId>> {
             .map(|row| row.id),
         (None, None) => None,
     };
+    if let Some(order) = order {
+        crate::orders::status::lock(tx, order).await?;
+    }
     let known = invoice::Entity::find()
         .filter(Column::StripeId.eq(seen.stripe_id.as_str()))
         .lock_exclusive()

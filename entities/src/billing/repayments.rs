@@ -9,7 +9,9 @@ use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, PaymentId, RepaymentId};
 use crate::tables::repayment::{self, Column};
-use crate::tables::{orders, payment};
+use crate::orders;
+use crate::tables::orders as orders_table;
+use crate::tables::payment;
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::Utc;
 use sea_orm::{
@@ -65,7 +67,7 @@ impl State {
 /// nothing. Nothing left: nothing is wanted.
 pub async fn want_refund(
     tx: &SystemTx,
-    order: &orders::Model,
+    order: &orders_table::Model,
     payment: &payment::Model,
     amount: Option<i64>,
     (reference, cause): (&str, &str),
@@ -83,7 +85,7 @@ pub async fn want_refund(
 /// Wants a credit of so much for what is billed next.
 pub async fn want_credit(
     tx: &SystemTx,
-    order: &orders::Model,
+    order: &orders_table::Model,
     amount: i64,
     (reference, cause): (&str, &str),
 ) -> Result<bool> {
@@ -117,7 +119,7 @@ struct New<'a> {
 async fn insert(
     tx: &SystemTx,
     ctx: &TenantCtx,
-    order: &orders::Model,
+    order: &orders_table::Model,
     new: &New<'_>,
 ) -> Result<bool> {
     let id = RepaymentId::new();
@@ -167,9 +169,10 @@ pub struct Asked {
 pub async fn refund(db: &Db, ctx: &TenantCtx, asked: &Asked) -> Result<repayment::Model> {
     ctx.require_write(Permission::PaymentsRefund)?;
     let tx = db.system_as(ctx).await?;
-    let payment = payments::lock(&tx, asked.payment).await?;
-    let order = orders::Entity::find_by_id(payment.order_id).one(tx.conn()).await?;
-    let order = order.ok_or(Error::NotFound("order"))?;
+    let payment = payment::Entity::find_by_id(asked.payment).one(tx.conn()).await?;
+    let payment = payment.ok_or(Error::NotFound("payment"))?;
+    let order = orders::status::lock(&tx, payment.order_id).await?;
+    let payment = payments::lock(&tx, payment.id).await?;
     let left = left_of(&tx, &payment).await?;
     let amount = asked.amount.unwrap_or(left);
     if left == 0 {

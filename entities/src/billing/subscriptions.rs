@@ -112,12 +112,13 @@ pub struct Seen {
     pub action_url: Option<String>,
 }
 
-/// Announces that somebody is about to look: what was seen by others before is too old from here on.
-/// Answers what [`record`] is to be given; none: the subscription is not known yet.
+/// Numbers a look that is about to begin, for [`record`]; none: the subscription is not known yet. Of two
+/// looks the one that was begun later stands. It may have seen less than the other; but whatever changes
+/// at Stripe is told by an event of its own, whose look begins after the change.
 pub async fn begin_look(tx: &SystemTx, stripe_id: &str) -> Result<Option<i64>> {
-    let sql = "UPDATE subscription SET fence = fence + 1 WHERE stripe_id = $1 RETURNING fence";
+    let sql = "UPDATE subscription SET looks = looks + 1 WHERE stripe_id = $1 RETURNING looks";
     let row = tx.conn().query_one_raw(statement(sql, [stripe_id.into()])).await?;
-    row.map(|row| row.try_get("", "fence").map_err(Error::from)).transpose()
+    row.map(|row| row.try_get("", "looks").map_err(Error::from)).transpose()
 }
 
 /// What came of looking.
@@ -125,8 +126,9 @@ pub async fn begin_look(tx: &SystemTx, stripe_id: &str) -> Result<Option<i64>> {
 pub enum Recorded {
     /// It is none of ours.
     Foreign,
-    /// Somebody looked after us; look again.
-    TooOld,
+    /// Somebody made the row since the look was begun; look again.
+    Again,
+    /// It is as was seen, or as somebody saw who looked later.
     Done(OrderId),
 }
 
@@ -134,7 +136,7 @@ pub enum Recorded {
 pub async fn record(
     tx: &SystemTx,
     seen: &Seen,
-    fence: Option<i64>,
+    look: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<Recorded> {
     let Some(known) = by_stripe_id(tx, &seen.stripe_id).await? else {
@@ -144,13 +146,15 @@ pub async fn record(
     orders::status::lock(tx, known.order_id).await?;
     let row = subscription::Entity::find_by_id(known.id).lock_exclusive().one(tx.conn()).await?;
     let row = row.ok_or(Error::NotFound("subscription"))?;
-    if Some(row.fence) != fence {
-        return Ok(Recorded::TooOld);
+    let Some(look) = look else { return Ok(Recorded::Again) };
+    if look <= row.seen {
+        return Ok(Recorded::Done(row.order_id));
     }
     let before = show(&row);
     let (id, order, tenant, was) = (row.id, row.order_id, row.tenant_id, row.status);
     let mut active = row.into_active_model();
     fill(tx, &mut active, seen, now).await?;
+    active.seen = Set(look);
     active.updated_at = Set(Utc::now());
     let row = active.update(tx.conn()).await?;
     let after = show(&row);
@@ -178,7 +182,7 @@ async fn make(tx: &SystemTx, seen: &Seen, now: DateTime<Utc>) -> Result<Recorded
     // Made by somebody else since we looked, or a second one for the same order.
     if let Some(other) = other {
         let same = other.stripe_id == seen.stripe_id;
-        return Ok(if same { Recorded::TooOld } else { Recorded::Foreign });
+        return Ok(if same { Recorded::Again } else { Recorded::Foreign });
     }
     let mut row = subscription::ActiveModel {
         id: Set(SubscriptionId::new()),
@@ -186,7 +190,8 @@ async fn make(tx: &SystemTx, seen: &Seen, now: DateTime<Utc>) -> Result<Recorded
         order_id: Set(id),
         stripe_id: Set(seen.stripe_id.clone()),
         letters: Set(0),
-        fence: Set(0),
+        looks: Set(0),
+        seen: Set(0),
         updated_at: Set(Utc::now()),
         created_at: Set(Utc::now()),
         ..Default::default()

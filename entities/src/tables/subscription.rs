@@ -33,8 +33,10 @@ pub struct Model {
     pub invoice: Option<String>,
     /// Where the customer must do something before it can be paid.
     pub action_url: Option<String>,
-    /// Counts those who looked at it: an older look changes nothing.
-    pub fence: i64,
+    /// Counts the looks that were begun at it.
+    pub looks: i64,
+    /// The newest of them whose outcome stands here.
+    pub seen: i64,
     pub updated_at: DateTimeUtc,
     pub created_at: DateTimeUtc,
 }

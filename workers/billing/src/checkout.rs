@@ -26,10 +26,22 @@ pub async fn open(
     if row.state == checkouts::State::Open {
         return Ok(row);
     }
-    match ask(billing, &row).await {
+    let request = fixed(billing, &row).await;
+    let asked = match &request {
+        Ok(request) => ask(billing, &row, request).await.map_err(Some),
+        // What it is made of could not be had; the attempt stands for whoever asks again.
+        Err(error) if error.code() == Code::Unavailable => return request.and(Ok(row)),
+        Err(_) => Err(None),
+    };
+    match asked {
         Ok(session) => keep(billing, &row, &session).await,
-        Err(error) if error.code() == Code::Unavailable => Err(error),
-        Err(error) => {
+        Err(Some(Failure::Unknown(why))) => Err(Error::Unavailable(why.into())),
+        // Under this key there is no other answer: whoever asks again begins another attempt.
+        Err(failure) => {
+            let error = match failure {
+                Some(failure) => Error::from(failure),
+                None => request.err().unwrap_or(Error::NotFound("checkout")),
+            };
             let tx = billing.db.system().await?;
             checkouts::not_opened(&tx, row.id, &error.to_string()).await?;
             tx.commit().await?;
@@ -38,23 +50,25 @@ pub async fn open(
     }
 }
 
+/// What Stripe is asked for, the same each time.
+async fn fixed(billing: &Billing, row: &checkout::Model) -> Result<Value> {
+    if !row.request.is_null() {
+        return Ok(row.request.clone());
+    }
+    let tx = billing.db.system().await?;
+    let basket = checkouts::basket(&tx, row.order_id).await?;
+    drop(tx);
+    let request = draw(billing, row, &basket).await?;
+    let tx = billing.db.system().await?;
+    let fixed = checkouts::fix_request(&tx, row, request).await?;
+    tx.commit().await?;
+    Ok(fixed)
+}
+
 /// Asks for the session of an attempt; whoever asks again gets the same.
-async fn ask(billing: &Billing, row: &checkout::Model) -> Result<Session> {
-    let request = match row.request.is_null() {
-        false => row.request.clone(),
-        true => {
-            let tx = billing.db.system().await?;
-            let basket = checkouts::basket(&tx, row.order_id).await?;
-            drop(tx);
-            let request = draw(billing, row, &basket).await?;
-            let tx = billing.db.system().await?;
-            let fixed = checkouts::fix_request(&tx, row, request).await?;
-            tx.commit().await?;
-            fixed
-        }
-    };
+async fn ask(billing: &Billing, row: &checkout::Model, request: &Value) -> Answer<Session> {
     let key = format!("order/{}/checkout/{}", row.order_id, row.attempt);
-    Ok(billing.stripe.post("/checkout/sessions", &key, &request).await?)
+    billing.stripe.post("/checkout/sessions", &key, request).await
 }
 
 async fn keep(
@@ -206,10 +220,10 @@ pub async fn close_unwanted(billing: &Billing, limit: u64) -> Result<usize> {
             Some(id) => Some(id),
             // Somebody may have died between asking and keeping: the same key finds it.
             None if row.request.is_null() => None,
-            None => match ask(billing, &row).await {
+            None => match ask(billing, &row, &row.request).await {
                 Ok(session) => Some(session.id),
-                Err(error) if error.code() == Code::Unavailable => {
-                    tracing::warn!(cause = %error.chain(), "checkout.not_closed");
+                Err(Failure::Unknown(why)) => {
+                    tracing::warn!(why, "checkout.not_closed");
                     continue;
                 }
                 Err(_said_no) => None,

@@ -30,6 +30,9 @@ pub enum Failure {
     Refused { status: u16, code: Option<String>, message: String },
     /// Nobody knows whether it was done: ask again under the same key.
     Unknown(String),
+    /// Stripe broke, and nobody knows whether it was done. Under the same key it says the same for a
+    /// day.
+    Broken(String),
 }
 
 impl Failure {
@@ -51,7 +54,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused { message, .. } => write!(f, "Stripe refused it: {message}"),
-            Self::Unknown(why) => write!(f, "Stripe did not answer: {why}"),
+            Self::Unknown(why) | Self::Broken(why) => write!(f, "Stripe did not answer: {why}"),
         }
     }
 }
@@ -60,7 +63,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused { .. } => Self::refused(Code::PaymentRefused, failure.to_string()),
-            Failure::Unknown(why) => Self::Unavailable(why.into()),
+            Failure::Unknown(why) | Failure::Broken(why) => Self::Unavailable(why.into()),
         }
     }
 }
@@ -133,8 +136,7 @@ impl Stripe {
                 Ok(raw) => return read(&raw),
                 Err(error) => failure(error),
             };
-            let Failure::Unknown(_) = failure else { return Err(failure) };
-            if tries == TRIES {
+            if matches!(failure, Failure::Refused { .. }) || tries == TRIES {
                 return Err(failure);
             }
             tries += 1;
@@ -162,10 +164,11 @@ fn failure(error: StripeError) -> Failure {
         StripeError::Stripe(said, status) => {
             let code = said.code.as_ref().map(ToString::to_string);
             let message = said.message.clone().unwrap_or_else(|| "it does not say why".to_owned());
-            if matches!(status, 409 | 424 | 429 | 500..=599) {
-                return Failure::Unknown(format!("{status}: {message}"));
+            match status {
+                409 | 424 | 429 => Failure::Unknown(format!("{status}: {message}")),
+                500..=599 => Failure::Broken(format!("{status}: {message}")),
+                _ => Failure::Refused { status, code, message },
             }
-            Failure::Refused { status, code, message }
         }
         other => Failure::Unknown(other.to_string()),
     }

@@ -19,8 +19,9 @@ use entities::ids::{OrderId, RepaymentId};
 use serde_json::json;
 use std::collections::BTreeSet;
 
-/// How often a subscription is looked at again when somebody else looked meanwhile.
-const LOOKS_MAX: usize = 8;
+/// How often a subscription is looked at that somebody else makes known at the same moment: the second
+/// time it is.
+const LOOKS_MAX: usize = 3;
 
 /// Looks at an object and brings our rows to it.
 pub async fn at(billing: &Billing, subject: Subject, id: &str) -> Result<Handled> {
@@ -140,12 +141,11 @@ async fn collect(billing: &Billing, found: &Session, seen: &mut checkouts::Seen)
     Ok(())
 }
 
-/// Looks at a subscription. Somebody may look at the same moment: what was seen by whoever asked
-/// last counts.
+/// Looks at a subscription.
 pub async fn subscription(billing: &Billing, id: &str) -> Result<Handled> {
     for _ in 0..LOOKS_MAX {
         let tx = billing.db.system().await?;
-        let fence = subscriptions::begin_look(&tx, id).await?;
+        let look = subscriptions::begin_look(&tx, id).await?;
         tx.commit().await?;
         let found: Answer<Subscription> = billing.stripe.get(&format!("/subscriptions/{id}")).await;
         let Some(found) = there(found)? else { return Ok(Handled::Foreign) };
@@ -158,9 +158,9 @@ pub async fn subscription(billing: &Billing, id: &str) -> Result<Handled> {
         };
         let now = billing.now().await?;
         let tx = billing.db.system().await?;
-        match subscriptions::record(&tx, &seen, fence, now).await? {
+        match subscriptions::record(&tx, &seen, look, now).await? {
             Recorded::Foreign => return Ok(Handled::Foreign),
-            Recorded::TooOld => continue,
+            Recorded::Again => {}
             Recorded::Done(order) => {
                 standing::converge(&tx, order, &billing.config.rules, now).await?;
                 tx.commit().await?;
@@ -168,7 +168,7 @@ pub async fn subscription(billing: &Billing, id: &str) -> Result<Handled> {
             }
         }
     }
-    Err(Error::Unavailable("others look at the same subscription all the time".into()))
+    Err(Error::Unavailable("others make the same subscription known all the time".into()))
 }
 
 async fn seen_subscription(

@@ -32,7 +32,7 @@ async fn record(billing: &Billing, row: &repayment::Model, told: Answer<Made>) -
         Ok(made) => {
             repayments::record(&tx, row.id, &made).await?;
         }
-        Err(Failure::Unknown(why)) => {
+        Err(Failure::Unknown(why) | Failure::Broken(why)) => {
             tracing::warn!(repayment = %row.id, why, "repayment.postponed");
             repayments::postpone(&tx, row, &why).await?;
         }

@@ -33,7 +33,8 @@ async fn put_product(billing: &Billing, row: &product::Model) -> Answer<String> 
         "active": row.archived_at.is_none(),
         "metadata": { "product_id": row.id, "seller_id": row.tenant_id },
     });
-    let key = format!("product/{}/{}", row.id, row.version);
+    let how = if row.stripe_id.is_some() { "set" } else { "make" };
+    let key = format!("product/{}/{}/{how}", row.id, row.version);
     if let Some(known) = &row.stripe_id {
         // An empty description takes one away.
         set(&mut params, "description", json!(row.description));
@@ -90,7 +91,8 @@ async fn put_price(billing: &Billing, row: &price::Model, product: &str) -> Answ
             found.data.into_iter().next().map(|found| found.id)
         }
     };
-    let key = format!("price/{}/{}", row.id, row.version);
+    let how = if known.is_some() { "set" } else { "make" };
+    let key = format!("price/{}/{}/{how}", row.id, row.version);
     if let Some(known) = known {
         let path = format!("/prices/{known}");
         let told: Named = billing.stripe.post(&path, &key, &json!({ "active": active })).await?;
