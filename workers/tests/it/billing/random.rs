@@ -122,8 +122,16 @@ async fn run(seed: u64) {
         run.hear().await;
         run.work().await;
     }
-    // Everything that was lost is found, and everybody comes to an end.
+    // Everything that was lost is found, and everybody comes to an end: what nobody has paid in time
+    // runs out.
+    let later = "UPDATE checkout SET created_at = created_at - interval '1 hour';
+        UPDATE reservation SET expires_at = now() WHERE expires_at IS NOT NULL";
     for _ in 0..4 {
+        run.scene.days(1).await;
+        run.scene.db.execute(later).await.unwrap();
+        let tx = run.scene.db.db.system().await.unwrap();
+        orders::expire_overdue(&tx, 1000).await.unwrap();
+        tx.commit().await.unwrap();
         reconcile::open(run.scene.billing()).await.unwrap();
         run.scene.settle().await;
         run.work().await;
