@@ -7,10 +7,12 @@
 pub mod agent;
 pub mod amqp;
 pub mod asks;
+pub mod ending;
 pub mod error;
 pub mod facts;
 pub mod fleet;
 pub mod health;
+pub mod ledger;
 pub mod letters;
 pub mod migrator;
 pub mod notifier;

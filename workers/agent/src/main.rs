@@ -6,6 +6,7 @@
 
 mod analyze;
 mod appconfig;
+mod belongings;
 mod beneath;
 mod changes;
 mod config;
@@ -40,6 +41,8 @@ mod source;
 mod space;
 mod stamp;
 mod steps;
+mod suspend;
+mod template;
 mod uidlist;
 mod unpack;
 mod upgrade;

@@ -131,7 +131,7 @@ pub fn remove(name: &Username) -> Result<()> {
 }
 
 /// Ends every process of the user, so that a later account with its number inherits none.
-fn end_processes(uid: u32) -> Result<()> {
+pub fn end_processes(uid: u32) -> Result<()> {
     for _ in 0..50 {
         let running = processes_of(uid)?;
         if running.is_empty() {
