@@ -144,6 +144,7 @@ const DIRECTORIES: &[(&str, &str, u32)] = &[
     ("/var/lib/migrapanel/cron", "root", 0o700),
     ("/var/lib/migrapanel/parked", "root", 0o700),
     ("/var/lib/migrapanel/suspended", "root", 0o700),
+    ("/var/lib/migrapanel/terminated", "root", 0o700),
     (layout::STAGING, "root", 0o700),
     ("/home/.migrapanel/kept", "root", 0o700),
 ];

@@ -142,6 +142,11 @@ pub fn suspended(user: &Username) -> PathBuf {
     PathBuf::from(format!("{STATE}/suspended/{user}"))
 }
 
+/// What of an account is still to be removed, of which there is a last backup.
+pub fn doomed(service: Uuid) -> PathBuf {
+    PathBuf::from(format!("{STATE}/terminated/{service}"))
+}
+
 /// Stands for every mail domain, dormant ones too; holds the owner's name.
 pub fn mail_owner(domain: &str) -> PathBuf {
     mail(domain).join("owner")

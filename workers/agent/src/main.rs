@@ -6,6 +6,7 @@
 
 mod analyze;
 mod appconfig;
+mod backup;
 mod belongings;
 mod beneath;
 mod changes;
@@ -43,6 +44,7 @@ mod stamp;
 mod steps;
 mod suspend;
 mod template;
+mod terminate;
 mod uidlist;
 mod unpack;
 mod upgrade;

@@ -128,6 +128,7 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
         }
         Call::Suspend { user } => value(crate::suspend::suspend(job, &user)),
         Call::Unsuspend { user } => value(crate::suspend::unsuspend(job, &user)),
+        Call::Terminate(wanted) => value(crate::terminate::terminate(job, &wanted)),
         Call::Cleanup => value(crate::steps::cleanup(job)),
         _ => Err(Error::new("bad_request", "This request needs no job.")),
     }

@@ -21,8 +21,8 @@ use std::path::Path;
 use values::DatabaseName;
 
 pub use cron::{confirm, read as crontab, restore as restore_crontab};
-pub use databases::dump_to;
-pub use user::end_processes;
+pub use databases::{definer, dump_to};
+pub use user::{end_processes, password, remove as remove_user};
 pub use web::suspended_site;
 
 /// What became of an operation, and what there is to say about it.

@@ -12,6 +12,7 @@ use crate::services::{self, Service};
 use crate::steps::{crontab, end_processes, restore_crontab, suspended_site};
 use crate::{guard, layout};
 use cpanel::protocol::{ItemReport, Outcome, StepReport};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use values::{DomainName, Username};
 
@@ -92,6 +93,21 @@ pub fn unsuspend(job: &Job<'_>, user: &Username) -> Result<StepReport> {
     }
     forget(user)?;
     Ok(report)
+}
+
+/// The virtual hosts that were closed, as they were, by where they lie.
+pub fn kept_sites(user: &Username) -> Result<BTreeMap<PathBuf, String>> {
+    let mut found = BTreeMap::new();
+    let kept = Beneath::private_dir(&layout::suspended(user))?;
+    for (name, _) in kept.list()? {
+        let Some((dir, file)) = name.to_str().and_then(|name| name.split_once(APART)) else {
+            continue;
+        };
+        let bytes = kept.read(&name, FILE_BYTES)?.unwrap_or_default();
+        let text = String::from_utf8(bytes).map_err(Error::internal)?;
+        found.insert(PathBuf::from(layout::ETC).join(dir).join(file), text);
+    }
+    Ok(found)
 }
 
 /// Removes what stands for an account's being out of use.

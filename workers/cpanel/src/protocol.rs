@@ -6,7 +6,7 @@
 //! closes its side, the agent stops at the next safe point.
 
 use crate::plan::{
-    Component, ControlFacts, NotTransferred, Options, Plan, Presence, StepName, Warning,
+    Component, ControlFacts, NotTransferred, Options, Plan, Presence, RecordSet, StepName, Warning,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +82,9 @@ pub enum Call {
     Suspend { user: Username },
     /// Takes [`Call::Suspend`] back. May be repeated. Answers [`StepReport`].
     Unsuspend { user: Username },
+    /// Makes a last backup of an account and removes everything of it. May be repeated after any death.
+    /// Answers [`Terminated`].
+    Terminate(Termination),
     /// Removes the job's staging; the journal stays. Answers `null`.
     Cleanup,
     /// Makes the hosting layout and binds the worker's key to the agent. Answers [`EnrollReport`].
@@ -110,6 +113,7 @@ impl Call {
             Self::Verify { .. } => "verify",
             Self::Suspend { .. } => "suspend",
             Self::Unsuspend { .. } => "unsuspend",
+            Self::Terminate(_) => "terminate",
             Self::Cleanup => "cleanup",
             Self::Enroll(_) => "enroll",
             Self::Health => "health",
@@ -125,6 +129,28 @@ pub struct Source {
     pub target_user: Username,
     /// The directories that archives may lie in.
     pub backup_dirs: Vec<AbsPath>,
+}
+
+/// An account that is to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Termination {
+    pub user: Username,
+    /// Stands in the backup's name: the name of the user may be another's one day.
+    pub service: Uuid,
+    /// The account's main domain.
+    pub domain: DomainName,
+    /// Where zones lead that are in the backup.
+    pub ipv4: std::net::Ipv4Addr,
+    /// Its zones, which the control plane knows.
+    pub zones: Vec<(DomainName, Vec<RecordSet>)>,
+    /// The backup lies in `terminated` below it.
+    pub backup_dir: AbsPath,
+}
+
+/// The answer to [`Call::Terminate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminated {
+    pub backup: AbsPath,
 }
 
 /// What enrolment needs.

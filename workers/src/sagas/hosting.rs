@@ -1,16 +1,18 @@
 //! The account of a service: made by the steps of a migration, from a template instead of an archive.
 
 use crate::error::Result;
-use crate::facts::control_facts;
+use crate::facts::{Named, control_facts};
 use crate::ledger;
 use crate::runner;
 use crate::saga::{Cx, Progress, Saga, Step};
-use crate::sagas::steps::{OnServer, PostValidation, PublishZones, TakeNames};
+use crate::sagas::steps::{self, OnServer, PostValidation, PublishZones, TakeNames};
 use cpanel::plan::StepName;
-use cpanel::protocol::{Call, Level, Preview, StepReport};
+use cpanel::protocol::{Call, Level, Preview, StepReport, Terminated, Termination};
+use entities::dns::{self, ZoneBefore};
 use entities::error::{Code, Error};
 use entities::servers;
 use entities::services::{self, Made};
+use entities::tables::service;
 use entities::values::DomainName;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,8 +41,43 @@ pub async fn converge(cx: &Cx) -> Result<Value> {
     match cx.claim.phase.as_str() {
         "suspend" => ask(cx, Call::Suspend { user }).await,
         "unsuspend" => ask(cx, Call::Unsuspend { user }).await,
+        "terminate" => terminate(cx, row).await,
         phase => Err(Error::internal(format!("nobody knows how to {phase} an account"))),
     }
+}
+
+/// The account goes from its server, with a last backup there; then its zones go, and its rows with the
+/// end of the job.
+async fn terminate(cx: &Cx, row: service::Model) -> Result<Value> {
+    let named = Named::of_service(&row, &cx.world.config.accounts_domain)?;
+    let mut domains = named.domains.clone();
+    let tx = cx.world.db.system().await?;
+    if let Some(account) = row.account_id {
+        domains.extend(entities::hosting::load_domains(&tx, account).await?);
+    }
+    domains.sort();
+    domains.dedup();
+    let zones = dns::load_zones(&tx, cx.claim.tenant, &domains).await?;
+    drop(tx);
+    let dirs = servers::backup_dirs(&cx.server)?;
+    let none = || Error::internal("a server without a directory of backups");
+    let [domain] = named.domains.as_slice() else {
+        return Err(Error::internal("an account with other than one main domain"));
+    };
+    let call = Call::Terminate(Termination {
+        user: named.user,
+        service: row.id.0,
+        domain: domain.clone(),
+        ipv4: cx.server.ipv4.parse().map_err(Error::internal)?,
+        zones,
+        backup_dir: dirs.first().ok_or_else(none)?.clone(),
+    });
+    cx.log(Level::Info, "terminate", "Begins.").await?;
+    let ended: Terminated = runner::ask_patiently(cx, "terminate", call).await?;
+    cx.log(Level::Info, "terminate", &format!("The last backup is {}.", ended.backup)).await?;
+    let zones = domains.into_iter().map(|name| ZoneBefore { name, records: None });
+    steps::restore_zones(cx, &zones.collect::<Vec<_>>()).await?;
+    Ok(json!({ "backup": ended.backup }))
 }
 
 async fn ask(cx: &Cx, call: Call) -> Result<Value> {

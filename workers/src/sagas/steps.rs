@@ -192,23 +192,28 @@ impl Step for PublishZones {
                 saved_before(cx, &names).await?
             }
         };
-        for zone in before.iter().rev() {
-            let tx = cx.world.db.system().await?;
-            let restored = dns::restore_zone(&tx, &cx.claim, zone).await?;
-            tx.commit().await?;
-            match restored {
-                Restored::Untouched => {}
-                Restored::Put(records) => cx.world.powerdns.put_zone(&zone.name, &records).await?,
-                Restored::Delete => {
-                    cx.world.powerdns.delete_zone(&zone.name).await?;
-                    let tx = cx.world.db.system().await?;
-                    dns::forget_zone(&tx, &cx.claim, &zone.name).await?;
-                    tx.commit().await?;
-                }
+        restore_zones(cx, &before).await
+    }
+}
+
+/// Puts zones back to what they were, the last first; those that were not there go.
+pub(super) async fn restore_zones(cx: &Cx, before: &[ZoneBefore]) -> Result<()> {
+    for zone in before.iter().rev() {
+        let tx = cx.world.db.system().await?;
+        let restored = dns::restore_zone(&tx, &cx.claim, zone).await?;
+        tx.commit().await?;
+        match restored {
+            Restored::Untouched => {}
+            Restored::Put(records) => cx.world.powerdns.put_zone(&zone.name, &records).await?,
+            Restored::Delete => {
+                cx.world.powerdns.delete_zone(&zone.name).await?;
+                let tx = cx.world.db.system().await?;
+                dns::forget_zone(&tx, &cx.claim, &zone.name).await?;
+                tx.commit().await?;
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// A zone that the DNS server has and our rows do not know is somebody's work: it is neither
