@@ -15,6 +15,7 @@ pub mod members;
 pub mod migration;
 pub mod orders;
 pub mod servers;
+pub mod services;
 pub mod tenants;
 pub mod webhooks;
 
@@ -37,5 +38,6 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     dns::routes(config);
     catalogue::routes(config);
     orders::routes(config);
+    services::routes(config);
     webhooks::routes(config);
 }
