@@ -75,6 +75,8 @@ const READY: &[Code] = &[
 const ORDER: &[Code] = &[Code::OrderState];
 /// A subscription goes on.
 const CHANGES: &[Code] = &[Code::SubscriptionState, Code::NotForSale, Code::PaymentRefused];
+/// A service becomes something else.
+const SERVICE: &[Code] = &[Code::ServiceState];
 /// Something is put on sale.
 const SELLS: &[Code] = &[Code::NotASeller];
 const APPROVAL: &[Code] =
@@ -327,6 +329,16 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         "/api/orders/{id}/mark-paid",
         Needs(Permission::OrdersSettle),
         &[ORDER, &[Code::QuotaExceeded]],
+    ),
+    ("get", "/api/services", Needs(Permission::ServicesRead), &[]),
+    ("get", "/api/services/{id}", Needs(Permission::ServicesRead), &[]),
+    ("post", "/api/services/{id}/suspend", Needs(Permission::ServicesWrite), &[SERVICE]),
+    ("post", "/api/services/{id}/unsuspend", Needs(Permission::ServicesWrite), &[SERVICE]),
+    (
+        "post",
+        "/api/services/{id}/retry",
+        Needs(Permission::ServicesWrite),
+        &[SERVICE, ORDER, &[Code::QuotaExceeded]],
     ),
 ];
 

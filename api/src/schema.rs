@@ -5,6 +5,7 @@ use cpanel::plan::{Component, Mode, Suspended};
 use entities::billing::{checkouts, events, repayments, subscriptions};
 use entities::catalogue::{Billing, Kind, Limit};
 use entities::orders::Status;
+use entities::services::{self, Desired};
 use entities::tenancy::{Role, TenantKind};
 use entities::values::{Country, Currency, Prose, Title};
 use entities::webhooks::EVENTS;
@@ -199,6 +200,22 @@ pub(crate) fn repayment_state() -> Object {
 
 pub(crate) fn maybe_order_status() -> Object {
     or_null(order_status())
+}
+
+/// What a service shall be.
+pub(crate) fn service_desired() -> Object {
+    named([Desired::Active, Desired::Suspended, Desired::Terminated])
+}
+
+/// What a service is.
+pub(crate) fn service_state() -> Object {
+    use services::State::{Active, Failed, Pending, Provisioning, Suspended, Terminated};
+    named([Pending, Provisioning, Active, Suspended, Terminated, Failed])
+}
+
+/// What is made for an order; add-ons raise it.
+pub(crate) fn plan_kind() -> Object {
+    named([Kind::CloudpodPlan, Kind::HostingPlan])
 }
 
 /// A country of ISO 3166-1.

@@ -195,6 +195,21 @@ pub async fn forget_zone(tx: &SystemTx, claim: &Claim, name: &DomainName) -> Res
     Ok(())
 }
 
+/// The tenant's zones of these names with their record sets, for a worker.
+pub async fn load_zones(
+    tx: &SystemTx,
+    tenant: TenantId,
+    names: &[DomainName],
+) -> Result<Vec<(DomainName, Vec<RecordSet>)>> {
+    let mut zones = Vec::new();
+    for name in names {
+        if let Some(row) = own_zone(tx, tenant, name).await? {
+            zones.push((name.clone(), record_sets(tx, row.id).await?));
+        }
+    }
+    Ok(zones)
+}
+
 /// Whether there is a row for the zone, whoever owns it.
 pub async fn is_known(tx: &SystemTx, name: &DomainName) -> Result<bool> {
     let row = dns_zone::Entity::find()

@@ -2,7 +2,7 @@
 
 use crate::agent;
 use crate::error::{Result, amqp as amqp_error};
-use crate::facts::control_facts;
+use crate::facts::{Named, control_facts};
 use crate::saga::{Cx, Undoing};
 use crate::sagas::apply;
 use crate::world::World;
@@ -72,7 +72,8 @@ async fn answer(world: &World, ask: &Ask) -> Result<Value> {
         }
         Question::Preview { job, options } => {
             let (job, row, server) = load(world, ask, *job).await?;
-            let control = control_facts(world, ask.tenant, &row, &server).await?;
+            let named = Named::of_migration(&row)?;
+            let control = control_facts(world, ask.tenant, &named, &server).await?;
             let call = Call::Preview { control, options: options.clone() };
             value(&ask_agent::<Preview>(world, &server, Some(&job), call).await?)
         }

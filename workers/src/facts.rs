@@ -1,27 +1,61 @@
-//! What the control plane knows about a migration's names, for the planner.
+//! What the control plane knows about an account's names, for the planner.
 
 use crate::error::Result;
 use crate::world::World;
 use cpanel::plan::{ControlFacts, Ownership};
 use entities::error::Error;
 use entities::ids::TenantId;
-use entities::tables::{migration, server};
-use entities::values::Username;
-use entities::{dns, hosting, migrations};
+use entities::tables::{migration, server, service};
+use entities::values::{DomainName, Username};
+use entities::{dns, hosting, migrations, services};
 
-/// Gathers the facts for a migration as they are now.
+/// Who an account is on its server, and the names that it wants.
+#[derive(Debug)]
+pub struct Named {
+    pub user: Username,
+    /// Those of its zones, too.
+    pub domains: Vec<DomainName>,
+    pub zones: Vec<DomainName>,
+    /// Whether its domains take mail and answer DNS at once.
+    pub active: bool,
+}
+
+impl Named {
+    /// Of the account that a migration makes, or fills.
+    pub fn of_migration(row: &migration::Model) -> Result<Self> {
+        Ok(Self {
+            user: Username::parse(&row.target_user)?,
+            domains: migrations::planned_domains(row)?,
+            zones: migrations::planned_zones(row)?,
+            active: row.activate_domains,
+        })
+    }
+
+    /// Of the account of a service, which was paid for: its domain answers at once. Without one of its
+    /// own it gets a name below `ours`.
+    pub fn of_service(row: &service::Model, ours: &DomainName) -> Result<Self> {
+        let user = services::username(row)?;
+        let domain = match &row.domain {
+            Some(name) => DomainName::parse(name)?,
+            None => DomainName::parse(&format!("{user}.{ours}"))?,
+        };
+        let domains = vec![domain];
+        Ok(Self { user, zones: domains.clone(), domains, active: true })
+    }
+}
+
+/// Gathers the facts for an account as they are now.
 pub async fn control_facts(
     world: &World,
     tenant: TenantId,
-    row: &migration::Model,
+    named: &Named,
     server: &server::Model,
 ) -> Result<ControlFacts> {
     let tx = world.db.system().await?;
-    let user = Username::parse(&row.target_user)?;
-    let names = migrations::planned_domains(row)?;
-    let (ownership, account) = hosting::account_ownership(&tx, tenant, server.id, &user).await?;
-    let mut owners = hosting::domain_ownership(&tx, tenant, account, &names).await?;
-    for (name, zone) in dns::zone_ownership(&tx, tenant, &names).await? {
+    let (ownership, account) =
+        hosting::account_ownership(&tx, tenant, server.id, &named.user).await?;
+    let mut owners = hosting::domain_ownership(&tx, tenant, account, &named.domains).await?;
+    for (name, zone) in dns::zone_ownership(&tx, tenant, &named.domains).await? {
         let owner = owners.entry(name).or_insert(Ownership::Free);
         *owner = match (*owner, zone) {
             (Ownership::Taken, _) | (_, Ownership::Taken) => Ownership::Taken,
@@ -30,9 +64,9 @@ pub async fn control_facts(
         };
     }
     let mut unknown = Vec::new();
-    for name in migrations::planned_zones(row)? {
-        if !dns::is_known(&tx, &name).await? {
-            unknown.push(name);
+    for name in &named.zones {
+        if !dns::is_known(&tx, name).await? {
+            unknown.push(name.clone());
         }
     }
     drop(tx);
@@ -47,6 +81,6 @@ pub async fn control_facts(
         nameservers: world.config.nameservers.clone(),
         ownership: owners,
         account: ownership,
-        activate_domains: row.activate_domains,
+        activate_domains: named.active,
     })
 }

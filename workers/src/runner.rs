@@ -1,16 +1,17 @@
 //! Running a claimed job: heartbeat, time limit, and what happens when it fails.
 
+use crate::ending::{self, End};
 use crate::error::Result;
+use crate::ledger;
 use crate::saga::{Attempts, Cx, Direction, Progress, Saga, Undoing};
-use crate::sagas::{analyze, apply, enroll};
+use crate::sagas::{analyze, apply, enroll, hosting};
 use crate::world::World;
 use cpanel::plan::{Operation, Options};
 use cpanel::protocol::{Call, Level, StepReport};
-use entities::audit::Audit;
 use entities::error::{Code, Error};
 use entities::ids::JobId;
 use entities::jobs::{self, Claimant, Ending};
-use entities::migrations::{self, State};
+use entities::migrations;
 use entities::{servers, telemetry};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -152,13 +153,17 @@ async fn run_phase(cx: &Cx) -> Result<()> {
             let outcome = enroll::enroll(cx).await;
             end_enrolment(cx, outcome).await
         }
-        ("migration", "rollback") => roll_back(cx).await,
+        ("migration", "rollback") | ("hosting", "take_back") => roll_back(cx).await,
         ("migration", "confirm") => {
             let outcome = confirm_items(cx).await;
             end_confirmation(cx, outcome).await
         }
-        ("migration", _) if cx.claim.unwinding => unwind_failed(cx).await,
-        ("migration", _) => forward(cx).await,
+        ("hosting", phase) if phase != "provision" => {
+            let outcome = hosting::converge(cx).await;
+            end_convergence(cx, outcome).await
+        }
+        ("migration" | "hosting", _) if cx.claim.unwinding => unwind_failed(cx).await,
+        ("migration" | "hosting", _) => forward(cx).await,
         (kind, phase) => Err(Error::internal(format!("nobody knows how to run {kind}/{phase}"))),
     }
 }
@@ -169,10 +174,12 @@ async fn give_up(cx: &Cx) -> Result<()> {
         Code::StepFailed,
         "This job was taken up too often without getting any further. See its log.",
     );
-    let taking_back = cx.claim.unwinding || cx.claim.phase == "rollback";
-    match cx.claim.kind.as_str() {
-        "enroll" => end_enrolment(cx, Err(error)).await,
-        _ if cx.claim.phase == "confirm" => end_confirmation(cx, Err(error)).await,
+    let phase = cx.claim.phase.as_str();
+    let taking_back = cx.claim.unwinding || ["rollback", "take_back"].contains(&phase);
+    match (cx.claim.kind.as_str(), phase) {
+        ("enroll", _) => end_enrolment(cx, Err(error)).await,
+        ("migration", "confirm") => end_confirmation(cx, Err(error)).await,
+        ("hosting", "suspend" | "unsuspend" | "terminate") => end_convergence(cx, Err(error)).await,
         _ if taking_back => {
             let message = cx.claim.error.as_ref().map_or("", |(_, message)| message);
             end_undo_failed(cx, &error, message).await
@@ -204,6 +211,9 @@ async fn saga_function(cx: &Cx, saga: &mut Saga) -> Result<Value> {
     if cx.claim.phase == "analyze" {
         return analyze::analyze(saga).await;
     }
+    if ledger::is_of_service(cx) {
+        return hosting::provision(saga).await;
+    }
     let tx = cx.world.db.system().await?;
     let row = migrations::load_migration(&tx, cx.claim.job).await?;
     drop(tx);
@@ -213,8 +223,11 @@ async fn saga_function(cx: &Cx, saga: &mut Saga) -> Result<Value> {
 
 async fn forward(cx: &Cx) -> Result<()> {
     let tx = cx.world.db.system().await?;
-    let row = migrations::load_migration(&tx, cx.claim.job).await?;
-    let more = row.expanded_bytes.unwrap_or(0).checked_div(BYTES_PER_SECOND).unwrap_or(0);
+    let bytes = match ledger::is_of_service(cx) {
+        true => None,
+        false => migrations::load_migration(&tx, cx.claim.job).await?.expanded_bytes,
+    };
+    let more = bytes.unwrap_or(0).checked_div(BYTES_PER_SECOND).unwrap_or(0);
     let limit = cx.world.config.apply_limit_secs.saturating_add(u64::try_from(more).unwrap_or(0));
     let left = jobs::set_deadline(&tx, &cx.claim, limit).await?;
     tx.commit().await?;
@@ -242,26 +255,22 @@ fn is_no_verdict(error: &Error) -> bool {
 
 async fn complete(cx: &Cx, result: Value) -> Result<()> {
     if cx.claim.phase == "analyze" {
-        let tx = cx.world.db.system().await?;
-        migrations::settle(&tx, &cx.claim, State::Analyzed, None).await?;
-        jobs::finish(&tx, &cx.claim, &Ending::Done { result }).await?;
-        return tx.commit().await;
+        return ending::end(cx, End::Done(result)).await;
     }
     let cleaned: Result<Value> = ask_patiently(cx, "cleanup", Call::Cleanup).await;
     if let Err(error) = cleaned {
         // The account stands and was checked: what is left in staging is not worth an undo.
         cx.log(Level::Warn, "cleanup", &format!("The staging was left behind: {error}")).await?;
     }
-    let tx = cx.world.db.system().await?;
-    let losses = migrations::count_losses(&tx, cx.claim.job).await?;
-    let entry = Audit::MigrationCompleted { job: cx.claim.job.to_string(), losses };
-    migrations::settle(&tx, &cx.claim, apply::ending_state(losses), Some(entry)).await?;
-    jobs::finish(&tx, &cx.claim, &Ending::Done { result }).await?;
-    tx.commit().await
+    ending::end(cx, End::Done(result)).await
 }
 
 /// Asks the agent again while the server is away for a moment.
-async fn ask_patiently<T: DeserializeOwned>(cx: &Cx, step: &str, call: Call) -> Result<T> {
+pub(crate) async fn ask_patiently<T: DeserializeOwned>(
+    cx: &Cx,
+    step: &str,
+    call: Call,
+) -> Result<T> {
     let mut attempts = Attempts::within(ASIDE_PATIENCE);
     loop {
         match cx.ask_agent(step, call.clone(), Progress::Silent).await {
@@ -300,28 +309,33 @@ async fn unwind_failed(cx: &Cx) -> Result<()> {
         Err(error) if is_no_verdict(&error) => return Err(error),
         Err(error) => return end_undo_failed(cx, &error, &message).await,
     }
-    let tx = cx.world.db.system().await?;
-    let entry = Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
-    let cancelled = cx.claim.phase == "analyze" && code == Code::Cancelled.as_str();
-    let state = if cancelled { State::Cancelled } else { State::Failed };
-    migrations::settle(&tx, &cx.claim, state, Some(entry)).await?;
-    jobs::finish(&tx, &cx.claim, &Ending::Failed { code, message }).await?;
-    tx.commit().await
+    ending::end(cx, End::Failed { code, message }).await
 }
 
 /// What stands is for an operator.
 async fn end_undo_failed(cx: &Cx, error: &Error, message: &str) -> Result<()> {
     tracing::error!(cause = %error.chain(), "job.undo_failed");
     let code = error.code().as_str();
-    let entry = Audit::MigrationFailed { job: cx.claim.job.to_string(), code: code.clone() };
-    let message = format!(
-        "{message} Taking it back failed, too: {error} Mend the cause and call rollback for this job."
-    );
-    let ending = Ending::Failed { code, message: message.trim().to_owned() };
-    let tx = cx.world.db.system().await?;
-    migrations::settle(&tx, &cx.claim, State::UndoFailed, Some(entry)).await?;
-    jobs::finish(&tx, &cx.claim, &ending).await?;
-    tx.commit().await
+    let next = match ledger::is_of_service(cx) {
+        true => "It is tried again.",
+        false => "Mend the cause and call rollback for this job.",
+    };
+    let message = format!("{message} Taking it back failed, too: {error} {next}");
+    ending::end(cx, End::UndoFailed { code, message: message.trim().to_owned() }).await
+}
+
+/// What was to become equal has, or has not: nothing is taken back, and the next attempt is the sweep's.
+async fn end_convergence(cx: &Cx, outcome: Result<Value>) -> Result<()> {
+    match outcome {
+        Ok(result) => ending::end(cx, End::Done(result)).await,
+        Err(error) if is_no_verdict(&error) => Err(error),
+        Err(error) => {
+            let (code, message) = (error.code().as_str(), error.to_string());
+            tracing::warn!(code, cause = %error.chain(), "job.failed");
+            cx.log(Level::Error, &cx.claim.phase, &message).await?;
+            ending::end(cx, End::Failed { code, message }).await
+        }
+    }
 }
 
 /// Replays the stored steps to rebuild the undo stack, and pops it.
@@ -379,9 +393,5 @@ async fn roll_back(cx: &Cx) -> Result<()> {
         Err(error) if is_no_verdict(&error) => return Err(error),
         Err(error) => return end_undo_failed(cx, &error, "").await,
     }
-    let tx = cx.world.db.system().await?;
-    let entry = Audit::MigrationRolledBack { job: cx.claim.job.to_string() };
-    migrations::settle(&tx, &cx.claim, State::RolledBack, Some(entry)).await?;
-    jobs::finish(&tx, &cx.claim, &Ending::Done { result: jobs::nothing() }).await?;
-    tx.commit().await
+    ending::end(cx, End::TakenBack).await
 }

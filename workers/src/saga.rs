@@ -8,12 +8,12 @@
 
 use crate::agent::{self, News};
 use crate::error::Result;
+use crate::ledger;
 use crate::ssh::Session;
 use crate::world::World;
 use cpanel::protocol::{Call, JobRef, Level};
 use entities::error::{Code, Error};
 use entities::jobs::{self, Claim, StepState};
-use entities::migrations;
 use entities::tables::{job_step, server};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -300,10 +300,7 @@ impl Cx {
                     }
                     let part = done.min(total).saturating_mul(width).checked_div(total);
                     let percent = i32::try_from(from.saturating_add(part.unwrap_or(0)));
-                    let shown = Some((percent.unwrap_or(100), message.as_str()));
-                    let tx = self.world.db.system().await?;
-                    migrations::set_progress(&tx, &self.claim, None, None, shown).await?;
-                    tx.commit().await?;
+                    ledger::progress(self, percent.unwrap_or(100), &message).await?;
                     told = Some(Instant::now());
                 }
             }

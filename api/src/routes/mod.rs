@@ -17,6 +17,7 @@ pub mod members;
 pub mod migration;
 pub mod orders;
 pub mod servers;
+pub mod services;
 pub mod stripe;
 pub mod subscriptions;
 pub mod tenants;
@@ -45,5 +46,6 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     subscriptions::routes(config);
     billing::routes(config);
     stripe::routes(config);
+    services::routes(config);
     webhooks::routes(config);
 }

@@ -6,6 +6,7 @@ use crate::described;
 use crate::orders::order_body;
 use api::access::{self, Access};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use entities::ids::OrderId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -106,6 +107,7 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/orders") => order_body(id),
         ("patch", "/api/orders/{id}") => json!({"notes": "x"}),
         ("post", "/api/orders/{id}/mark-paid") => json!({"reason": "x"}),
+        ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
         ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
@@ -257,6 +259,18 @@ fn rank(role: &str) -> usize {
     ROLES.iter().position(|r| *r == role).unwrap()
 }
 
+/// A service of the tenant that waits to be made.
+pub async fn service(app: &App, owner: &Client, price: &str) -> String {
+    let order = owner.post("/api/orders", order_body(price)).await.data(201)["id"].clone();
+    let order = order.as_str().unwrap();
+    let path = format!("/api/orders/{order}/mark-paid");
+    app.owner.post(&path, json!({"reason": "x"})).await.data(200);
+    let tx = app.db.db.system().await.unwrap();
+    let made = entities::services::make_for_order(&tx, OrderId(order.parse().unwrap())).await;
+    tx.commit().await.unwrap();
+    made.unwrap()[0].id.to_string()
+}
+
 /// What there is of a tenant, by what stands for it in paths and bodies.
 struct Things(Vec<(&'static str, String)>);
 
@@ -284,6 +298,7 @@ impl Things {
         let price = owner.post("/api/prices", price).await.data(201)["id"].clone();
         let order = order_body(price.as_str().unwrap());
         let order = owner.post("/api/orders", order).await.data(201)["id"].clone();
+        let service = service(app, owner, price.as_str().unwrap()).await;
         let hook = json!({"url": format!("https://hooks.{name}.test/x")});
         let hook = owner.post("/api/webhook-endpoints", hook).await.data(201)["id"].clone();
         let test = format!("/api/webhook-endpoints/{}/test", text(&hook));
@@ -308,6 +323,7 @@ impl Things {
             ("product_id", text(&product)),
             ("/api/prices/", text(&price)),
             ("/api/orders/", text(&order)),
+            ("/api/services/", service),
             ("/api/jobs/", text(&job)),
             ("/api/migration/", text(&job)),
             ("job_id", text(&job)),

@@ -19,6 +19,7 @@ mod processes;
 mod program;
 mod rotation;
 mod servers;
+mod services;
 mod storm;
 mod tenancy;
 mod trail;

@@ -8,10 +8,10 @@ use crate::billing::payments;
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, PaymentId, RepaymentId};
-use crate::tables::repayment::{self, Column};
 use crate::orders;
 use crate::tables::orders as orders_table;
 use crate::tables::payment;
+use crate::tables::repayment::{self, Column};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::Utc;
 use sea_orm::{

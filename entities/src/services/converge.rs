@@ -4,18 +4,19 @@ use super::{Desired, State, become_state, lock, placement};
 use crate::Result;
 use crate::audit::Audit;
 use crate::catalogue::Kind;
-use crate::db::{SystemTx, statement};
-use crate::error::{Code, Error};
+use crate::db::{Db, SystemTx, statement};
+use crate::error::Error;
 use crate::hosting;
 use crate::ids::{ServerId, ServiceId};
 use crate::jobs::{self, NewJob, Run};
 use crate::orders::{self, Status, reservations};
 use crate::services::settle;
 use crate::tables::{job, service};
-use crate::tenancy::TenantCtx;
+use crate::tenancy::{Permission, TenantCtx};
 use crate::tenants;
 use chrono::{TimeDelta, Utc};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait};
+use values::Title;
 
 /// How long a service waits for a server with room before it is given up.
 const PATIENCE: TimeDelta = TimeDelta::hours(24);
@@ -144,16 +145,19 @@ pub async fn converge_due(tx: &SystemTx, limit: u64) -> Result<u64> {
     Ok(count)
 }
 
-/// Lets a service that could not be made be tried anew, in the name of `ctx`, who may do so.
-pub async fn retry(tx: &SystemTx, ctx: &TenantCtx, id: ServiceId, cause: &str) -> Result<()> {
-    let row = lock(tx, id).await?;
+/// Lets a service that could not be made be tried anew, for the platform's people. There must be room
+/// for it again.
+pub async fn retry(
+    db: &Db,
+    ctx: &TenantCtx,
+    id: ServiceId,
+    reason: &Title,
+) -> Result<service::Model> {
+    ctx.require_write(Permission::ServicesWrite)?;
+    let tx = db.system_as(ctx).await?;
+    let row = lock(&tx, id).await?;
     if row.state != State::Failed || row.desired == Desired::Terminated {
-        let text = format!(
-            "This service is {} and shall be {}: only one that failed is tried again.",
-            row.state.as_str(),
-            row.desired.as_str()
-        );
-        return Err(Error::refused(Code::ServiceState, text));
+        return Err(super::refusal(&row, "only one that failed is tried again"));
     }
     let tenant = row.tenant_id;
     tenants::reserve(
@@ -167,17 +171,19 @@ pub async fn retry(tx: &SystemTx, ctx: &TenantCtx, id: ServiceId, cause: &str) -
         },
     )
     .await?;
-    orders::advance(tx, ctx, row.order_id, Status::Provisioning, cause).await?;
-    let desired = row.desired;
+    let cause = format!("A service is tried anew: {reason}");
+    orders::advance(&tx, ctx, row.order_id, Status::Provisioning, &cause).await?;
+    let (order, desired) = (row.order_id, row.desired);
     let mut active: service::ActiveModel = row.into();
     active.attempts = Set(0);
     active.error = Set(None);
     active.waiting_since = Set(Utc::now());
-    let row = become_state(tx, active, State::Pending, None).await?;
-    let there = ctx.within(tenant);
-    let reason = Some(cause.to_owned());
-    tx.audit(&there, Audit::ServiceRequested { service: id, desired, reason }).await?;
-    let order = row.order_id;
-    go_on(tx, row).await?;
-    settle::settle_order(tx, order).await
+    let row = become_state(&tx, active, State::Pending, None).await?;
+    let entry = Audit::ServiceRequested { service: id, desired, reason: Some(reason.to_string()) };
+    tx.audit(&ctx.within(tenant), entry).await?;
+    go_on(&tx, row).await?;
+    settle::settle_order(&tx, order).await?;
+    let row = super::load_service(&tx, id).await?;
+    tx.commit().await?;
+    Ok(row)
 }

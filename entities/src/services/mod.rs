@@ -14,15 +14,15 @@ pub use settle::{Outcome, settle};
 use crate::Result;
 use crate::audit::Audit;
 use crate::catalogue::{Kind, Specification};
-use crate::db::{SystemTx, TenantTx};
-use crate::error::Error;
+use crate::db::{Db, SystemTx, TenantTx};
+use crate::error::{Code, Error};
 use crate::ids::{AccountId, OrderId, ServiceId, TenantId};
 use crate::jobs::{self, Claim};
 use crate::orders::{self, Status, reservations};
 use crate::outbox::Message;
 use crate::tables::service::{self, Column};
 use crate::tables::{hosting_account, order_item};
-use crate::tenancy::TenantCtx;
+use crate::tenancy::{Permission, TenantCtx};
 use chrono::Utc;
 use cpanel::plan::Operation;
 use sea_orm::sea_query::OnConflict;
@@ -33,7 +33,7 @@ use sea_orm::{
     QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
-use values::{DomainName, Username};
+use values::{DomainName, Title, Username};
 
 /// What a service shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
@@ -201,8 +201,36 @@ pub async fn want(
     want_as(tx, None, id, (desired, reason)).await
 }
 
-/// The same in the name of `ctx`, who may do so; none: the system's.
-pub async fn want_as(
+/// The same for the platform's people, in their name. What failed or is gone is refused with
+/// `service_state`.
+pub async fn request(
+    db: &Db,
+    ctx: &TenantCtx,
+    (id, desired): (ServiceId, Desired),
+    reason: &Title,
+) -> Result<service::Model> {
+    ctx.require_write(Permission::ServicesWrite)?;
+    let tx = db.system_as(ctx).await?;
+    let row = lock(&tx, id).await?;
+    let is_over = matches!(row.state, State::Failed | State::Terminated);
+    if is_over || row.desired == Desired::Terminated {
+        return Err(refusal(&row, "only one that runs, or is about to, is suspended or opened"));
+    }
+    let reason = (desired != Desired::Active).then_some(reason.as_str());
+    want_as(&tx, Some(ctx), id, (desired, reason)).await?;
+    let row = load_service(&tx, id).await?;
+    tx.commit().await?;
+    Ok(row)
+}
+
+/// Why a service cannot become something.
+fn refusal(row: &service::Model, rule: &str) -> Error {
+    let (state, desired) = (row.state.as_str(), row.desired.as_str());
+    let text = format!("This service is {state} and shall be {desired}: {rule}.");
+    Error::refused(Code::ServiceState, text)
+}
+
+async fn want_as(
     tx: &SystemTx,
     ctx: Option<&TenantCtx>,
     id: ServiceId,

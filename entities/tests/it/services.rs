@@ -287,9 +287,10 @@ async fn without_a_server_it_waits_a_day() {
     assert_eq!(kinds.iter().filter(|kind| *kind == "SERVICE_FAILED").count(), 1);
     // Once there is one, somebody lets it be tried anew.
     let server = shop.server().await;
-    let tx = shop.db.db.system().await.unwrap();
-    services::retry(&tx, &shop.platform, service.id, "There is a server now.").await.unwrap();
-    tx.commit().await.unwrap();
+    let why = Title::parse("There is a server now.").unwrap();
+    services::retry(&shop.db.db, &shop.platform, service.id, &why).await.unwrap();
+    let again = services::retry(&shop.db.db, &shop.platform, service.id, &why).await.unwrap_err();
+    assert_eq!(again.code(), Code::ServiceState);
     let row = shop.service(service.id).await;
     assert_eq!((row.state, row.server_id), (State::Provisioning, Some(server)));
     shop.end(service.id, Outcome::Done).await;

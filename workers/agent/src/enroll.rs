@@ -133,6 +133,7 @@ const DIRECTORIES: &[(&str, &str, u32)] = &[
     ("/etc/migrapanel/tls-wildcard-sites", "root", 0o700),
     ("/etc/migrapanel/mail", "root", 0o755),
     ("/etc/migrapanel/mail-domains", "root", 0o755),
+    ("/etc/migrapanel/mail-suspended", "root", 0o755),
     ("/etc/migrapanel/dkim", "Debian-exim", 0o750),
     ("/etc/migrapanel/tls", "Debian-exim", 0o750),
     ("/etc/migrapanel/dovecot-tls", "root", 0o700),
@@ -142,6 +143,8 @@ const DIRECTORIES: &[(&str, &str, u32)] = &[
     ("/var/lib/migrapanel/locks", "root", 0o700),
     ("/var/lib/migrapanel/cron", "root", 0o700),
     ("/var/lib/migrapanel/parked", "root", 0o700),
+    ("/var/lib/migrapanel/suspended", "root", 0o700),
+    ("/var/lib/migrapanel/terminated", "root", 0o700),
     (layout::STAGING, "root", 0o700),
     ("/home/.migrapanel/kept", "root", 0o700),
 ];

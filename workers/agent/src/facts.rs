@@ -146,7 +146,7 @@ fn wildcards(account: &Account) -> Result<BTreeMap<DomainName, String>> {
 }
 
 /// The names of a virtual host of ours, and the user that it runs as.
-fn site(text: &str) -> (BTreeSet<&str>, &str) {
+pub fn site(text: &str) -> (BTreeSet<&str>, &str) {
     let (mut names, mut owner) = (BTreeSet::new(), "");
     for line in text.lines() {
         let mut words = line.split_whitespace();

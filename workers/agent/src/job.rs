@@ -40,6 +40,9 @@ pub struct Begun {
     /// Where visitors reach the server.
     pub ipv4: Ipv4Addr,
     pub plan: Plan,
+    /// There is no archive: it is a new account.
+    #[serde(default)]
+    pub template: bool,
 }
 
 /// A job under a claim that this process holds.

@@ -132,6 +132,21 @@ pub fn mail_active(domain: &str) -> PathBuf {
     PathBuf::from(format!("{ETC}/mail-domains/{domain}"))
 }
 
+/// Stands while the domain's mail has to wait, since its account is suspended; holds the owner's name.
+pub fn mail_suspended(domain: &str) -> PathBuf {
+    PathBuf::from(format!("{ETC}/mail-suspended/{domain}"))
+}
+
+/// What of a suspended account is out of use.
+pub fn suspended(user: &Username) -> PathBuf {
+    PathBuf::from(format!("{STATE}/suspended/{user}"))
+}
+
+/// What of an account is still to be removed, of which there is a last backup.
+pub fn doomed(service: Uuid) -> PathBuf {
+    PathBuf::from(format!("{STATE}/terminated/{service}"))
+}
+
 /// Stands for every mail domain, dormant ones too; holds the owner's name.
 pub fn mail_owner(domain: &str) -> PathBuf {
     mail(domain).join("owner")

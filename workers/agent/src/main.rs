@@ -6,6 +6,8 @@
 
 mod analyze;
 mod appconfig;
+mod backup;
+mod belongings;
 mod beneath;
 mod changes;
 mod config;
@@ -40,6 +42,9 @@ mod source;
 mod space;
 mod stamp;
 mod steps;
+mod suspend;
+mod template;
+mod terminate;
 mod uidlist;
 mod unpack;
 mod upgrade;

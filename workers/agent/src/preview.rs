@@ -54,6 +54,7 @@ pub fn begin(
         digest: preview.digest.clone(),
         ipv4: control.ipv4,
         plan: preview.plan.clone(),
+        template: false,
     };
     space::reserve(job.id)?;
     write_json(&layout::plan(job.id), &begun)?;

@@ -112,6 +112,9 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
         Call::Begin { control, options, digest } => {
             value(crate::preview::begin(job, &control, &options, &digest))
         }
+        Call::Prepare { user, domain, control } => {
+            value(crate::template::prepare(job, &user, &domain, &control))
+        }
         Call::Apply { step } => {
             crate::priority::lower()?;
             value(crate::steps::apply(job, step))
@@ -123,6 +126,9 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
             crate::space::check()?;
             value(crate::verify::verify(job, ipv4))
         }
+        Call::Suspend { user } => value(crate::suspend::suspend(job, &user)),
+        Call::Unsuspend { user } => value(crate::suspend::unsuspend(job, &user)),
+        Call::Terminate(wanted) => value(crate::terminate::terminate(job, &wanted)),
         Call::Cleanup => value(crate::steps::cleanup(job)),
         _ => Err(Error::new("bad_request", "This request needs no job.")),
     }

@@ -20,8 +20,10 @@ use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
 use std::path::Path;
 use values::DatabaseName;
 
-pub use cron::confirm;
-pub use databases::dump_to;
+pub use cron::{confirm, read as crontab, restore as restore_crontab};
+pub use databases::{definer, dump_to};
+pub use user::{end_processes, password, remove as remove_user};
+pub use web::suspended_site;
 
 /// What became of an operation, and what there is to say about it.
 type Done = (Outcome, String);

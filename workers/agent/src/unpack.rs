@@ -12,6 +12,7 @@ use crate::layout;
 use crate::quotes;
 use crate::source;
 use crate::space;
+use crate::template;
 use crate::uidlist;
 use cpanel::account::{Account, DatabaseAuth, MailFormat};
 use cpanel::archive::{self, Entry, Kind};
@@ -108,7 +109,10 @@ pub fn ensure(work: &Work<'_>) -> Result<Unpacked> {
         staging.remove(area)?;
         staging.make_dir(area, Owner::root(0o700))?;
     }
-    let done = writing_back(&staging, || pass(work, &staging))?;
+    let done = match work.begun.template {
+        true => template::lay(work, &staging)?,
+        false => writing_back(&staging, || pass(work, &staging))?,
+    };
     rustix::fs::syncfs(staging.fd())?;
     write_json(&marker, &done)?;
     Ok(done)

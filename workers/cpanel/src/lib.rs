@@ -52,7 +52,7 @@ mod sql_statement;
 pub mod stream;
 pub mod summary;
 mod yaml;
-mod zone;
+pub mod zone;
 mod zone_text;
 
 pub use error::Error;

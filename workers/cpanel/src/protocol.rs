@@ -6,7 +6,7 @@
 //! closes its side, the agent stops at the next safe point.
 
 use crate::plan::{
-    Component, ControlFacts, NotTransferred, Options, Plan, Presence, StepName, Warning,
+    Component, ControlFacts, NotTransferred, Options, Plan, Presence, RecordSet, StepName, Warning,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use values::{AbsPath, DomainName, Username};
 
 /// Raised with every change that an older partner would misread. Worker and agent must agree; the
 /// worker replaces an agent that differs.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The longest line that either side accepts.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
@@ -61,6 +61,9 @@ pub enum Call {
     /// Plans again, refuses with `plan_changed` when the digest is another, `archive_changed` when
     /// the archive is, and keeps the plan for the steps. Answers [`Preview`].
     Begin { control: ControlFacts, options: Options, digest: String },
+    /// Plans a new account with this domain and keeps the plan for the steps; there is no archive.
+    /// Repeating it answers the same plan. Answers [`Preview`].
+    Prepare { user: Username, domain: DomainName, control: ControlFacts },
     /// Carries out a step's operations. May be repeated after any death. Answers [`StepReport`].
     Apply { step: StepName },
     /// Takes back what this job's step made and puts back what it replaced; may be repeated, also
@@ -74,6 +77,14 @@ pub enum Call {
     Changes,
     /// Real checks against the running services. Answers [`Verification`].
     Verify { ipv4: std::net::Ipv4Addr },
+    /// Lets the account's sites answer 503 and its mail wait, refuses its logins, and ends its
+    /// processes and cron jobs; nothing is deleted. May be repeated. Answers [`StepReport`].
+    Suspend { user: Username },
+    /// Takes [`Call::Suspend`] back. May be repeated. Answers [`StepReport`].
+    Unsuspend { user: Username },
+    /// Makes a last backup of an account and removes everything of it. May be repeated after any death.
+    /// Answers [`Terminated`].
+    Terminate(Termination),
     /// Removes the job's staging; the journal stays. Answers `null`.
     Cleanup,
     /// Makes the hosting layout and binds the worker's key to the agent. Answers [`EnrollReport`].
@@ -94,11 +105,15 @@ impl Call {
             Self::Analyze(_) => "analyze",
             Self::Preview { .. } => "preview",
             Self::Begin { .. } => "begin",
+            Self::Prepare { .. } => "prepare",
             Self::Apply { .. } => "apply",
             Self::Undo { .. } => "undo",
             Self::Confirm { .. } => "confirm",
             Self::Changes => "changes",
             Self::Verify { .. } => "verify",
+            Self::Suspend { .. } => "suspend",
+            Self::Unsuspend { .. } => "unsuspend",
+            Self::Terminate(_) => "terminate",
             Self::Cleanup => "cleanup",
             Self::Enroll(_) => "enroll",
             Self::Health => "health",
@@ -114,6 +129,28 @@ pub struct Source {
     pub target_user: Username,
     /// The directories that archives may lie in.
     pub backup_dirs: Vec<AbsPath>,
+}
+
+/// An account that is to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Termination {
+    pub user: Username,
+    /// Stands in the backup's name: the name of the user may be another's one day.
+    pub service: Uuid,
+    /// The account's main domain.
+    pub domain: DomainName,
+    /// Where zones lead that are in the backup.
+    pub ipv4: std::net::Ipv4Addr,
+    /// Its zones, which the control plane knows.
+    pub zones: Vec<(DomainName, Vec<RecordSet>)>,
+    /// The backup lies in `terminated` below it.
+    pub backup_dir: AbsPath,
+}
+
+/// The answer to [`Call::Terminate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminated {
+    pub backup: AbsPath,
 }
 
 /// What enrolment needs.

@@ -1,7 +1,7 @@
 //! Analysing an archive: one pass on the server, then the plan against the server as it is.
 
 use crate::error::Result;
-use crate::facts::control_facts;
+use crate::facts::{Named, control_facts};
 use crate::saga::{Cx, Progress, Saga, Step};
 use cpanel::plan::Options;
 use cpanel::protocol::{Analysis, Call, Level, Preview, Source};
@@ -89,7 +89,8 @@ impl Step for FindConflicts {
         let tx = cx.world.db.system().await?;
         let row = migrations::load_migration(&tx, cx.claim.job).await?;
         drop(tx);
-        let control = control_facts(&cx.world, cx.claim.tenant, &row, &cx.server).await?;
+        let named = Named::of_migration(&row)?;
+        let control = control_facts(&cx.world, cx.claim.tenant, &named, &cx.server).await?;
         let call = Call::Preview { control, options: Options::default() };
         let preview: Preview = cx.ask_agent("find_conflicts", call, Progress::Silent).await?;
         let tx = cx.world.db.system().await?;

@@ -3,3 +3,5 @@
 pub mod analyze;
 pub mod apply;
 pub mod enroll;
+pub mod hosting;
+mod steps;

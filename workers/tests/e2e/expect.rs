@@ -156,7 +156,7 @@ fn rights(server: &Server, database: &Value) {
 }
 
 /// What a resolver prints, the strings of a TXT joined.
-fn resolve(name: &str, rtype: &str) -> Vec<String> {
+pub fn resolve(name: &str, rtype: &str) -> Vec<String> {
     let address: SocketAddr = given("TEST_DNS_ADDR").parse().unwrap();
     let answer = run(program("dig")
         .args(["+short", "+tries=3", "-p"])

@@ -11,6 +11,7 @@ mod deaths;
 mod expect;
 mod full_disk;
 mod gates;
+mod hosting;
 mod moves;
 mod outages;
 mod program;

@@ -52,6 +52,12 @@ impl Snapshot {
         like(self).assert_same(&like(now));
     }
 
+    /// The same without the files below a directory.
+    pub fn without(self, dir: &str) -> Self {
+        let below = format!("{dir}/");
+        Self(self.0.into_iter().filter(|line| !line.contains(&below)).collect())
+    }
+
     /// Ends the test when the server is not as it was.
     #[track_caller]
     pub fn assert_same(&self, now: &Self) {

@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::program::{Process, program, run, run_with, said, wait_for};
 use crate::roads::Road;
 use crate::server::{BACKUPS, Server};
+use entities::db::Db;
 use entities::testing::TestDb;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -171,6 +172,11 @@ impl Stack {
         psql.arg(self.db.as_ref().unwrap().url.expose_secret()).args(["-f", "-"]);
         let output = run_with(&mut psql, statement.as_bytes());
         said(&psql, &output)
+    }
+
+    /// The test's database, for what no request asks for.
+    pub fn db(&self) -> &Db {
+        &self.db.as_ref().unwrap().db
     }
 
     /// Makes the time of all leases pass, and announces the jobs as the relay does soon after.

@@ -132,7 +132,7 @@ fn refusal(user: &Username, text: &str) -> Result<Option<String>> {
 }
 
 /// The user's crontab; none when there is none.
-fn read(user: &Username) -> Result<Option<String>> {
+pub fn read(user: &Username) -> Result<Option<String>> {
     let shown = run(Program::Crontab).args(["-l", "-u", user.as_str()]).output()?;
     Ok(shown.success().then(|| shown.text()))
 }

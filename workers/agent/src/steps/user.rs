@@ -80,7 +80,8 @@ pub fn set_password(name: &Username, hash: &str) -> Result<()> {
     run(Program::ChPasswd).arg("-e").stdin(line.as_bytes()).ok().map(drop)
 }
 
-fn password(name: &Username) -> Result<String> {
+/// The password's hash of a user; `!` when there is none.
+pub fn password(name: &Username) -> Result<String> {
     let path = "/etc/shadow";
     let text = std::fs::read_to_string(path).map_err(Error::at(path))?;
     let line = text.lines().find(|l| l.split(':').next() == Some(name.as_str()));
@@ -131,7 +132,7 @@ pub fn remove(name: &Username) -> Result<()> {
 }
 
 /// Ends every process of the user, so that a later account with its number inherits none.
-fn end_processes(uid: u32) -> Result<()> {
+pub fn end_processes(uid: u32) -> Result<()> {
     for _ in 0..50 {
         let running = processes_of(uid)?;
         if running.is_empty() {

@@ -109,6 +109,32 @@ pub fn tls_site(plain: &Path, domain: &DomainName) -> Result<Option<String>> {
     Ok(Some(text.replacen("*:80>", "*:443>", 1).replacen("    <Directory", &lines, 1)))
 }
 
+/// The virtual host of this text as it answers while its account is suspended; none when it does so
+/// already.
+pub fn suspended_site(text: &str) -> Option<String> {
+    let lines = || text.lines().map(str::trim);
+    if lines().any(|line| line == "Redirect 503 /") {
+        return None;
+    }
+    let after = |word: &str| lines().find_map(|line| line.strip_prefix(word)).unwrap_or_default();
+    let port = if text.contains("<VirtualHost *:443>") { "443" } else { "80" };
+    let log = after("ErrorLog ${APACHE_LOG_DIR}/");
+    let kept = |words: &[&str]| -> String {
+        let kept = lines().filter(|line| words.iter().any(|word| line.starts_with(word)));
+        kept.map(|line| format!("    {line}\n")).collect()
+    };
+    let values = [
+        ("ours", layout::OURS),
+        ("port", port),
+        ("name", after("ServerName ")),
+        ("log", log.strip_suffix(".error.log").unwrap_or(log)),
+        ("aliases", &kept(&["ServerAlias "])),
+        ("user", after("AssignUserID ").split(' ').next().unwrap_or_default()),
+        ("tls", &kept(&["SSLEngine ", "SSLCertificateFile "])),
+    ];
+    Some(fill(SUSPENDED, &values))
+}
+
 /// Removes the logs of sites that were taken back once more: a reload for another job may have found a
 /// site that was about to go, and opened them again. Called when Apache has read that it went.
 pub fn remove_logs(entries: &[Entry], job: Uuid) -> Result<()> {

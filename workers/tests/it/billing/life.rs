@@ -169,7 +169,10 @@ async fn the_six_main_events_end_the_same(part: usize) {
     }
     assert_eq!(ends.len(), 1, "{:#?}", ends.iter().map(|(e, p)| (e, &p[0])).collect::<Vec<_>>());
     let end = ends.keys().next().unwrap();
-    assert!(end.contains("Active") && end.contains("Cancelled") && end.contains("Suspended"), "{end}");
+    assert!(
+        end.contains("Active") && end.contains("Cancelled") && end.contains("Suspended"),
+        "{end}"
+    );
     scene.close().await;
 }
 

@@ -62,7 +62,10 @@ async fn of_two_the_one_that_cannot_be_made_is_paid_back() {
     scene.settle().await;
     assert_eq!(scene.status(order).await, Status::PartiallyActive);
     let subscription = scene.subscription(order).await;
-    assert_eq!((subscription.status, &subscription.items[0]["quantity"]), (Paying::Active, &json!(1)));
+    assert_eq!(
+        (subscription.status, &subscription.items[0]["quantity"]),
+        (Paying::Active, &json!(1))
+    );
     assert_eq!(scene.payments(order).await[0].refunded, 1000);
     scene.days(32).await;
     scene.settle().await;
@@ -115,9 +118,8 @@ async fn a_dispute_suspends_until_it_is_won() {
     let (order, _) = scene.paid(1).await;
     scene.settle().await;
     let intent = scene.payments(order).await[0].stripe_id.clone();
-    let opened = scene
-        .control("dispute", json!({ "payment_intent": intent, "reason": "fraudulent" }))
-        .await;
+    let opened =
+        scene.control("dispute", json!({ "payment_intent": intent, "reason": "fraudulent" })).await;
     scene.settle().await;
     let service = scene.services(order).await.remove(0);
     assert_eq!(service.state, State::Suspended);
@@ -151,8 +153,12 @@ async fn forged(scene: &Scene, change: impl Fn(&mut Value)) -> (entities::ids::O
     // The same account of Stripe's, another price: our metadata on somebody's own session.
     let mut request = row.request.clone();
     change(&mut request);
-    let session: Value =
-        scene.billing().stripe.post("/checkout/sessions", &order.to_string(), &request).await.unwrap();
+    let session: Value = scene
+        .billing()
+        .stripe
+        .post("/checkout/sessions", &order.to_string(), &request)
+        .await
+        .unwrap();
     let id = session["id"].as_str().unwrap().to_owned();
     let sql = format!("UPDATE checkout SET stripe_id = '{id}' WHERE order_id = '{order}'");
     scene.db.execute(&sql).await.unwrap();
@@ -280,12 +286,12 @@ async fn trials_set_up_fees_and_promotion_codes_come_to_what_was_said() {
         .post("/coupons", "c", &json!({ "percent_off": 50, "duration": "once" }))
         .await
         .unwrap();
-    let params = json!({ "promotion": { "type": "coupon", "coupon": coupon["id"] }, "code": "HALF" });
+    let params =
+        json!({ "promotion": { "type": "coupon", "coupon": coupon["id"] }, "code": "HALF" });
     let _: Value = scene.billing().stripe.post("/promotion_codes", "p", &params).await.unwrap();
     let order = scene.order(1).await;
-    let open = |code: &str| {
-        checkout::open(scene.billing(), &scene.ctx, order, Some(code.to_owned()))
-    };
+    let open =
+        |code: &str| checkout::open(scene.billing(), &scene.ctx, order, Some(code.to_owned()));
     assert_eq!(open("NEVER").await.unwrap_err().code(), Code::InvalidRequest);
     let row = open("HALF").await.unwrap();
     scene.press(&row, "pay", "pm_card_visa").await;
@@ -334,7 +340,10 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
         change::carry_out(billing, ctx, subscription, deed).await.unwrap();
         scene.settle().await;
         let row = scene.subscription(order).await;
-        assert_eq!((row.status, row.cancel_at_period_end), (status, deed == Deed::CancelAtPeriodEnd));
+        assert_eq!(
+            (row.status, row.cancel_at_period_end),
+            (status, deed == Deed::CancelAtPeriodEnd)
+        );
         assert_eq!(scene.services(order).await[0].state, state, "{deed:?}");
     }
     change::carry_out(billing, ctx, subscription, Deed::CancelNow).await.unwrap();

@@ -51,9 +51,7 @@ async fn the_page_of_return_and_the_news_fulfil_once() {
 async fn whoever_dies_while_opening_a_checkout_leaves_it_to_the_next() {
     let scene = Scene::open().await;
     // Stripe has done it, and the first answer is lost on its way.
-    let fail = |kind: &str| {
-        json!({ "path": "/v1/checkout/sessions", "method": "post", "kind": kind, "status": 502 })
-    };
+    let fail = |kind: &str| json!({ "path": "/v1/checkout/sessions", "method": "post", "kind": kind, "status": 502 });
     let order = scene.order(1).await;
     scene.control("fail", fail("after")).await;
     let row = scene.checkout(order).await;

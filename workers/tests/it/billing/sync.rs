@@ -38,9 +38,7 @@ async fn products_and_prices_are_there_once_and_follow_their_rows() {
 #[tokio::test]
 async fn what_stripe_does_not_take_says_why_and_what_it_has_made_is_found() {
     let scene = Scene::open().await;
-    let fail = |path: &str, kind: &str| {
-        json!({ "path": path, "method": "post", "kind": kind, "status": 503 })
-    };
+    let fail = |path: &str, kind: &str| json!({ "path": path, "method": "post", "kind": kind, "status": 503 });
     scene.control("fail", fail("/v1/products", "after_stored")).await;
     scene.control("fail", fail("/v1/prices", "after_stored")).await;
     sync::due(scene.billing(), Due::Changed, 10).await.unwrap();
