@@ -20,6 +20,7 @@ migration!(|manager| {
          state text NOT NULL CHECK (state IN ('pending', 'provisioning', 'active', 'suspended',
             'terminated', 'failed')),
          reason text,
+         held text,
          job_id uuid,
          operations jsonb,
          attempts int NOT NULL DEFAULT 0,

@@ -3,7 +3,7 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{
-    Answer, Json, NoBody, Paging, Success, accepted, created, field, maybe_whole, ok, page,
+    Answer, Json, NoBody, Paging, Success, accepted, field, maybe_whole, ok, page,
 };
 use crate::routes::catalogue::MoneyView;
 use crate::routes::tenants::Pages;
@@ -11,7 +11,6 @@ use crate::schema;
 use crate::state::State;
 use actix_web::{get, post, web};
 use chrono::{DateTime, Utc};
-use entities::audit::Audit;
 use entities::billing::invoices::{self, CreditNote};
 use entities::billing::repayments::{self, Asked, Kind, State as Stands};
 use entities::billing::{customers, payments};
@@ -89,19 +88,16 @@ struct PortalView {
 }
 
 /// Opens the page of Stripe's on which a customer looks after cards, invoices and subscriptions.
-#[utoipa::path(tag = "billing", responses((status = 201, body = Success<PortalView>)))]
+#[utoipa::path(tag = "billing", responses((status = 200, body = Success<PortalView>)))]
 #[post("/api/billing/portal")]
 async fn open_portal(
     caller: Caller,
     state: web::Data<State>,
     _: NoBody,
 ) -> Result<Answer<PortalView>, ApiError> {
-    let tx = state.db.write(&caller.0, Permission::BillingWrite).await?;
-    tx.audit(Audit::BillingPortalOpened {}).await?;
-    tx.commit().await?;
     let back = format!("{}/billing", state.billing.config.dashboard_url);
-    let url = billing::customers::portal(&state.billing, caller.0.tenant(), &back).await?;
-    Ok(created(PortalView { url }))
+    let url = billing::customers::portal(&state.billing, &caller.0, &back).await?;
+    Ok(ok(PortalView { url }))
 }
 
 /// What lowers an invoice after it was written.

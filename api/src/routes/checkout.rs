@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, NoBody, Success, created, ok};
+use crate::extract::{Answer, Json, NoBody, Success, ok};
 use crate::schema;
 use crate::state::State;
 use actix_web::http::header;
@@ -80,7 +80,7 @@ impl From<table::Model> for CheckoutView {
     tag = "checkout",
     params(("id" = Uuid, Path, description = "the order")),
     request_body = CheckoutNew,
-    responses((status = 201, body = Success<CheckoutView>))
+    responses((status = 200, body = Success<CheckoutView>))
 )]
 #[post("/api/orders/{id}/checkout")]
 async fn open_checkout(
@@ -91,7 +91,7 @@ async fn open_checkout(
 ) -> Result<Answer<CheckoutView>, ApiError> {
     let code = body.promotion_code;
     let row = checkout::open(&state.billing, &caller.0, OrderId(*id), code).await?;
-    Ok(created(row.into()))
+    Ok(ok(row.into()))
 }
 
 /// The newest attempt to pay for an order.

@@ -111,8 +111,19 @@ pub async fn spawn() -> App {
     spawn_with(edge(), redis).await
 }
 
+/// The same with Stripe at an address where somebody answers.
+pub async fn spawn_at(stripe: config::Stripe) -> App {
+    let redis =
+        config::secret("TEST_REDIS_URL").expect("TEST_REDIS_URL is missing: run deploy/test");
+    spawn_all(edge(), redis, stripe).await
+}
+
 /// The same with another edge, or another way to Redis.
 pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
+    spawn_all(edge, redis, stripe_at("http://127.0.0.1:9")).await
+}
+
+async fn spawn_all(edge: Edge, redis: SecretString, stripe: config::Stripe) -> App {
     let db = TestDb::create().await.unwrap();
     let amqp = config::secret("TEST_AMQP_URL").expect("TEST_AMQP_URL is missing: run deploy/test");
     let state = web::Data::new(State {
@@ -128,7 +139,7 @@ pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
         edge,
         counts: Counts::default(),
         limits: Memory::default(),
-        billing: Billing::open(db.db.clone(), stripe_at("http://127.0.0.1:9")).unwrap(),
+        billing: Billing::open(db.db.clone(), stripe).unwrap(),
         stripe_webhook_secrets: vec![SecretString::from(STRIPE_SECRET)],
         webhooks: entities::webhooks::Reach::Public,
         accounts_domain: entities::values::DomainName::parse("hosted.test").unwrap(),

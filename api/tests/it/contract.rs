@@ -107,6 +107,12 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/orders") => order_body(id),
         ("patch", "/api/orders/{id}") => json!({"notes": "x"}),
         ("post", "/api/orders/{id}/mark-paid") => json!({"reason": "x"}),
+        ("post", "/api/subscriptions/{id}/preview") => json!({ "price_id": id }),
+        ("post", "/api/subscriptions/{id}/change") => {
+            json!({"price_id": id, "proration_at": "2026-11-22T12:00:00Z", "due_now": 1})
+        }
+        ("post", "/api/subscriptions/{id}/cancel") => json!({"when": "period_end"}),
+        ("post", "/api/payments/{id}/refund") => json!({"reason": "x"}),
         ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
@@ -299,6 +305,7 @@ impl Things {
         let order = order_body(price.as_str().unwrap());
         let order = owner.post("/api/orders", order).await.data(201)["id"].clone();
         let service = service(app, owner, price.as_str().unwrap()).await;
+        let billed = crate::stripe::billed(app, owner, order.as_str().unwrap()).await;
         let hook = json!({"url": format!("https://hooks.{name}.test/x")});
         let hook = owner.post("/api/webhook-endpoints", hook).await.data(201)["id"].clone();
         let test = format!("/api/webhook-endpoints/{}/test", text(&hook));
@@ -324,6 +331,11 @@ impl Things {
             ("/api/prices/", text(&price)),
             ("/api/orders/", text(&order)),
             ("/api/services/", service),
+            ("price_id", text(&price)),
+            ("/api/subscriptions/", billed[0].clone()),
+            ("/api/invoices/", billed[1].clone()),
+            ("/api/payments/", billed[2].clone()),
+            ("/api/stripe-events/", format!("evt_{name}")),
             ("/api/jobs/", text(&job)),
             ("/api/migration/", text(&job)),
             ("job_id", text(&job)),

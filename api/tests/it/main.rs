@@ -21,5 +21,6 @@ mod rotation;
 mod servers;
 mod services;
 mod storm;
+mod stripe;
 mod tenancy;
 mod trail;

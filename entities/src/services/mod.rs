@@ -154,6 +154,7 @@ async fn insert(tx: &SystemTx, items: &[order_item::Model]) -> Result<()> {
                 desired: Set(Desired::Active),
                 state: Set(State::Pending),
                 reason: NotSet,
+                held: NotSet,
                 job_id: NotSet,
                 operations: NotSet,
                 attempts: Set(0),
@@ -236,8 +237,16 @@ async fn want_as(
     id: ServiceId,
     (desired, reason): (Desired, Option<&str>),
 ) -> Result<bool> {
-    let row = lock(tx, id).await?;
-    if row.desired == desired || row.desired == Desired::Terminated {
+    let mut row = lock(tx, id).await?;
+    if ctx.is_some() {
+        let mut active: service::ActiveModel = row.into();
+        let held = reason.filter(|_| desired == Desired::Suspended).map(str::to_owned);
+        active.held = Set(held);
+        row = active.update(tx.conn()).await?;
+    }
+    // What the platform's people have suspended does not run because it is paid for.
+    let is_held = row.held.is_some() && desired == Desired::Active;
+    if row.desired == desired || row.desired == Desired::Terminated || is_held {
         return Ok(false);
     }
     let there = ctx.map_or_else(|| TenantCtx::system(row.tenant_id), |c| c.within(row.tenant_id));

@@ -31,6 +31,8 @@ pub struct Model {
     pub state: State,
     /// Why it is suspended or terminated, for the customer.
     pub reason: Option<String>,
+    /// Why somebody of the platform has suspended it: it stays so until they open it again.
+    pub held: Option<String>,
     /// The last job that worked on it.
     pub job_id: Option<JobId>,
     /// What was made of it: a list of operations, none before the first attempt.

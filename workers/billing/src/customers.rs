@@ -4,9 +4,11 @@ use crate::Billing;
 use crate::client::{Answer, Failure};
 use crate::objects::{List, Named, Page};
 use entities::Result;
+use entities::audit::Audit;
 use entities::billing::customers;
 use entities::ids::TenantId;
 use entities::orders::TaxData;
+use entities::tenancy::{Permission, TenantCtx};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -97,8 +99,12 @@ fn vat_kind(id: &str) -> Option<&'static str> {
 }
 
 /// A page of Stripe's on which a customer looks after cards and subscriptions.
-pub async fn portal(billing: &Billing, tenant: TenantId, return_url: &str) -> Result<String> {
-    let customer = ensure(billing, tenant).await?;
+pub async fn portal(billing: &Billing, ctx: &TenantCtx, return_url: &str) -> Result<String> {
+    ctx.require_write(Permission::BillingWrite)?;
+    let tx = billing.db.system().await?;
+    tx.audit(ctx, Audit::BillingPortalOpened {}).await?;
+    tx.commit().await?;
+    let customer = ensure(billing, ctx.tenant()).await?;
     let params = json!({ "customer": customer, "return_url": return_url });
     let key = format!("portal/{}", uuid::Uuid::now_v7());
     let page: Page = billing.stripe.post("/billing_portal/sessions", &key, &params).await?;
