@@ -50,10 +50,11 @@ stop_processes() {
     done
 }
 
-# api METHOD PATH [JSON]: prints the answer's data; a refusal ends the script with its sentence.
+# api METHOD PATH [JSON]: prints the answer's data, in the tenant ACTING if that is set; a refusal ends the script with its sentence.
 api() {
     local answer
     answer=$(curl -sS --max-time 120 -X "$1" "$API_URL$2" ${TOKEN:+-H "Authorization: Bearer $TOKEN"} \
+        ${ACTING:+-H "X-Tenant-Id: $ACTING"} \
         ${3:+-H 'Content-Type: application/json' --data "$3"}) || fail "The API does not answer; see .local/logs/api.log."
     [ "$(jq -r .success <<<"$answer")" = true ] ||
         fail "$1 $2 was refused: $(jq -r '"\(.error) [\(.code), request \(.request_id)]", (.fields[]? | "  \(.path): \(.message)")' <<<"$answer")"
