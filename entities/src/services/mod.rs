@@ -16,7 +16,7 @@ use crate::audit::Audit;
 use crate::catalogue::{Kind, Specification};
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
-use crate::ids::{AccountId, OrderId, ServiceId, TenantId};
+use crate::ids::{AccountId, OrderId, ServerId, ServiceId, TenantId};
 use crate::jobs::{self, Claim};
 use crate::orders::{self, Status, reservations};
 use crate::outbox::Message;
@@ -29,8 +29,8 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 use values::{DomainName, Title, Username};
@@ -334,6 +334,31 @@ pub fn username(row: &service::Model) -> Result<Username> {
     let name = row.username.as_deref();
     let name = name.ok_or_else(|| Error::internal("a service that works without a user"))?;
     Ok(Username::parse(name)?)
+}
+
+/// Refuses to change the account of this name on this server from elsewhere, when its service is not
+/// active: what a migration brought would answer again.
+pub(crate) async fn refuse_closed<C: ConnectionTrait>(
+    conn: &C,
+    server: ServerId,
+    user: &str,
+) -> Result<()> {
+    let open = Condition::all()
+        .add(Column::Desired.eq(Desired::Active))
+        .add(Column::State.eq(State::Active));
+    let closed = service::Entity::find()
+        .filter(Column::ServerId.eq(server))
+        .filter(Column::Username.eq(user))
+        .filter(Column::AccountId.is_not_null())
+        .filter(open.not())
+        .count(conn)
+        .await?;
+    if closed == 0 {
+        return Ok(());
+    }
+    let text = "This account is suspended, or on its way there or back: nothing is changed in it now. \
+                Ask your provider.";
+    Err(Error::refused(Code::AccountSuspended, text))
 }
 
 /// Leaves an account that goes.
