@@ -70,6 +70,7 @@ const READY: &[Code] = &[
     Code::ServerMaintenance,
     Code::UserTaken,
     Code::DiskFull,
+    Code::AccountSuspended,
 ];
 /// An order goes on.
 const ORDER: &[Code] = &[Code::OrderState];
@@ -206,7 +207,7 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         "post",
         "/api/migration/analyze",
         Needs(Permission::MigrationsWrite),
-        &[SOURCE, &[Code::Conflict]],
+        &[SOURCE, &[Code::Conflict, Code::AccountSuspended]],
     ),
     ("get", "/api/migration/plan", Needs(Permission::MigrationsRead), &[&[Code::JobState]]),
     (
@@ -237,13 +238,21 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         "post",
         "/api/migration/rollback",
         Needs(Permission::MigrationsWrite),
-        &[ASKS, &[Code::JobState, Code::ChangedSinceApply, Code::RollbackExpired]],
+        &[
+            ASKS,
+            &[
+                Code::JobState,
+                Code::ChangedSinceApply,
+                Code::RollbackExpired,
+                Code::AccountSuspended,
+            ],
+        ],
     ),
     (
         "post",
         "/api/migration/job/{id}/confirm",
         Needs(Permission::MigrationsWrite),
-        &[&[Code::JobState]],
+        &[&[Code::JobState, Code::AccountSuspended]],
     ),
     (
         "post",

@@ -113,7 +113,7 @@ pub async fn domain_ownership(
     Ok(owners)
 }
 
-/// Refuses an account more than the tenant may have: those count that it has, those that are being
+/// Refuses what would change a suspended account, and an account more than the tenant may have: those count that it has, those that are being
 /// made, and those that are ordered. A migration into an account that is there already needs no more room.
 pub(crate) async fn check_room(tx: &TenantTx, server: ServerId, user: &str) -> Result<()> {
     let there = tx
@@ -123,7 +123,7 @@ pub(crate) async fn check_room(tx: &TenantTx, server: ServerId, user: &str) -> R
         .count(tx.conn())
         .await?;
     if there > 0 {
-        return Ok(());
+        return services::refuse_closed(tx.conn(), server, user).await;
     }
     let tenant = tx.tenant();
     tenants::reserve(
@@ -187,6 +187,9 @@ pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Resu
     };
     let (ownership, account) =
         account_ownership(tx, claim.tenant, claim.server, wanted.user).await?;
+    if claim.kind != jobs::Kind::Hosting.as_str() {
+        services::refuse_closed(tx.conn(), claim.server, wanted.user.as_str()).await?;
+    }
     let account = match (ownership, account) {
         (Ownership::Taken, _) => return Err(changed(wanted.user.as_str())),
         (_, Some(id)) => id,

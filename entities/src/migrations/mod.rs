@@ -7,6 +7,7 @@ use crate::hosting;
 use crate::ids::{JobId, RowId, ServerId};
 use crate::jobs::{self, Kind, NewJob, Run, Stopping};
 use crate::servers;
+use crate::services;
 use crate::tables::{job, migration, migration_approval, migration_conflict, migration_resource};
 use crate::{Result, sessions};
 use chrono::{DateTime, Duration, Utc};
@@ -400,6 +401,7 @@ pub async fn start_confirm(
 ) -> Result<()> {
     let job = jobs::lock_job(tx, id).await?;
     let (_, row) = find_migration(tx, id).await?;
+    services::refuse_closed(tx.conn(), job.server_id, &row.target_user).await?;
     check_idle(&job)?;
     if !matches!(row.state, State::Completed | State::CompletedWithLosses) {
         return Err(wrong_state(&row, "has nothing that awaits confirmation: apply it first"));
@@ -468,6 +470,7 @@ fn check_idle(job: &job::Model) -> Result<()> {
 pub async fn start_rollback(tx: &TenantTx, id: JobId, forced: bool) -> Result<()> {
     let job = jobs::lock_job(tx, id).await?;
     let (_, row) = find_migration(tx, id).await?;
+    services::refuse_closed(tx.conn(), job.server_id, &row.target_user).await?;
     check_rollback(&row)?;
     check_idle(&job)?;
     check_newest(tx, &job, &row).await?;

@@ -2,13 +2,17 @@
 //!
 //! A row says what a service shall be (`desired`) and what it is (`state`); jobs of workers make the
 //! two equal, and [`converge_due`] lets no difference stay that a failed job has left. [`placement`]
-//! chooses servers and names, [`converge`] makes jobs, [`settle`] ends them.
+//! chooses servers and names, [`converge`] makes jobs, [`record`] is what they write down, [`settle`] ends
+//! them.
 
 pub mod converge;
 pub mod placement;
+pub mod record;
 pub mod settle;
 
 pub use converge::{converge_due, retry};
+pub use record::{Made, load_claimed, record_account, record_operations, username};
+pub(crate) use record::{count_unmade, lose_account, refuse_closed};
 pub use settle::{Outcome, settle};
 
 use crate::Result;
@@ -16,24 +20,22 @@ use crate::audit::Audit;
 use crate::catalogue::{Kind, Specification};
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
-use crate::ids::{AccountId, OrderId, ServiceId, TenantId};
-use crate::jobs::{self, Claim};
+use crate::ids::{OrderId, ServiceId};
 use crate::orders::{self, Status, reservations};
 use crate::outbox::Message;
+use crate::tables::order_item;
 use crate::tables::service::{self, Column};
-use crate::tables::{hosting_account, order_item};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::Utc;
-use cpanel::plan::Operation;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use serde::{Deserialize, Serialize};
-use values::{DomainName, Title, Username};
+use values::{DomainName, Title};
 
 /// What a service shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
@@ -297,74 +299,6 @@ async fn become_state(
 pub async fn load_service(tx: &SystemTx, id: ServiceId) -> Result<service::Model> {
     let row = service::Entity::find_by_id(id).one(tx.conn()).await?;
     row.ok_or(Error::NotFound("service"))
-}
-
-/// The service that a claimed job works on.
-pub async fn load_claimed(tx: &SystemTx, claim: &Claim) -> Result<service::Model> {
-    let row = service::Entity::find().filter(Column::JobId.eq(claim.job)).one(tx.conn()).await?;
-    row.ok_or(Error::NotFound("service"))
-}
-
-/// What a claimed job is to make of its service: under which name and with which operations.
-#[derive(Debug)]
-pub struct Made<'a> {
-    pub domain: &'a DomainName,
-    pub operations: &'a [Operation],
-}
-
-/// Keeps what a claimed job is about to make.
-pub async fn record_operations(tx: &SystemTx, claim: &Claim, made: &Made<'_>) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    let mut row: service::ActiveModel = load_claimed(tx, claim).await?.into();
-    row.domain = Set(Some(made.domain.to_string()));
-    row.operations = Set(Some(serde_json::to_value(made.operations)?));
-    row.update(tx.conn()).await?;
-    Ok(())
-}
-
-/// Joins a service to the account that its job has taken.
-pub async fn record_account(tx: &SystemTx, claim: &Claim) -> Result<()> {
-    jobs::hold(tx, claim).await?;
-    let row = load_claimed(tx, claim).await?;
-    let account = hosting_account::Entity::find()
-        .filter(hosting_account::Column::ServerId.eq(claim.server))
-        .filter(hosting_account::Column::Username.eq(row.username.as_deref().unwrap_or_default()))
-        .one(tx.conn())
-        .await?
-        .ok_or(Error::NotFound("account"))?;
-    let mut row: service::ActiveModel = row.into();
-    row.account_id = Set(Some(account.id));
-    row.update(tx.conn()).await?;
-    Ok(())
-}
-
-/// The user that a service's account has on its server.
-pub fn username(row: &service::Model) -> Result<Username> {
-    let name = row.username.as_deref();
-    let name = name.ok_or_else(|| Error::internal("a service that works without a user"))?;
-    Ok(Username::parse(name)?)
-}
-
-/// Leaves an account that goes.
-pub(crate) async fn lose_account(tx: &SystemTx, account: AccountId) -> Result<()> {
-    let none = sea_orm::sea_query::Expr::value(None::<uuid::Uuid>);
-    service::Entity::update_many()
-        .col_expr(Column::AccountId, none)
-        .filter(Column::AccountId.eq(account))
-        .exec(tx.conn())
-        .await?;
-    Ok(())
-}
-
-/// How many hosting accounts of a tenant were paid for and are not there yet.
-pub(crate) async fn count_unmade<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
-    Ok(service::Entity::find()
-        .filter(Column::TenantId.eq(tenant))
-        .filter(Column::Kind.eq(Kind::HostingPlan))
-        .filter(Column::State.is_in([State::Pending, State::Provisioning]))
-        .filter(Column::AccountId.is_null())
-        .count(conn)
-        .await?)
 }
 
 /// A page of a tenant's services, newest first, and how many there are.

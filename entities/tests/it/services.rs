@@ -382,6 +382,10 @@ async fn whatever_is_wanted_when_it_ends_as_it_is_wanted_last() {
         assert_eq!(shop.end(id, Outcome::Done).await, "suspend");
         let row = shop.service(id).await;
         assert_eq!((row.state, row.reason.as_deref()), (State::Suspended, Some("Not paid.")));
+        // Nobody opens it by a migration.
+        let server = row.server_id.unwrap();
+        let user = row.username.as_deref().unwrap();
+        assert!(shop.db.migration(&shop.ctx, server, user).await.is_err());
         // Paid while a job is on its way: what is wanted last is what comes.
         assert!(shop.want(id, Desired::Active).await);
         assert!(shop.want(id, Desired::Terminated).await);
