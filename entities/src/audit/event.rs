@@ -486,6 +486,12 @@ pub enum Audit {
     ServiceUnsuspended {
         service: ServiceId,
     },
+    /// The plan was changed: what the service may have.
+    ServiceResized {
+        service: ServiceId,
+        before: Value,
+        after: Value,
+    },
     ServiceTerminated {
         service: ServiceId,
         reason: Option<String>,

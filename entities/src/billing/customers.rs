@@ -79,6 +79,13 @@ pub async fn keep(tx: &SystemTx, tenant: TenantId, stripe_id: &str) -> Result<St
     customer_of(tx, tenant).await?.ok_or_else(|| Error::internal("a customer that is not kept"))
 }
 
+/// Forgets what Stripe calls a tenant, who is unknown there: it is introduced anew.
+pub async fn forget(tx: &SystemTx, stripe_id: &str) -> Result<()> {
+    let sql = "DELETE FROM billing_customer WHERE stripe_id = $1";
+    tx.conn().execute_raw(statement(sql, [stripe_id.into()])).await?;
+    Ok(())
+}
+
 /// Records what was seen; whether it is a customer of ours.
 pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<bool> {
     let card = seen.card.as_ref().map(serde_json::to_value).transpose()?;

@@ -140,6 +140,9 @@ pub async fn converge(tx: &SystemTx, id: OrderId, rules: &Rules, now: DateTime<U
     let services = services::of_order(tx, id).await?;
     give_back_unmade(tx, &order, &paid, &services).await?;
     credit_late(tx, &order, (subscription.as_ref(), &paid), &services).await?;
+    if let Some(row) = &subscription {
+        follow_plans(tx, row, &services).await?;
+    }
     let standing = standing(&order, subscription.as_ref(), &paid, &disputes, (rules, now));
     let (desired, reason) = match &standing {
         Standing::Runs => (Desired::Active, None),
@@ -163,6 +166,21 @@ pub async fn converge(tx: &SystemTx, id: OrderId, rules: &Rules, now: DateTime<U
         Some(row) => remind(tx, &order, row, rules, now).await,
         None => Ok(()),
     }
+}
+
+/// What a service may have is what is paid for now, after a change of the plan, too.
+async fn follow_plans(
+    tx: &SystemTx,
+    row: &subscription::Model,
+    services: &[service::Model],
+) -> Result<()> {
+    for item in subscriptions::items(row)? {
+        let (Some(order_item), Some(price)) = (item.order_item, item.price) else { continue };
+        for service in services.iter().filter(|service| service.order_item_id == order_item) {
+            services::follow_price(tx, service, price).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn write(tx: &SystemTx, order: &orders_table::Model, letter: &Letter) -> Result<()> {

@@ -5,10 +5,10 @@ use crate::audit::Audit;
 use crate::catalogue::Billing;
 use crate::db::{SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
-use crate::ids::{OrderId, PriceId, SubscriptionId};
+use crate::ids::{OrderId, OrderItemId, PriceId, SubscriptionId};
 use crate::orders;
 use crate::tables::subscription::{self, Column};
-use crate::tables::{price, product};
+use crate::tables::{order_item, price, product};
 use crate::tenancy::TenantCtx;
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -85,6 +85,9 @@ pub struct Item {
     pub stripe_price: String,
     /// Ours, when it is one of the catalogue.
     pub price: Option<PriceId>,
+    /// The line of the order that it was at first; another price does not change that.
+    #[serde(default)]
+    pub order_item: Option<OrderItemId>,
     pub quantity: i64,
 }
 
@@ -213,16 +216,33 @@ async fn fill(
     seen: &Seen,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    let known: Vec<Item> = match row.items.try_as_ref() {
+        Some(items) => serde_json::from_value(items.clone())?,
+        None => Vec::new(),
+    };
+    let order = row.order_id.try_as_ref().copied();
     let mut items = Vec::with_capacity(seen.items.len());
     for (stripe_id, stripe_price, quantity) in &seen.items {
         let price = price::Entity::find()
             .filter(price::Column::StripeId.eq(stripe_price.as_str()))
             .one(tx.conn())
             .await?;
+        let price = price.map(|row| row.id);
+        let before = known.iter().find(|item| item.stripe_id == *stripe_id);
+        let order_item = match before.and_then(|item| item.order_item) {
+            Some(known) => Some(known),
+            None => order_item::Entity::find()
+                .filter(order_item::Column::OrderId.eq(order))
+                .filter(order_item::Column::PriceId.eq(price))
+                .one(tx.conn())
+                .await?
+                .map(|row| row.id),
+        };
         items.push(Item {
             stripe_id: stripe_id.clone(),
             stripe_price: stripe_price.clone(),
-            price: price.map(|row| row.id),
+            price,
+            order_item,
             quantity: *quantity,
         });
     }

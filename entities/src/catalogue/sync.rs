@@ -102,3 +102,16 @@ async fn record(
     tx.conn().execute_raw(statement(&sql, values)).await?;
     Ok(())
 }
+
+/// Forgets what a price is called at Stripe, where it is not any more, and its product with it when that
+/// is gone, too: they are carried there anew.
+pub async fn forget(tx: &SystemTx, price: &price::Model, with_product: bool) -> Result<()> {
+    let gone = "SET stripe_id = NULL, synced_version = 0, sync_state = 'pending' WHERE id = $1";
+    let sql = format!("UPDATE price {gone}");
+    tx.conn().execute_raw(statement(&sql, [price.id.0.into()])).await?;
+    if with_product {
+        let sql = format!("UPDATE product {gone}");
+        tx.conn().execute_raw(statement(&sql, [price.product_id.0.into()])).await?;
+    }
+    Ok(())
+}

@@ -17,7 +17,7 @@ pub use settle::{Outcome, settle};
 
 use crate::Result;
 use crate::audit::Audit;
-use crate::catalogue::{Kind, Specification};
+use crate::catalogue::{self, Kind, Specification};
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, ServiceId};
@@ -190,6 +190,37 @@ fn raised(plan: &order_item::Model, items: &[order_item::Model]) -> Result<Speci
         }
     }
     Ok(specification)
+}
+
+/// Gives a service what is sold at this price, with the add-ons of its order; whether that is new. On the
+/// servers' layout of today nothing follows from the numbers; what is made later asks the row.
+pub(crate) async fn follow_price(
+    tx: &SystemTx,
+    row: &service::Model,
+    price: PriceId,
+) -> Result<bool> {
+    let items = order_item::Entity::find()
+        .filter(order_item::Column::OrderId.eq(row.order_id))
+        .all(tx.conn())
+        .await?;
+    let plan = items.iter().find(|item| item.id == row.order_item_id);
+    let Some(mut plan) = plan.cloned() else { return Ok(false) };
+    if plan.price_id != price {
+        let price = catalogue::sync::price(tx, price).await?;
+        plan.specification = catalogue::sync::product(tx, price.product_id).await?.specification;
+    }
+    let after = serde_json::to_value(raised(&plan, &items)?)?;
+    if after == row.specification {
+        return Ok(false);
+    }
+    let before = row.specification.clone();
+    let mut active: service::ActiveModel = row.clone().into();
+    active.specification = Set(after.clone());
+    active.updated_at = Set(Utc::now());
+    active.update(tx.conn()).await?;
+    let entry = Audit::ServiceResized { service: row.id, before, after };
+    tx.audit(&TenantCtx::system(row.tenant_id), entry).await?;
+    Ok(true)
 }
 
 /// Lets a service become active, suspended or terminated, in the system's name; `reason` tells the

@@ -59,6 +59,7 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("SERVICE_PROVISIONED", "service.provisioned"),
     ("SERVICE_SUSPENDED", "service.suspended"),
     ("SERVICE_UNSUSPENDED", "service.unsuspended"),
+    ("SERVICE_RESIZED", "service.resized"),
     ("SERVICE_TERMINATED", "service.terminated"),
     ("SERVICE_FAILED", "service.failed"),
     ("WEBHOOK_ENDPOINT_DISABLED", "webhook_endpoint.disabled"),

@@ -5,8 +5,10 @@ use crate::objects::{List, Named, Session};
 use crate::{Billing, customers, look, sync};
 use entities::Result;
 use entities::billing::checkouts::{self, Basket, Bought, Opened};
+use entities::billing::customers as stored;
 use entities::billing::moment;
 use entities::catalogue::Billing as Interval;
+use entities::catalogue::sync as catalogue;
 use entities::error::{Code, Error};
 use entities::ids::OrderId;
 use entities::orders::TaxData;
@@ -22,19 +24,80 @@ pub async fn open(
     order: OrderId,
     promotion_code: Option<String>,
 ) -> Result<checkout::Model> {
-    let row = checkouts::begin(&billing.db, ctx, order, promotion_code).await?;
+    let row = checkouts::begin(&billing.db, ctx, order, promotion_code.clone()).await?;
     if row.state == checkouts::State::Open {
         return Ok(row);
     }
-    let request = fixed(billing, &row).await;
+    match try_opening(billing, &row).await {
+        // Another attempt asks with what is there.
+        Err(error) if error.code() == Code::PaymentRefused && heal(billing, &row).await? => {
+            let row = checkouts::begin(&billing.db, ctx, order, promotion_code).await?;
+            try_opening(billing, &row).await
+        }
+        opened => opened,
+    }
+}
+
+/// Carries to Stripe anew what is gone there: products and prices that somebody has deleted, or all of
+/// it when the account is another. Whether anything was.
+async fn heal(billing: &Billing, row: &checkout::Model) -> Result<bool> {
+    let is_gone = async |path: String| match billing.stripe.get::<Gone>(&path).await {
+        Ok(found) => Ok(found.deleted),
+        Err(failure) if failure.is_missing() => Ok(true),
+        Err(failure) => Err(Error::from(failure)),
+    };
+    let tx = billing.db.system().await?;
+    let basket = checkouts::basket(&tx, row.order_id).await?;
+    let customer = stored::customer_of(&tx, row.tenant_id).await?;
+    drop(tx);
+    let mut healed = false;
+    if let Some(customer) = customer
+        && is_gone(format!("/customers/{customer}")).await?
+    {
+        let tx = billing.db.system().await?;
+        stored::forget(&tx, &customer).await?;
+        tx.commit().await?;
+        healed = true;
+    }
+    for bought in basket.lines {
+        let tx = billing.db.system().await?;
+        let price = catalogue::price(&tx, bought.price.id).await?;
+        let product = catalogue::product(&tx, bought.product.id).await?;
+        drop(tx);
+        let Some(known) = &price.stripe_id else { continue };
+        if is_gone(format!("/prices/{known}")).await? {
+            let with_product = match &product.stripe_id {
+                Some(product) => is_gone(format!("/products/{product}")).await?,
+                None => false,
+            };
+            let tx = billing.db.system().await?;
+            catalogue::forget(&tx, &price, with_product).await?;
+            tx.commit().await?;
+            healed = true;
+        }
+    }
+    Ok(healed)
+}
+
+/// Something that may have been deleted.
+#[derive(serde::Deserialize)]
+struct Gone {
+    #[serde(default)]
+    deleted: bool,
+}
+
+async fn try_opening(billing: &Billing, row: &checkout::Model) -> Result<checkout::Model> {
+    let request = fixed(billing, row).await;
     let asked = match &request {
-        Ok(request) => ask(billing, &row, request).await.map_err(Some),
+        Ok(request) => ask(billing, row, request).await.map_err(Some),
         // What it is made of could not be had; the attempt stands for whoever asks again.
-        Err(error) if error.code() == Code::Unavailable => return request.and(Ok(row)),
+        Err(error) if error.code() == Code::Unavailable => {
+            return request.and_then(|_| Ok(row.clone()));
+        }
         Err(_) => Err(None),
     };
     match asked {
-        Ok(session) => keep(billing, &row, &session).await,
+        Ok(session) => keep(billing, row, &session).await,
         Err(Some(Failure::Unknown(why))) => Err(Error::Unavailable(why.into())),
         // Under this key there is no other answer: whoever asks again begins another attempt.
         Err(failure) => {

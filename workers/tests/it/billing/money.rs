@@ -11,7 +11,7 @@ use entities::billing::{checkouts, invoices};
 use entities::catalogue::Billing as Interval;
 use entities::error::Code;
 use entities::orders::{self, Status};
-use entities::services::State;
+use entities::services::{self, Desired, State};
 use entities::tenancy::Permission;
 use entities::values::Title;
 use serde_json::{Value, json};
@@ -324,6 +324,7 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
     assert_eq!(row.items[0]["price"], json!(large));
     let amounts: Vec<_> = scene.payments(order).await.iter().map(|p| p.amount).collect();
     assert_eq!(amounts, [1000, preview.due_now]);
+    assert_eq!(scene.services(order).await[0].specification["disk_mib"], json!(4096));
 
     let stranger = scene.db.tenant(&scene.platform, "stranger").await.unwrap();
     for deed in [Deed::Pause, Deed::CancelNow] {
@@ -349,6 +350,40 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
     change::carry_out(billing, ctx, subscription, Deed::CancelNow).await.unwrap();
     let over = change::carry_out(billing, ctx, subscription, Deed::Resume).await.unwrap_err();
     assert_eq!(over.code(), Code::SubscriptionState);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn what_is_gone_at_stripe_is_carried_there_anew() {
+    let scene = Scene::open().await;
+    scene.paid(1).await;
+    scene.settle().await;
+    scene.control("reset", json!({})).await;
+    let (order, row) = scene.paid(1).await;
+    assert_eq!((row.attempt, row.state), (2, Checkout::Open));
+    scene.settle().await;
+    assert_eq!(scene.status(order).await, Status::Active);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn what_the_platform_has_suspended_does_not_run_because_it_is_paid() {
+    let scene = Scene::open().await;
+    let (order, _) = scene.paid(1).await;
+    scene.settle().await;
+    let service = scene.services(order).await[0].id;
+    let reason = Title::parse("It sends spam").unwrap();
+    let ask = async |desired: Desired| {
+        services::request(&scene.db.db, &scene.platform, (service, desired), &reason).await.unwrap()
+    };
+    ask(Desired::Suspended).await;
+    scene.settle().await;
+    scene.days(32).await;
+    scene.settle().await;
+    assert_eq!(scene.services(order).await[0].state, State::Suspended);
+    ask(Desired::Active).await;
+    scene.settle().await;
+    assert_eq!(scene.services(order).await[0].state, State::Active);
     scene.close().await;
 }
 
