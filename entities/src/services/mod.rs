@@ -20,7 +20,7 @@ use crate::audit::Audit;
 use crate::catalogue::{self, Kind, Specification};
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
-use crate::ids::{OrderId, ServiceId};
+use crate::ids::{OrderId, PriceId, ServiceId};
 use crate::orders::{self, Status, reservations};
 use crate::outbox::Message;
 use crate::tables::order_item;
