@@ -112,6 +112,10 @@ impl Stack {
             .env("MIGRAPANEL__TOKEN_KEYS", "e2e:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
             .env("MIGRAPANEL__SEALING_KEYS", "e2e:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
             .env("MIGRAPANEL__AGENT", binary("agent"))
+            // Nothing here is paid for: nobody answers there.
+            .env("STRIPE_API_BASE", "http://127.0.0.1:1/")
+            .env("STRIPE_SECRET_KEY", "sk_test_e2e")
+            .env("STRIPE_WEBHOOK_SECRET", "whsec_ZTJl")
             .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
             .env("PDNS_API_KEY", given("TEST_PDNS_API_KEY"))
             .env("DNS_ADDR", given("TEST_DNS_ADDR"))
