@@ -144,10 +144,10 @@ struct PriceWanted {
 
 /// What a change comes to.
 #[derive(Debug, Serialize, ToSchema)]
-struct PreviewView {
+struct ProrationView {
     /// What is charged at once; below zero: what is credited.
     due_now: SumView,
-    lines: Vec<PreviewLine>,
+    lines: Vec<ProrationLine>,
     /// To be sent with the change.
     proration_at: DateTime<Utc>,
 }
@@ -161,24 +161,24 @@ struct SumView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct PreviewLine {
+struct ProrationLine {
     description: String,
     money: SumView,
     period_start: Option<DateTime<Utc>>,
     period_end: Option<DateTime<Utc>>,
 }
 
-fn shown(preview: Preview) -> PreviewView {
+fn shown(preview: Preview) -> ProrationView {
     let currency = preview.currency;
     let sum = |amount| SumView { amount, currency: currency.clone() };
-    let lines = preview.lines.into_iter().map(|line| PreviewLine {
+    let lines = preview.lines.into_iter().map(|line| ProrationLine {
         description: line.description,
         money: sum(line.amount),
         period_start: line.period_start,
         period_end: line.period_end,
     });
     let lines = lines.collect();
-    PreviewView { due_now: sum(preview.due_now), lines, proration_at: preview.at }
+    ProrationView { due_now: sum(preview.due_now), lines, proration_at: preview.at }
 }
 
 fn wanted(id: Uuid, price: Uuid, from: Option<Uuid>) -> Wanted {
@@ -191,7 +191,7 @@ fn wanted(id: Uuid, price: Uuid, from: Option<Uuid>) -> Wanted {
     tag = "subscriptions",
     params(("id" = Uuid, Path, description = "the subscription")),
     request_body = PriceWanted,
-    responses((status = 200, body = Success<PreviewView>))
+    responses((status = 200, body = Success<ProrationView>))
 )]
 #[post("/api/subscriptions/{id}/preview")]
 async fn preview_subscription(
@@ -199,7 +199,7 @@ async fn preview_subscription(
     state: web::Data<State>,
     id: web::Path<Uuid>,
     Json(body): Json<PriceWanted>,
-) -> Result<Answer<PreviewView>, ApiError> {
+) -> Result<Answer<ProrationView>, ApiError> {
     let wanted = wanted(*id, body.price_id, body.from_price_id);
     let preview = change::preview(&state.billing, &caller.0, wanted).await?;
     Ok(ok(shown(preview)))
@@ -241,7 +241,7 @@ async fn change_subscription(
 /// When a subscription is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum When {
+enum EndingWhen {
     PeriodEnd,
     Now,
 }
@@ -251,7 +251,7 @@ enum When {
 struct Ending {
     /// `period_end`, or `now`, which takes an OWNER: what was bought is suspended at once, and nothing
     /// is given back by itself.
-    when: When,
+    when: EndingWhen,
 }
 
 async fn carry_out(
@@ -279,8 +279,8 @@ async fn cancel_subscription(
     Json(body): Json<Ending>,
 ) -> Result<Answer<SubscriptionView>, ApiError> {
     let deed = match body.when {
-        When::PeriodEnd => Deed::CancelAtPeriodEnd,
-        When::Now => Deed::CancelNow,
+        EndingWhen::PeriodEnd => Deed::CancelAtPeriodEnd,
+        EndingWhen::Now => Deed::CancelNow,
     };
     carry_out(&state, &caller.0, *id, deed).await
 }

@@ -117,7 +117,7 @@ const STEPS: [(&str, &str); 10] = [
     ("partially_active", "provisioning active cancelled refunded"),
     ("failed", "provisioning cancelled refunded"),
     ("cancelled", "refunded"),
-    ("refunded", ""),
+    ("refunded", "active"),
     ("expired", "pending_payment paid cancelled"),
 ];
 

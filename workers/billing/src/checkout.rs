@@ -92,7 +92,7 @@ async fn try_opening(billing: &Billing, row: &checkout::Model) -> Result<checkou
         Ok(request) => ask(billing, row, request).await.map_err(Some),
         // What it is made of could not be had; the attempt stands for whoever asks again.
         Err(error) if error.code() == Code::Unavailable => {
-            return request.and_then(|_| Ok(row.clone()));
+            return request.map(|_| row.clone());
         }
         Err(_) => Err(None),
     };

@@ -109,7 +109,7 @@ impl Scene {
         scene.control("settings", json!({ "draft_seconds": 0 })).await;
         let product = scene.sell("Hosting M", 1024).await;
         scene.product = product;
-        scene.plan = scene.price(product, 1000, Interval::Month, None, None).await;
+        scene.plan = scene.price(product, 1000, (Interval::Month, None, None)).await;
         scene
     }
 
@@ -131,9 +131,7 @@ impl Scene {
         &self,
         product: ProductId,
         amount: i64,
-        billing: Interval,
-        setup_fee: Option<i64>,
-        trial_days: Option<u32>,
+        (billing, setup_fee, trial_days): (Interval, Option<i64>, Option<u32>),
     ) -> PriceId {
         let tx = self.db.db.write(&self.platform, Permission::CatalogueWrite).await.unwrap();
         let setup_fee = setup_fee.map(eur);

@@ -77,7 +77,7 @@ async fn of_two_the_one_that_cannot_be_made_is_paid_back() {
 #[tokio::test]
 async fn a_refund_suspends_and_one_that_the_bank_sends_back_restores() {
     let scene = Scene::open().await;
-    let price = scene.price(scene.product, 5000, Interval::OneOff, None, None).await;
+    let price = scene.price(scene.product, 5000, (Interval::OneOff, None, None)).await;
     let order = scene.order_of(&scene.ctx, price, 1).await;
     let row = scene.checkout(order).await;
     scene.press(&row, "pay", "pm_card_visa").await;
@@ -146,6 +146,8 @@ async fn a_dispute_suspends_until_it_is_won() {
     scene.close().await;
 }
 
+type Change = Box<dyn Fn(&mut Value)>;
+
 /// Changes what a session says, as somebody would who makes one of their own.
 async fn forged(scene: &Scene, change: impl Fn(&mut Value)) -> (entities::ids::OrderId, String) {
     let order = scene.order(1).await;
@@ -175,7 +177,7 @@ async fn forged(scene: &Scene, change: impl Fn(&mut Value)) -> (entities::ids::O
 #[tokio::test]
 async fn an_amount_a_currency_or_a_customer_that_is_not_the_orders_is_refused() {
     let scene = Scene::open().await;
-    let cheap = scene.price(scene.product, 1, Interval::Month, None, None).await;
+    let cheap = scene.price(scene.product, 1, (Interval::Month, None, None)).await;
     let cheap = billing::sync::price(scene.billing(), cheap).await.unwrap();
     let other = scene.order(1).await;
     let stranger = scene.db.tenant(&scene.platform, "stranger").await.unwrap();
@@ -184,7 +186,7 @@ async fn an_amount_a_currency_or_a_customer_that_is_not_the_orders_is_refused() 
         json!([{ "quantity": 1, "price_data": { "currency": currency, "unit_amount": 1000,
             "recurring": { "interval": "month" }, "product_data": { "name": "x" } } }])
     };
-    let changes: [(&str, Box<dyn Fn(&mut Value)>); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("amount", Box::new(|r| r["line_items"][0]["price"] = json!(cheap))),
         ("amount", Box::new(|r| r["line_items"][0]["quantity"] = json!(2))),
         ("currency", Box::new(|r| r["line_items"] = data("usd"))),
@@ -267,7 +269,7 @@ async fn a_cancelled_or_forgotten_checkout_is_closed_and_may_be_opened_again() {
 #[tokio::test]
 async fn trials_set_up_fees_and_promotion_codes_come_to_what_was_said() {
     let scene = Scene::open().await;
-    let tried = scene.price(scene.product, 1000, Interval::Month, Some(1500), Some(14)).await;
+    let tried = scene.price(scene.product, 1000, (Interval::Month, Some(1500), Some(14))).await;
     let order = scene.order_of(&scene.ctx, tried, 1).await;
     let row = scene.checkout(order).await;
     scene.press(&row, "pay", "pm_card_visa").await;
@@ -307,7 +309,7 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
     let (order, _) = scene.paid(1).await;
     scene.settle().await;
     let large = scene.sell("Hosting L", 4096).await;
-    let large = scene.price(large, 3000, Interval::Month, None, None).await;
+    let large = scene.price(large, 3000, (Interval::Month, None, None)).await;
     let subscription = scene.subscription(order).await.id;
     let wanted = Wanted { subscription, from: None, to: large };
     let (billing, ctx) = (scene.billing(), &scene.ctx);

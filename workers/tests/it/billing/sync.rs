@@ -56,7 +56,7 @@ async fn what_stripe_does_not_take_says_why_and_what_it_has_made_is_found() {
         sync::due(scene.billing(), Due::Failed, 10).await.unwrap();
     }
     assert_eq!(shown().await, (SyncState::Synced, None));
-    let yearly = scene.price(scene.product, 9000, Interval::Year, None, None).await;
+    let yearly = scene.price(scene.product, 9000, (Interval::Year, None, None)).await;
     sync::price(scene.billing(), yearly).await.unwrap();
     let count = async |path: &str| scene.stripe(path).await["data"].as_array().unwrap().len();
     assert_eq!((count("/products?limit=100").await, count("/prices?limit=100").await), (1, 2));
