@@ -146,7 +146,7 @@ async fn a_dispute_suspends_until_it_is_won() {
     scene.close().await;
 }
 
-type Change = Box<dyn Fn(&mut Value)>;
+type Change<'a> = Box<dyn Fn(&mut Value) + 'a>;
 
 /// Changes what a session says, as somebody would who makes one of their own.
 async fn forged(scene: &Scene, change: impl Fn(&mut Value)) -> (entities::ids::OrderId, String) {
