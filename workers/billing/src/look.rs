@@ -81,6 +81,7 @@ pub async fn session(billing: &Billing, id: &str) -> Result<Handled> {
         checkouts::Checked::Fits if !seen.is_open && !seen.is_expired => {
             collect(billing, &found, &mut seen).await?;
         }
+        checkouts::Checked::Fits if seen.is_open => ask_of_open(billing, &found, &mut seen).await?,
         checkouts::Checked::Fits | checkouts::Checked::Differs => {}
     }
     let now = billing.now().await?;
@@ -115,6 +116,15 @@ fn seen_session(found: &Session) -> checkouts::Seen {
         requires_action: false,
         intent_failed: false,
     }
+}
+
+/// Whether the bank asks the buyer for something who is on the page still.
+async fn ask_of_open(billing: &Billing, found: &Session, seen: &mut checkouts::Seen) -> Result<()> {
+    let Some(id) = &found.payment_intent else { return Ok(()) };
+    let path = format!("/payment_intents/{}", id.id());
+    let intent = there(billing.stripe.get::<PaymentIntent>(&path).await)?;
+    seen.requires_action = intent.is_some_and(|intent| intent.status == "requires_action");
+    Ok(())
 }
 
 /// What a finished session has made: its subscription, its invoice, its payment. They are looked at

@@ -74,6 +74,11 @@ pub fn eur(amount: i64) -> Money {
 
 impl Scene {
     pub async fn open() -> Self {
+        Self::open_with(false).await
+    }
+
+    /// With Stripe Tax, or without.
+    pub async fn open_with(tax: bool) -> Self {
         let db = TestDb::create().await.unwrap();
         let platform = db.platform().await.unwrap();
         let ctx = db.tenant(&platform, "buyer").await.unwrap();
@@ -89,7 +94,7 @@ impl Scene {
                 database_url: db.url.clone(),
                 amqp_url: SecretString::from("amqp://127.0.0.1:9"),
             },
-            stripe: stripe_at(&sandbox.base_url),
+            stripe: config::Stripe { tax, ..stripe_at(&sandbox.base_url) },
         };
         let worker = Worker::open(config).await.unwrap();
         let server = db.server(&platform).await.unwrap();
@@ -168,6 +173,17 @@ impl Scene {
         let items = vec![Wanted { price, quantity, domains: Vec::new() }];
         let (notes, external_reference) = (Prose::default(), None);
         let new = NewOrder { items, tax: None, notes, external_reference };
+        let made = orders::create_order(&tx, new).await.unwrap();
+        tx.commit().await.unwrap();
+        made.order.id
+    }
+
+    pub async fn order_taxed(&self, tax: Value) -> OrderId {
+        let tx = self.db.db.write(&self.ctx, Permission::OrdersWrite).await.unwrap();
+        let items = vec![Wanted { price: self.plan, quantity: 1, domains: Vec::new() }];
+        let tax = Some(serde_json::from_value(tax).unwrap());
+        let (notes, external_reference) = (Prose::default(), None);
+        let new = NewOrder { items, tax, notes, external_reference };
         let made = orders::create_order(&tx, new).await.unwrap();
         tx.commit().await.unwrap();
         made.order.id

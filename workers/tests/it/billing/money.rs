@@ -7,7 +7,7 @@ use entities::billing::checkouts::State as Checkout;
 use entities::billing::events::{self, State as Event};
 use entities::billing::repayments::{self, Asked, Kind, State as Repaid};
 use entities::billing::subscriptions::Status as Paying;
-use entities::billing::{checkouts, invoices};
+use entities::billing::{checkouts, customers, invoices};
 use entities::catalogue::Billing as Interval;
 use entities::error::Code;
 use entities::orders::{self, Status};
@@ -352,6 +352,65 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
     change::carry_out(billing, ctx, subscription, Deed::CancelNow).await.unwrap();
     let over = change::carry_out(billing, ctx, subscription, Deed::Resume).await.unwrap_err();
     assert_eq!(over.code(), Code::SubscriptionState);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn an_invoice_has_its_tax_and_its_vat_id_and_the_card_is_shown() {
+    let scene = Scene::open_with(true).await;
+    let settings = json!({ "draft_seconds": 0, "tax_percent": { "DE": 19, "FR": 20 } });
+    scene.control("settings", settings).await;
+    let pay = async |tax: Value| {
+        let order = scene.order_taxed(tax).await;
+        let row = scene.checkout(order).await;
+        scene.press(&row, "pay", "pm_card_visa").await;
+        scene.settle().await;
+        assert_eq!(scene.status(order).await, Status::Active);
+        scene.payments(order).await[0].amount
+    };
+    let home = json!({ "company": "Sunrise GmbH", "street": "Am Ring 4", "postal_code": "50667",
+        "city": "Köln", "country": "DE", "vat_id": "DE123456789" });
+    assert_eq!(pay(home.clone()).await, 1190);
+    // The same again changes nothing at Stripe.
+    assert_eq!(pay(home).await, 1190);
+    let customer = scene.stripe("/customers?limit=1").await["data"][0].clone();
+    // The page has asked for the address anew.
+    let address = &customer["address"]["country"];
+    assert_eq!((&customer["name"], address), (&json!("Sunrise GmbH"), &json!("DE")));
+    let path = format!("/customers/{}/tax_ids?limit=10", customer["id"].as_str().unwrap());
+    let ids = scene.stripe(&path).await["data"].as_array().unwrap().clone();
+    assert_eq!((ids.len(), &ids[0]["value"]), (1, &json!("DE123456789")));
+    let tx = scene.db.db.read(&scene.ctx, Permission::BillingRead).await.unwrap();
+    let (rows, _) = invoices::list_invoices(&tx, 0, 10).await.unwrap();
+    assert_eq!((rows[0].subtotal, rows[0].tax, rows[0].total), (1000, 190, 1190));
+    let known = customers::find_customer(&tx).await.unwrap().unwrap();
+    let card: customers::Card = serde_json::from_value(known.card.unwrap()).unwrap();
+    assert_eq!((card.brand.as_deref(), card.last4.as_deref()), (Some("visa"), Some("4242")));
+    drop(tx);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn what_the_bank_asks_of_the_buyer_is_shown() {
+    let scene = Scene::open().await;
+    let once = scene.price(scene.product, 5000, (Interval::OneOff, None, None)).await;
+    for price in [once, scene.plan] {
+        let order = scene.order_of(&scene.ctx, price, 1).await;
+        let row = scene.checkout(order).await;
+        scene.press(&row, "pay_with_authentication", "pm_card_authenticationRequired").await;
+        scene.settle().await;
+        assert_eq!(scene.status(order).await, Status::PendingPayment);
+        let kinds = scene.kinds().await;
+        assert!(kinds.iter().any(|kind| kind == "PAYMENT_ACTION_REQUIRED"), "{kinds:?}");
+        if price == once {
+            let tx = scene.db.db.read(&scene.ctx, Permission::BillingRead).await.unwrap();
+            let row = checkouts::find_newest(&tx, order).await.unwrap();
+            assert_eq!(row.payment_state.as_deref(), Some("requires_action"));
+        }
+        scene.press(&row, "authenticated", "").await;
+        scene.settle().await;
+        assert_eq!(scene.status(order).await, Status::Active);
+    }
     scene.close().await;
 }
 
