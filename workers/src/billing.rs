@@ -218,6 +218,8 @@ impl Worker {
         }
         if what == "events" {
             reconcile::events(&self.billing).await?;
+            let (waiting, oldest_secs, dead) = events::backlog(&self.billing.db).await?;
+            tracing::info!(waiting, oldest_secs, dead, "stripe.events");
             return events::prune(&self.billing.db).await;
         }
         reconcile::open(&self.billing).await

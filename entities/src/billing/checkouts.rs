@@ -277,15 +277,6 @@ pub async fn live(tx: &SystemTx, limit: u64) -> Result<Vec<String>> {
     Ok(rows.into_iter().filter_map(|row| row.stripe_id).collect())
 }
 
-/// The newest attempt to pay for an order.
-pub async fn newest(tx: &SystemTx, order: OrderId) -> Result<Option<checkout::Model>> {
-    Ok(checkout::Entity::find()
-        .filter(Column::OrderId.eq(order))
-        .order_by_desc(Column::Attempt)
-        .one(tx.conn())
-        .await?)
-}
-
 /// The newest attempt to pay for an order of the tenant.
 pub async fn find_newest(tx: &TenantTx, order: OrderId) -> Result<checkout::Model> {
     let row = tx

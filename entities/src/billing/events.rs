@@ -325,7 +325,7 @@ pub async fn replay(db: &Db, ctx: &TenantCtx, id: &str) -> Result<stripe_event::
     Ok(row)
 }
 
-/// How many events wait, how long the oldest has, and how many are dead: for the metrics.
+/// How many events wait, how many seconds the oldest has, and how many are dead.
 pub async fn backlog(db: &Db) -> Result<(i64, f64, i64)> {
     let tx = db.system().await?;
     let sql = "SELECT count(*) FILTER (WHERE state = 'pending') AS waiting,

@@ -264,6 +264,15 @@ pub async fn take(db: &Db, keys: &SealingKeys, limit: i64) -> Result<Vec<Due>> {
         let newest: String = row.try_get("", "sealed_secret")?;
         let old: Option<String> = row.try_get("", "old_secret")?;
         let secrets = std::iter::once(newest).chain(old).map(|sealed| keys.open(&sealed));
+        // One whose sealing key is gone waits for it, and keeps no other.
+        let secrets = match secrets.collect::<Result<_>>() {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                let endpoint: RowId = row.try_get("", "endpoint_id")?;
+                tracing::error!(%endpoint, cause = %error.chain(), "webhook.secret_unreadable");
+                continue;
+            }
+        };
         due.push(Due {
             id: row.try_get("", "id")?,
             tenant: row.try_get("", "tenant_id")?,
@@ -272,7 +281,7 @@ pub async fn take(db: &Db, keys: &SealingKeys, limit: i64) -> Result<Vec<Due>> {
             url: row.try_get("", "url")?,
             body: row.try_get("", "body")?,
             attempts: row.try_get("", "attempts")?,
-            secrets: secrets.collect::<Result<_>>()?,
+            secrets,
         });
     }
     tx.commit().await?;
