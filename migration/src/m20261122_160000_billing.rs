@@ -164,6 +164,9 @@ async fn paid(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
          currency text NOT NULL,
          amount bigint NOT NULL CHECK (amount >= 0),
          refunded bigint NOT NULL CHECK (refunded >= 0),
+         refunded_at timestamptz,
+         looks bigint NOT NULL DEFAULT 0,
+         seen bigint NOT NULL DEFAULT 0,
          created_at timestamptz NOT NULL,
          {ORDER}"
     );

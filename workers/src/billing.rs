@@ -31,7 +31,11 @@ const FAILED: Duration = Duration::from_secs(60);
 /// How often Stripe's list of events is compared with ours.
 const EVENTS: Duration = Duration::from_secs(300);
 /// How often everything that is open is looked at.
-const OPEN: Duration = Duration::from_secs(3600);
+const OPEN: Duration = Duration::from_secs(1800);
+/// How often in a row it is worked before messages and slow things have their turn.
+const ROUNDS_MAX: usize = 20;
+/// For how long one worker does what one does for all; when it dies, another takes over after that.
+const ALONE_SECS: u32 = 240;
 /// How much is done of one thing before the next has its turn.
 const BATCH: u64 = 20;
 
@@ -99,7 +103,11 @@ impl Worker {
         let mut listener = Listener::connect(self.url.expose_secret(), "billing").await?;
         tracing::info!("billing.serving");
         loop {
-            while self.work_once().await? > 0 {}
+            for _ in 0..ROUNDS_MAX {
+                if self.work_once().await? == 0 {
+                    break;
+                }
+            }
             self.slow(rounds).await;
             tokio::select! {
                 message = messages.next() => match message {
@@ -197,10 +205,10 @@ impl Worker {
             self.round("catalogue", self.carry(Due::Failed).await.map(|_| ()));
         }
         if is_time(&mut rounds.events, EVENTS) {
-            self.round("events", self.alone("events", EVENTS).await);
+            self.round("events", self.alone("events").await);
         }
         if is_time(&mut rounds.open, OPEN) {
-            self.round("open", self.alone("open", OPEN).await);
+            self.round("open", self.alone("open").await);
         }
     }
 
@@ -211,9 +219,8 @@ impl Worker {
     }
 
     /// What one of all workers does for all.
-    async fn alone(&self, what: &str, every: Duration) -> Result<()> {
-        let secs = u32::try_from(every.as_secs().saturating_sub(1)).unwrap_or(u32::MAX);
-        if !leases::take(&self.billing.db, what, self.id, secs).await? {
+    async fn alone(&self, what: &str) -> Result<()> {
+        if !leases::take(&self.billing.db, what, self.id, ALONE_SECS).await? {
             return Ok(());
         }
         if what == "events" {

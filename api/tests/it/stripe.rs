@@ -72,7 +72,7 @@ pub async fn billed(app: &App, owner: &Client, order: &str) -> [String; 3] {
         refunded: 0,
         created_at: now,
     };
-    let payment = payments::record(&tx, &seen).await.unwrap().unwrap();
+    let payment = payments::record(&tx, &seen, None, now).await.unwrap().unwrap();
     let subscription = subscriptions::of_order(&tx, order).await.unwrap().unwrap();
     let invoice = invoices::by_stripe_id(&tx, &format!("in_{name}")).await.unwrap().unwrap();
     tx.commit().await.unwrap();
@@ -129,16 +129,18 @@ async fn what_stripe_has_signed_is_kept_once_and_nothing_else() {
     }
     let unknown = event("evt_2", "rocket.launched", "rocket");
     assert_eq!(tell(&app, &unknown, Some(signed(&unknown, STRIPE_SECRET, now))).await.0, 200);
-    for broken in ["[]", "{", "{\"id\": 5}", "\u{0}"] {
+    let odd = event("evt_3", "invoice.paid", "invoice").replace("1795000000", "99999999999999999");
+    let nul = event("evt_4", "invoice\u{0}", "invoice");
+    for broken in ["[]", "{", "{\"id\": 5}", "\u{0}", &odd, &nul] {
         let signature = signed(broken, STRIPE_SECRET, now);
         assert_eq!(tell(&app, broken, Some(signature)).await.0, 200, "{broken:?}");
     }
     let events = app.owner.get("/api/stripe-events?per_page=50").await.data(200);
     let events = events.as_array().unwrap();
-    assert_eq!(events.len(), 6);
+    assert_eq!(events.len(), 8);
     let state = |id: &str| events.iter().find(|e| e["id"] == id).unwrap()["state"].clone();
     assert_eq!((state("evt_1"), state("evt_2")), (json!("pending"), json!("ignored")));
-    assert_eq!(events.iter().filter(|e| e["state"] == "unreadable").count(), 4);
+    assert_eq!(events.iter().filter(|e| e["state"] == "unreadable").count(), 6);
     let shown = app.owner.get("/api/stripe-events/evt_1").await.data(200);
     assert_eq!(shown["body"], body);
     let only = app.owner.get("/api/stripe-events?state=ignored").await.data(200);

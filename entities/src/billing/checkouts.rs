@@ -277,6 +277,38 @@ pub async fn live(tx: &SystemTx, limit: u64) -> Result<Vec<String>> {
     Ok(rows.into_iter().filter_map(|row| row.stripe_id).collect())
 }
 
+/// Whether all that was paid for an order at Stripe came when nobody could take it.
+pub(crate) async fn is_unwanted(tx: &SystemTx, order: OrderId) -> Result<bool> {
+    let ended = checkout::Entity::find()
+        .filter(Column::OrderId.eq(order))
+        .filter(Column::State.is_in([State::Unwanted, State::Complete]))
+        .all(tx.conn())
+        .await?;
+    Ok(!ended.is_empty() && ended.iter().all(|row| row.state == State::Unwanted))
+}
+
+/// A session is not at Stripe any more: its attempt is over.
+pub async fn vanish(tx: &SystemTx, stripe_id: &str) -> Result<()> {
+    let row = checkout::Entity::find()
+        .filter(Column::StripeId.eq(stripe_id))
+        .filter(Column::State.is_in(State::LIVE))
+        .one(tx.conn())
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    let order = orders::status::lock(tx, row.order_id).await?;
+    let mut active = locked(tx, row.id).await?.into_active_model();
+    active.state = Set(State::Expired);
+    active.url = Set(None);
+    active.error = Set(Some("Stripe does not know it any more.".to_owned()));
+    active.ended_at = Set(Some(Utc::now()));
+    active.update(tx.conn()).await?;
+    if order.status == Status::PendingPayment {
+        let ctx = TenantCtx::system(order.tenant_id);
+        orders::advance(tx, &ctx, order.id, Status::Expired, "The checkout is gone.").await?;
+    }
+    Ok(())
+}
+
 /// The newest attempt to pay for an order of the tenant.
 pub async fn find_newest(tx: &TenantTx, order: OrderId) -> Result<checkout::Model> {
     let row = tx
@@ -550,7 +582,7 @@ async fn give_back(
 ) -> Result<()> {
     for intent in &seen.intents {
         if let Some(payment) = payments::by_stripe_id(tx, intent).await? {
-            let reference = format!("payment/{}/unwanted", payment.id);
+            let reference = repayments::unwanted(payment.id);
             repayments::want_refund(tx, order, &payment, None, (&reference, cause)).await?;
         }
     }

@@ -310,10 +310,13 @@ pub async fn replay(db: &Db, ctx: &TenantCtx, id: &str) -> Result<stripe_event::
         let text = "Nothing follows from an event of this kind; there is nothing to replay.";
         return Err(Error::refused(Code::Conflict, text));
     }
+    let fence = row.fence;
     let mut row: stripe_event::ActiveModel = row.into();
     row.state = Set(State::Pending);
     row.note = Set(None);
     row.attempts = Set(0);
+    // Whoever works on it right now records nothing over this.
+    row.fence = Set(fence.saturating_add(1));
     row.next_at = Set(Utc::now());
     row.taken_until = Set(None);
     row.handled_at = Set(None);

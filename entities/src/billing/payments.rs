@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::billing::customers;
-use crate::db::{SystemTx, TenantTx};
+use crate::db::{SystemTx, TenantTx, statement};
 use crate::error::Error;
 use crate::ids::{OrderId, PaymentId, RowId};
 use crate::orders;
@@ -12,8 +12,8 @@ use crate::tables::payment::{self, Column};
 use crate::tenancy::TenantCtx;
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use values::Money;
 
@@ -37,7 +37,12 @@ pub struct Seen {
 }
 
 /// Brings our row to what was seen; none: it is none of ours. Only money that came is kept.
-pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<Option<payment::Model>> {
+pub async fn record(
+    tx: &SystemTx,
+    seen: &Seen,
+    look: Option<i64>,
+    now: DateTime<Utc>,
+) -> Result<Option<payment::Model>> {
     let order = match orders::status::lock(tx, seen.order).await {
         Err(Error::NotFound(_)) => return Ok(None),
         order => order?,
@@ -51,6 +56,12 @@ pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<Option<payment::Model>
         .lock_exclusive()
         .one(tx.conn())
         .await?;
+    // Somebody who looked later was quicker; or somebody made the row since this look was begun.
+    if let Some(row) = &known
+        && look.map_or(seen.refunded < row.refunded, |look| look <= row.seen)
+    {
+        return Ok(known);
+    }
     let mut row = match &known {
         Some(row) => row.clone().into_active_model(),
         None if seen.status != "succeeded" => return Ok(None),
@@ -59,6 +70,7 @@ pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<Option<payment::Model>
             tenant_id: Set(order.tenant_id),
             order_id: Set(order.id),
             stripe_id: Set(seen.stripe_id.clone()),
+            looks: Set(0),
             created_at: Set(seen.created_at),
             ..Default::default()
         },
@@ -70,6 +82,10 @@ pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<Option<payment::Model>
     row.currency = Set(seen.currency.clone());
     row.amount = Set(seen.amount);
     row.refunded = Set(seen.refunded);
+    let was_back = known.as_ref().and_then(|row| row.refunded_at);
+    let is_back = seen.amount > 0 && seen.refunded >= seen.amount;
+    row.refunded_at = Set(is_back.then(|| was_back.unwrap_or(now)));
+    row.seen = Set(look.or_else(|| known.as_ref().map(|row| row.seen)).unwrap_or(0));
     if known.is_some() {
         return Ok(Some(row.update(tx.conn()).await?));
     }
@@ -86,6 +102,25 @@ pub async fn record(tx: &SystemTx, seen: &Seen) -> Result<Option<payment::Model>
 /// By Stripe's id of the PaymentIntent, of any tenant.
 pub async fn by_stripe_id(tx: &SystemTx, id: &str) -> Result<Option<payment::Model>> {
     Ok(payment::Entity::find().filter(Column::StripeId.eq(id)).one(tx.conn()).await?)
+}
+
+/// What came for an order and is its own: not what came when nobody could take it, oldest first.
+pub(crate) async fn wanted_of_order(tx: &SystemTx, order: OrderId) -> Result<Vec<payment::Model>> {
+    let mut rows = of_order(tx, order).await?;
+    let back = super::repayments::of_order(tx, order).await?;
+    rows.retain(|row| {
+        let reference = super::repayments::unwanted(row.id);
+        !back.iter().any(|repayment| repayment.reference == reference)
+    });
+    Ok(rows)
+}
+
+/// Numbers a look that is about to begin, for [`record`]: of two looks the one that was begun later
+/// stands. None: the payment is not known yet.
+pub async fn begin_look(tx: &SystemTx, stripe_id: &str) -> Result<Option<i64>> {
+    let sql = "UPDATE payment SET looks = looks + 1 WHERE stripe_id = $1 RETURNING looks";
+    let row = tx.conn().query_one_raw(statement(sql, [stripe_id.into()])).await?;
+    row.map(|row| row.try_get("", "looks").map_err(Error::from)).transpose()
 }
 
 /// What came for an order, oldest first.

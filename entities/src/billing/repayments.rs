@@ -62,6 +62,11 @@ impl State {
     pub const ALL: [Self; 4] = [Self::Wanted, Self::Pending, Self::Succeeded, Self::Failed];
 }
 
+/// Why a payment goes back that came when nobody could take it.
+pub(crate) fn unwanted(payment: PaymentId) -> String {
+    format!("payment/{payment}/unwanted")
+}
+
 /// Wants money of a payment back to where it came from: so much, or all that is left. `reference`
 /// names why, once in the installation, and `cause` says it; whoever wants the same again changes
 /// nothing. Nothing left: nothing is wanted.

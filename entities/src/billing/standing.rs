@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::billing::subscriptions::Status as SubscriptionStatus;
-use crate::billing::{customers, payments, repayments, subscriptions};
+use crate::billing::{checkouts, customers, payments, repayments, subscriptions};
 use crate::catalogue::Billing;
 use crate::db::{SystemTx, statement};
 use crate::error::Error;
@@ -82,7 +82,9 @@ fn standing(
         return kept(closed, "The bank took the payment back.", rules, now);
     }
     if order.status == Status::Refunded {
-        return kept(order.status_at, "The payment was given back.", rules, now);
+        let back = payments.iter().filter_map(|row| row.refunded_at).max();
+        let back = back.unwrap_or(order.status_at);
+        return kept(back, "The payment was given back.", rules, now);
     }
     let disputed =
         |row: &dispute::Model| matches!(row.status.as_str(), "needs_response" | "under_review");
@@ -90,26 +92,36 @@ fn standing(
         let text = "The bank has asked for the payment back. It goes on when that is settled.";
         return Standing::Suspended(text.to_owned());
     }
-    let newest = payments.iter().rev().find(|row| row.amount > 0);
-    if newest.is_some_and(|row| row.refunded >= row.amount) {
+    if is_given_back(subscription, payments) {
         return Standing::Suspended("The payment was given back.".to_owned());
     }
     let Some(row) = subscription else { return Standing::Runs };
     match row.status {
         SubscriptionStatus::Paused => Standing::Suspended("The subscription is paused.".to_owned()),
-        SubscriptionStatus::Unpaid => Standing::Suspended(
-            "The payment is missing. Pay the open invoice, and it goes on by itself.".to_owned(),
-        ),
-        SubscriptionStatus::PastDue => {
+        SubscriptionStatus::Unpaid | SubscriptionStatus::PastDue => {
             let since = row.past_due_at.unwrap_or(row.updated_at);
-            if now < rules.suspends_at(since) {
+            let suspends_at = rules.suspends_at(since);
+            if row.status == SubscriptionStatus::PastDue && now < suspends_at {
                 return Standing::Runs;
+            }
+            if now >= rules.kept_until(suspends_at) {
+                return Standing::Ended("The payment never came.".to_owned());
             }
             let text = "The payment has been missing for too long. Pay the open invoice, and it goes on by itself.";
             Standing::Suspended(text.to_owned())
         }
         _ => Standing::Runs,
     }
+}
+
+/// Whether what was paid for the period of now went back: all of it, so that a part of it that was given
+/// back, such as for a change of the plan, ends nothing.
+fn is_given_back(subscription: Option<&subscription::Model>, payments: &[payment::Model]) -> bool {
+    // A payment is made a moment before or after its period begins.
+    let since = subscription.and_then(|row| row.period_start).map(|at| at - TimeDelta::hours(1));
+    let current = payments.iter().filter(|row| since.is_none_or(|since| row.created_at >= since));
+    let current: Vec<payment::Model> = current.cloned().collect();
+    is_refunded(&current)
 }
 
 fn kept(ended: DateTime<Utc>, why: &str, rules: &Rules, now: DateTime<Utc>) -> Standing {
@@ -133,9 +145,13 @@ fn is_refunded(payments: &[payment::Model]) -> bool {
 /// transaction.
 pub async fn converge(tx: &SystemTx, id: OrderId, rules: &Rules, now: DateTime<Utc>) -> Result<()> {
     let order = orders::status::lock(tx, id).await?;
-    let paid = payments::of_order(tx, id).await?;
+    let paid = payments::wanted_of_order(tx, id).await?;
     let disputes = payments::disputes_of(tx, &paid).await?;
-    let subscription = subscriptions::of_order(tx, id).await?;
+    // What was paid when nobody could take it is no part of the order.
+    let subscription = match checkouts::is_unwanted(tx, id).await? {
+        true => None,
+        false => subscriptions::of_order(tx, id).await?,
+    };
     let order = settle_refunds(tx, order, subscription.as_ref(), &paid).await?;
     let services = services::of_order(tx, id).await?;
     give_back_unmade(tx, &order, &paid, &services).await?;
@@ -384,6 +400,11 @@ pub async fn to_end(tx: &SystemTx, limit: i64) -> Result<Vec<String>> {
     let sql = "SELECT b.stripe_id FROM subscription b JOIN orders o ON o.id = b.order_id
         WHERE b.status NOT IN ('cancelled', 'incomplete_expired')
           AND (o.status IN ('failed', 'refunded')
+            OR EXISTS (SELECT FROM payment p JOIN dispute d ON d.payment_id = p.id
+                WHERE p.order_id = o.id AND d.status = 'lost')
+            OR (EXISTS (SELECT FROM service s WHERE s.order_id = o.id)
+                AND NOT EXISTS (SELECT FROM service s
+                    WHERE s.order_id = o.id AND s.desired <> 'terminated'))
             OR (EXISTS (SELECT FROM checkout c WHERE c.order_id = o.id AND c.state = 'unwanted')
                 AND NOT EXISTS (SELECT FROM checkout c
                     WHERE c.order_id = o.id AND c.state = 'complete')))
@@ -408,7 +429,7 @@ pub async fn overpaid(tx: &SystemTx, limit: i64) -> Result<Vec<Overpaid>> {
             o.quantity - f.failed AS quantity
         FROM subscription b
         CROSS JOIN LATERAL jsonb_array_elements(b.items) AS i(item)
-        JOIN order_item o ON o.order_id = b.order_id AND o.price_id::text = i.item ->> 'price'
+        JOIN order_item o ON o.order_id = b.order_id AND o.id::text = i.item ->> 'order_item'
         JOIN orders r ON r.id = b.order_id AND r.status = 'partially_active'
         CROSS JOIN LATERAL (SELECT count(*) AS failed FROM service s
             WHERE s.order_item_id = o.id AND s.state = 'failed') f

@@ -184,8 +184,23 @@ async fn make(tx: &SystemTx, seen: &Seen, now: DateTime<Utc>) -> Result<Recorded
     let other = subscription::Entity::find().filter(Column::OrderId.eq(id)).one(tx.conn()).await?;
     // Made by somebody else since we looked, or a second one for the same order.
     if let Some(other) = other {
-        let same = other.stripe_id == seen.stripe_id;
-        return Ok(if same { Recorded::Again } else { Recorded::Foreign });
+        if other.stripe_id == seen.stripe_id {
+            return Ok(Recorded::Again);
+        }
+        if !other.status.is_over() || seen.status.is_over() {
+            return Ok(Recorded::Foreign);
+        }
+        // The first came to nothing, and the order was paid for again.
+        let before = show(&other);
+        let subscription = other.id;
+        let mut row = other.into_active_model();
+        row.stripe_id = Set(seen.stripe_id.clone());
+        row.items = Set(json!([]));
+        fill(tx, &mut row, seen, now).await?;
+        let row = row.update(tx.conn()).await?;
+        let entry = Audit::SubscriptionUpdated { subscription, before, after: show(&row) };
+        tx.audit(&TenantCtx::system(order.tenant_id), entry).await?;
+        return Ok(Recorded::Done(id));
     }
     let mut row = subscription::ActiveModel {
         id: Set(SubscriptionId::new()),

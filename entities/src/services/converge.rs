@@ -3,6 +3,7 @@
 use super::{Desired, State, become_state, lock, placement};
 use crate::Result;
 use crate::audit::Audit;
+use crate::billing::repayments;
 use crate::catalogue::Kind;
 use crate::db::{Db, SystemTx, statement};
 use crate::error::Error;
@@ -11,7 +12,7 @@ use crate::ids::{ServerId, ServiceId};
 use crate::jobs::{self, NewJob, Run};
 use crate::orders::{self, Status, reservations};
 use crate::services::settle;
-use crate::tables::{job, service};
+use crate::tables::{job, repayment, service};
 use crate::tenancy::{Permission, TenantCtx};
 use crate::tenants;
 use chrono::{TimeDelta, Utc};
@@ -158,6 +159,14 @@ pub async fn retry(
     let row = lock(&tx, id).await?;
     if row.state != State::Failed || row.desired == Desired::Terminated {
         return Err(super::refusal(&row, "only one that failed is tried again"));
+    }
+    let own = format!("service/{}/failed", row.id);
+    let is_back = |r: &repayment::Model| {
+        r.reference == own
+            || (r.reference.starts_with("payment/") && r.reference.ends_with("/failed"))
+    };
+    if repayments::of_order(&tx, row.order_id).await?.iter().any(is_back) {
+        return Err(super::refusal(&row, "its money went back, so it is to be ordered anew"));
     }
     let tenant = row.tenant_id;
     tenants::reserve(

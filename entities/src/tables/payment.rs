@@ -20,6 +20,12 @@ pub struct Model {
     /// In minor units, like what of it was given back.
     pub amount: i64,
     pub refunded: i64,
+    /// When all of it had gone back.
+    pub refunded_at: Option<DateTimeUtc>,
+    /// Counts the looks that were begun at it.
+    pub looks: i64,
+    /// The newest of them whose outcome stands here.
+    pub seen: i64,
     pub created_at: DateTimeUtc,
 }
 

@@ -4,16 +4,22 @@
 use crate::client::{Answer, Failure};
 use crate::objects::{Invoice, Named, Subscription};
 use crate::{Billing, look, sync};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use entities::Result;
 use entities::audit::Audit;
+use entities::billing::standing::Overpaid;
 use entities::billing::subscriptions::{self, Item, Status};
-use entities::billing::{moment, standing};
+use entities::billing::{leases, moment, standing};
 use entities::error::{Code, Error};
-use entities::ids::{PriceId, SubscriptionId};
+use entities::ids::{PriceId, SubscriptionId, WorkerId};
 use entities::tables::{price, subscription};
 use entities::tenancy::{Permission, TenantCtx};
 use serde_json::{Value, json};
+
+/// How long what a preview has shown holds.
+const PREVIEW_HOLDS: TimeDelta = TimeDelta::minutes(15);
+/// How long a change may take.
+const CHANGE_SECS: u32 = 120;
 
 /// What a change would come to.
 #[derive(Debug, Clone)]
@@ -126,6 +132,28 @@ pub struct Seen {
 /// Changes to another price at what was shown; refused with `amount_changed` when it comes to
 /// something else by now.
 pub async fn change(billing: &Billing, ctx: &TenantCtx, wanted: Wanted, seen: Seen) -> Result<()> {
+    let age = billing.now().await? - seen.at;
+    if !(TimeDelta::minutes(-1)..=PREVIEW_HOLDS).contains(&age) {
+        let text = "This preview is too old. Look at the preview again.";
+        return Err(Error::refused(Code::AmountChanged, text));
+    }
+    // One after the other: what was shown holds for what is there.
+    let (name, owner) = (format!("subscription/{}", wanted.subscription), WorkerId::new());
+    if !leases::take(&billing.db, &name, owner, CHANGE_SECS).await? {
+        let text = "This subscription is being changed right now. Look at the preview again.";
+        return Err(Error::refused(Code::AmountChanged, text));
+    }
+    let changed = change_alone(billing, ctx, wanted, seen).await;
+    leases::give_back(&billing.db, &name, owner).await?;
+    changed
+}
+
+async fn change_alone(
+    billing: &Billing,
+    ctx: &TenantCtx,
+    wanted: Wanted,
+    seen: Seen,
+) -> Result<()> {
     let drawn = draw(billing, ctx, wanted).await?;
     if drawn.row.status == Status::Paused {
         let text = "This subscription is paused. Resume it first.";
@@ -236,10 +264,30 @@ pub async fn carry_out(
         Deed::CancelAtPeriodEnd => json!({ "cancel_at_period_end": true }),
         Deed::KeepOn => json!({ "cancel_at_period_end": false }),
         Deed::Pause => json!({ "pause_collection": { "behavior": "void" } }),
-        // An empty text takes the pause away.
-        Deed::Resume => json!({ "pause_collection": "" }),
+        Deed::Resume => resuming(billing, &row).await?,
     };
     update(billing, ctx, &row, (&key, &params, told)).await
+}
+
+/// What lets a subscription go on. When the pause has outlasted what was paid for, the next period begins
+/// now, and is paid now.
+async fn resuming(billing: &Billing, row: &subscription::Model) -> Result<Value> {
+    let found: Subscription =
+        billing.stripe.get(&format!("/subscriptions/{}", row.stripe_id)).await?;
+    let newest: Option<Invoice> = match &found.latest_invoice {
+        Some(id) => Some(billing.stripe.get(&format!("/invoices/{}", id.id())).await?),
+        None => None,
+    };
+    let unpaid = newest.is_some_and(|invoice| invoice.status.as_deref() == Some("void"));
+    // An empty text takes the pause away.
+    Ok(match unpaid {
+        true => json!({
+            "pause_collection": "",
+            "billing_cycle_anchor": "now",
+            "proration_behavior": "none",
+        }),
+        false => json!({ "pause_collection": "" }),
+    })
 }
 
 /// Ends a subscription at once, when it has not ended yet.
@@ -255,29 +303,37 @@ pub async fn end(billing: &Billing, stripe_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Ends what is paid for nothing, and lowers what more is paid for than could be made; how many.
+/// Ends what is paid for nothing, and lowers what more is paid for than could be made; how many. One that
+/// fails does not keep the others.
 pub async fn end_unpaid(billing: &Billing) -> Result<usize> {
     let tx = billing.db.system().await?;
     let ended = standing::to_end(&tx, 20).await?;
     let overpaid = standing::overpaid(&tx, 20).await?;
     drop(tx);
-    let mut count = 0usize;
     for id in ended {
-        end(billing, &id).await?;
-        count = count.saturating_add(1);
+        if let Err(error) = end(billing, &id).await {
+            tracing::warn!(id, cause = %error.chain(), "subscription.not_ended");
+        }
     }
     for less in overpaid {
-        let item = match less.quantity {
-            0 => json!({ "id": less.item, "deleted": true }),
-            quantity => json!({ "id": less.item, "quantity": quantity }),
-        };
-        let params = json!({ "items": [item], "proration_behavior": "none" });
-        let path = format!("/subscriptions/{}", less.subscription);
-        let key = format!("{}/{}/{}", less.subscription, less.item, less.quantity);
-        let told: Answer<Named> = billing.stripe.post(&path, &key, &params).await;
-        told?;
-        look::subscription(billing, &less.subscription).await?;
-        count = count.saturating_add(1);
+        if let Err(error) = lower(billing, &less).await {
+            tracing::warn!(?less, cause = %error.chain(), "subscription.not_lowered");
+        }
     }
-    Ok(count)
+    // What is left of them is due again in a moment, and not at once.
+    Ok(0)
+}
+
+async fn lower(billing: &Billing, less: &Overpaid) -> Result<()> {
+    let item = match less.quantity {
+        0 => json!({ "id": less.item, "deleted": true }),
+        quantity => json!({ "id": less.item, "quantity": quantity }),
+    };
+    let params = json!({ "items": [item], "proration_behavior": "none" });
+    let path = format!("/subscriptions/{}", less.subscription);
+    let key = format!("{}/{}/{}", less.subscription, less.item, less.quantity);
+    let told: Answer<Named> = billing.stripe.post(&path, &key, &params).await;
+    told?;
+    look::subscription(billing, &less.subscription).await?;
+    Ok(())
 }

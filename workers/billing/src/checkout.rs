@@ -218,9 +218,16 @@ async fn draw(billing: &Billing, row: &checkout::Model, basket: &Basket) -> Resu
 
 /// A line of the order, and its set-up fee as a line of its own.
 async fn line_items(billing: &Billing, bought: &Bought, currency: &str) -> Result<Vec<Value>> {
-    let price = sync::price(billing, bought.price.id).await?;
     let quantity = bought.item.quantity;
-    let mut lines = vec![json!({ "price": price, "quantity": quantity })];
+    let is_sold = bought.price.archived_at.is_none() && bought.product.archived_at.is_none();
+    let mut lines = match is_sold {
+        true => {
+            let price = sync::price(billing, bought.price.id).await?;
+            vec![json!({ "price": price, "quantity": quantity })]
+        }
+        // What was ordered holds, though nobody else may order it any more.
+        false => vec![json!({ "price_data": as_ordered(bought, currency), "quantity": quantity })],
+    };
     if let Some(fee) = bought.item.setup_fee.filter(|fee| *fee > 0) {
         lines.push(json!({
             "quantity": quantity,
@@ -233,6 +240,25 @@ async fn line_items(billing: &Billing, bought: &Bought, currency: &str) -> Resul
         }));
     }
     Ok(lines)
+}
+
+/// A price that is not sold any more, as it was when it was ordered.
+fn as_ordered(bought: &Bought, currency: &str) -> Value {
+    let mut price = json!({
+        "currency": currency,
+        "unit_amount": bought.item.amount,
+        "tax_behavior": "exclusive",
+        "product_data": { "name": bought.item.name },
+    });
+    let interval = match bought.item.billing {
+        Interval::OneOff => return price,
+        Interval::Month => "month",
+        Interval::Year => "year",
+    };
+    if let Some(fields) = price.as_object_mut() {
+        fields.insert("recurring".to_owned(), json!({ "interval": interval }));
+    }
+    price
 }
 
 async fn promotion(billing: &Billing, code: &str) -> Result<String> {
@@ -301,8 +327,11 @@ pub async fn close_unwanted(billing: &Billing, limit: u64) -> Result<usize> {
             None => checkouts::not_opened(&tx, row.id, "Nobody ended to open it.").await?,
         }
         tx.commit().await?;
-        if let Some(id) = session {
-            close(billing, &id).await?;
+        if let Some(id) = session
+            && let Err(error) = close(billing, &id).await
+        {
+            tracing::warn!(id, cause = %error.chain(), "checkout.not_closed");
+            continue;
         }
         closed = closed.saturating_add(1);
     }

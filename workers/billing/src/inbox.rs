@@ -30,11 +30,19 @@ pub async fn keep(db: &Db, body: &[u8], source: Source) -> Result<Read> {
             return Ok(Read { id: None, is_new });
         }
     };
+    let created_at = match moment(event.created) {
+        Ok(at) if is_storable(&event) => at,
+        _ => {
+            let why = "its time or its names are out of all bounds";
+            let is_new = events::keep_unreadable(db, body, why).await?;
+            return Ok(Read { id: None, is_new });
+        }
+    };
     let object = event.data.object.object.as_deref().zip(event.data.object.id.as_deref());
     let incoming = Incoming {
         id: &event.id,
         kind: &event.kind,
-        created_at: moment(event.created)?,
+        created_at,
         livemode: event.livemode,
         api_version: event.api_version.as_deref(),
         object,
@@ -43,6 +51,15 @@ pub async fn keep(db: &Db, body: &[u8], source: Source) -> Result<Read> {
     };
     let is_new = events::keep(db, &incoming).await?;
     Ok(Read { id: Some(event.id), is_new })
+}
+
+/// Whether Postgres can hold an event's names, and its time.
+fn is_storable(event: &Event) -> bool {
+    let names = [Some(&event.id), Some(&event.kind), event.api_version.as_ref()];
+    let object = [event.data.object.id.as_ref(), event.data.object.object.as_ref()];
+    let fits = |name: &String| !name.contains('\0') && name.len() <= 500;
+    let years = (0..=253_402_300_799).contains(&event.created);
+    years && !event.id.is_empty() && names.into_iter().chain(object).flatten().all(fits)
 }
 
 /// Handles what is due; how many.

@@ -1,12 +1,12 @@
 //! Looking at Stripe's objects: each is fetched anew, and our rows are brought to what was seen. What
 //! a message says about an object is not believed: it may be old, and others may have come before.
 
-use crate::Billing;
 use crate::client::Answer;
 use crate::objects::{
     Charge, CreditNote, Customer, Dispute, Invoice, InvoicePayment, List, MaybeCharge, Metadata,
     Named, PaymentIntent, PaymentMethod, Ref, Refund, Session, Subscription,
 };
+use crate::{Billing, change};
 use chrono::{DateTime, Utc};
 use entities::Result;
 use entities::billing::checkouts::{self, Settled};
@@ -70,6 +70,9 @@ fn well(order: Option<OrderId>) -> Handled {
 pub async fn session(billing: &Billing, id: &str) -> Result<Handled> {
     let path = format!("/checkout/sessions/{id}");
     let Some(found) = there(billing.stripe.get::<Session>(&path).await)? else {
+        let tx = billing.db.system().await?;
+        checkouts::vanish(&tx, id).await?;
+        tx.commit().await?;
         return Ok(Handled::Foreign);
     };
     let mut seen = seen_session(&found);
@@ -91,6 +94,10 @@ pub async fn session(billing: &Billing, id: &str) -> Result<Handled> {
         standing::converge(&tx, order, &billing.config.rules, now).await?;
     }
     tx.commit().await?;
+    if let (true, Some(id)) = (seen.intent_failed, &found.subscription) {
+        // It waits for money that does not come; the order may be paid for anew.
+        change::end(billing, id.id()).await?;
+    }
     Ok(match settled {
         Settled::Foreign => Handled::Foreign,
         Settled::Refused(why) => Handled::Refused(why),
@@ -137,15 +144,17 @@ async fn collect(billing: &Billing, found: &Session, seen: &mut checkouts::Seen)
         invoice(billing, id.id()).await?;
         seen.intents = intents_of(billing, id.id()).await?;
     }
-    let Some(id) = &found.payment_intent else { return Ok(()) };
-    if let Some(order) = seen.order {
-        if let Some(intent) = record_intent(billing, id.id(), order, None).await? {
-            seen.requires_action = intent.status == "requires_action";
-            seen.intent_failed =
+    if let Some(id) = &found.payment_intent
+        && !seen.intents.iter().any(|known| known == id.id())
+    {
+        seen.intents.push(id.id().to_owned());
+    }
+    let Some(order) = seen.order else { return Ok(()) };
+    for id in &seen.intents {
+        if let Some(intent) = record_intent(billing, id, order, None).await? {
+            seen.requires_action |= intent.status == "requires_action";
+            seen.intent_failed |=
                 matches!(intent.status.as_str(), "requires_payment_method" | "canceled");
-        }
-        if !seen.intents.iter().any(|known| known == id.id()) {
-            seen.intents.push(id.id().to_owned());
         }
     }
     Ok(())
@@ -331,6 +340,9 @@ async fn record_intent(
     order: OrderId,
     invoice: Option<String>,
 ) -> Result<Option<PaymentIntent>> {
+    let tx = billing.db.system().await?;
+    let look = payments::begin_look(&tx, id).await?;
+    tx.commit().await?;
     let path = format!("/payment_intents/{id}");
     let expand = json!({ "expand": ["latest_charge"] });
     let found = there(billing.stripe.query::<PaymentIntent>(&path, &expand).await)?;
@@ -358,8 +370,9 @@ async fn record_intent(
         refunded,
         created_at: moment(found.created)?,
     };
+    let now = billing.now().await?;
     let tx = billing.db.system().await?;
-    payments::record(&tx, &seen).await?;
+    payments::record(&tx, &seen, look, now).await?;
     tx.commit().await?;
     Ok(Some(found))
 }

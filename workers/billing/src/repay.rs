@@ -161,7 +161,11 @@ async fn made_before(
     if let Some(invoice) = invoice {
         let params = json!({ "invoice": invoice, "limit": 100 });
         let found: Answer<List<Marked>> = billing.stripe.query("/credit_notes", &params).await;
-        let found = found.map_or_else(|_| Vec::new(), |list| list.data);
+        let found = match found {
+            Ok(list) => list.data,
+            Err(failure) if failure.is_missing() => Vec::new(),
+            Err(failure) => return Err(failure),
+        };
         if let Some(note) = found.into_iter().find(|note| is_ours(&note.metadata)) {
             let note: CreditNote =
                 billing.stripe.get(&format!("/credit_notes/{}", note.id)).await?;

@@ -2,7 +2,7 @@
 //! point: a product has the id that we give it, a price is found by its lookup key.
 
 use crate::Billing;
-use crate::client::Answer;
+use crate::client::{Answer, Failure};
 use crate::objects::{List, Named};
 use entities::Result;
 use entities::catalogue::Billing as Interval;
@@ -35,6 +35,7 @@ async fn put_product(billing: &Billing, row: &product::Model) -> Answer<String> 
     });
     let how = if row.stripe_id.is_some() { "set" } else { "make" };
     let key = format!("product/{}/{}/{how}", row.id, row.version);
+    let key = key_of(key, row.sync_error.is_some());
     if let Some(known) = &row.stripe_id {
         // An empty description takes one away.
         set(&mut params, "description", json!(row.description));
@@ -51,12 +52,23 @@ async fn put_product(billing: &Billing, row: &product::Model) -> Answer<String> 
     match told {
         Ok(made) => Ok(made.id),
         // It was made, and the process died before that was kept.
-        Err(failure) if failure.is("resource_already_exists") => {
+        Err(failure) if failure.is("resource_already_exists") || is_broken(&failure) => {
             let known = product::Model { stripe_id: Some(wanted), ..row.clone() };
             Box::pin(put_product(billing, &known)).await
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// Whether Stripe broke: what it has made is there under the id that we gave it.
+fn is_broken(failure: &Failure) -> bool {
+    matches!(failure, Failure::Broken(_))
+}
+
+/// A key for what is tried anew: after a failure Stripe says the same for a day under the first one, and
+/// what it may have made is looked for before.
+fn key_of(key: String, failed: bool) -> String {
+    if failed { format!("{key}/{}", uuid::Uuid::now_v7()) } else { key }
 }
 
 fn set(params: &mut Value, name: &str, value: Value) {
@@ -93,6 +105,7 @@ async fn put_price(billing: &Billing, row: &price::Model, product: &str) -> Answ
     };
     let how = if known.is_some() { "set" } else { "make" };
     let key = format!("price/{}/{}/{how}", row.id, row.version);
+    let key = key_of(key, row.sync_error.is_some());
     if let Some(known) = known {
         let path = format!("/prices/{known}");
         let told: Named = billing.stripe.post(&path, &key, &json!({ "active": active })).await?;

@@ -8,7 +8,7 @@ use entities::billing::events::{self, State as Event};
 use entities::billing::repayments::{self, Asked, Kind, State as Repaid};
 use entities::billing::subscriptions::Status as Paying;
 use entities::billing::{checkouts, customers, invoices};
-use entities::catalogue::Billing as Interval;
+use entities::catalogue::{Billing as Interval, prices};
 use entities::error::Code;
 use entities::orders::{self, Status};
 use entities::services::{self, Desired, State};
@@ -140,9 +140,11 @@ async fn a_dispute_suspends_until_it_is_won() {
     scene.control("dispute", json!({ "dispute": dispute, "close": "lost" })).await;
     scene.settle().await;
     assert_eq!(scene.services(other).await[0].state, State::Suspended);
+    assert_eq!(scene.subscription(other).await.status, Paying::Cancelled);
     scene.days(31).await;
     scene.settle().await;
     assert_eq!(scene.services(other).await[0].state, State::Terminated);
+    assert_eq!(scene.payments(other).await.len(), 1);
     scene.close().await;
 }
 
@@ -218,7 +220,7 @@ async fn money_for_an_order_that_was_cancelled_goes_back() {
     assert_eq!(scene.payments(order).await[0].refunded, 1000);
     assert_eq!(scene.subscription(order).await.status, Paying::Cancelled);
     assert!(scene.services(order).await.is_empty());
-    assert_eq!(scene.status(order).await, Status::Refunded);
+    assert_eq!(scene.status(order).await, Status::Cancelled);
     scene.close().await;
 }
 
@@ -232,7 +234,8 @@ async fn money_for_an_order_that_was_paid_by_hand_meanwhile_goes_back() {
     assert_eq!(scene.payments(order).await[0].refunded, 1000);
     assert_eq!(scene.subscription(order).await.status, Paying::Cancelled);
     let services = scene.services(order).await;
-    assert_eq!(services.len(), 1);
+    assert_eq!((services.len(), services[0].state), (1, State::Active));
+    assert_eq!(scene.status(order).await, Status::Active);
     scene.close().await;
 }
 
@@ -316,9 +319,17 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
     let preview = change::preview(billing, ctx, wanted).await.unwrap();
     assert!((1900..=2000).contains(&preview.due_now), "{preview:?}");
     assert_eq!(preview.lines.len(), 2);
-    let wrong = Seen { at: preview.at, due_now: preview.due_now - 1 };
-    let refused = change::change(billing, ctx, wanted, wrong).await.unwrap_err();
-    assert_eq!(refused.code(), Code::AmountChanged);
+    let days = |days| chrono::TimeDelta::days(days);
+    for wrong in [
+        Seen { at: preview.at, due_now: preview.due_now - 1 },
+        // Whoever chooses the moment chooses the amount.
+        Seen { at: preview.at + days(29), due_now: 0 },
+        Seen { at: preview.at - days(29), due_now: 2000 },
+        Seen { at: preview.at - days(1), due_now: preview.due_now },
+    ] {
+        let refused = change::change(billing, ctx, wanted, wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::AmountChanged);
+    }
     let seen = Seen { at: preview.at, due_now: preview.due_now };
     change::change(billing, ctx, wanted, seen).await.unwrap();
     scene.settle().await;
@@ -327,6 +338,14 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
     let amounts: Vec<_> = scene.payments(order).await.iter().map(|p| p.amount).collect();
     assert_eq!(amounts, [1000, preview.due_now]);
     assert_eq!(scene.services(order).await[0].specification["disk_mib"], json!(4096));
+
+    // The change was given back, and not the plan.
+    let proration = scene.payments(order).await.remove(1).id;
+    let reason = Title::parse("A mistake").unwrap();
+    let asked = Asked { payment: proration, amount: None, reason };
+    repayments::refund(&scene.db.db, &scene.platform, &asked).await.unwrap();
+    scene.settle().await;
+    assert_eq!(scene.services(order).await[0].state, State::Active);
 
     let stranger = scene.db.tenant(&scene.platform, "stranger").await.unwrap();
     for deed in [Deed::Pause, Deed::CancelNow] {
@@ -352,6 +371,69 @@ async fn a_plan_is_changed_at_what_was_shown_and_paused_and_ended_as_wanted() {
     change::carry_out(billing, ctx, subscription, Deed::CancelNow).await.unwrap();
     let over = change::carry_out(billing, ctx, subscription, Deed::Resume).await.unwrap_err();
     assert_eq!(over.code(), Code::SubscriptionState);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_pause_over_the_renewal_is_no_free_month() {
+    let scene = Scene::open().await;
+    let (order, _) = scene.paid(1).await;
+    scene.settle().await;
+    let id = scene.subscription(order).await.id;
+    let deed = async |deed| {
+        change::carry_out(scene.billing(), &scene.ctx, id, deed).await.unwrap();
+        scene.settle().await;
+    };
+    scene.days(10).await;
+    deed(Deed::Pause).await;
+    deed(Deed::Resume).await;
+    assert_eq!(scene.payments(order).await.len(), 1);
+    scene.days(18).await;
+    deed(Deed::Pause).await;
+    scene.days(5).await;
+    scene.settle().await;
+    assert_eq!(scene.payments(order).await.len(), 1);
+    deed(Deed::Resume).await;
+    let amounts: Vec<_> = scene.payments(order).await.iter().map(|p| p.amount).collect();
+    assert_eq!(amounts, [1000, 1000]);
+    assert_eq!(scene.services(order).await[0].state, State::Active);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn money_that_does_not_come_in_the_end_leaves_the_order_to_be_paid_anew() {
+    let scene = Scene::open().await;
+    let order = scene.order(1).await;
+    let row = scene.checkout(order).await;
+    scene.press(&row, "later_fails", "pm_card_visa").await;
+    scene.settle().await;
+    scene.days(8).await;
+    scene.settle().await;
+    assert_eq!(scene.status(order).await, Status::Expired);
+    let again = scene.checkout(order).await;
+    assert_eq!(again.attempt, 2);
+    scene.press(&again, "pay", "pm_card_visa").await;
+    scene.settle().await;
+    assert_eq!(scene.status(order).await, Status::Active);
+    assert_eq!(scene.subscription(order).await.status, Paying::Active);
+    let subscriptions = scene.stripe("/subscriptions?limit=10&status=active").await;
+    assert_eq!(subscriptions["data"].as_array().unwrap().len(), 1);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn what_was_ordered_is_paid_at_its_price_though_it_is_not_sold_any_more() {
+    let scene = Scene::open().await;
+    let order = scene.order(2).await;
+    let tx = scene.db.db.write(&scene.platform, Permission::CatalogueWrite).await.unwrap();
+    prices::archive_price(&tx, scene.plan).await.unwrap();
+    tx.commit().await.unwrap();
+    scene.settle().await;
+    let row = scene.checkout(order).await;
+    scene.press(&row, "pay", "pm_card_visa").await;
+    scene.settle().await;
+    assert_eq!(scene.status(order).await, Status::Active);
+    assert_eq!(scene.payments(order).await[0].amount, 2000);
     scene.close().await;
 }
 
@@ -419,7 +501,14 @@ async fn what_is_gone_at_stripe_is_carried_there_anew() {
     let scene = Scene::open().await;
     scene.paid(1).await;
     scene.settle().await;
+    let forgotten = scene.order(1).await;
+    scene.checkout(forgotten).await;
     scene.control("reset", json!({})).await;
+    let tx = scene.db.db.write(&scene.ctx, Permission::OrdersWrite).await.unwrap();
+    orders::cancel_order(&tx, forgotten).await.unwrap();
+    tx.commit().await.unwrap();
+    // What is not there any more is not closed for ever.
+    scene.settle().await;
     let (order, row) = scene.paid(1).await;
     assert_eq!((row.attempt, row.state), (2, Checkout::Open));
     scene.settle().await;

@@ -110,6 +110,6 @@ async fn a_refund_whose_answer_is_lost_is_made_once() {
     assert_eq!(scene.payments(order).await[0].refunded, 1000);
     let refunds = scene.stripe("/refunds?limit=100").await;
     assert_eq!(refunds["data"].as_array().unwrap().len(), 1);
-    assert_eq!(scene.status(order).await, Status::Refunded);
+    assert_eq!(scene.status(order).await, Status::Cancelled);
     scene.close().await;
 }
