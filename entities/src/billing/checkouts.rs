@@ -277,6 +277,16 @@ pub async fn live(tx: &SystemTx, limit: u64) -> Result<Vec<String>> {
     Ok(rows.into_iter().filter_map(|row| row.stripe_id).collect())
 }
 
+/// The session of an order that waits for money that is on its way.
+pub async fn waiting(tx: &SystemTx, order: OrderId) -> Result<Option<String>> {
+    let row = checkout::Entity::find()
+        .filter(Column::OrderId.eq(order))
+        .filter(Column::State.eq(State::Processing))
+        .one(tx.conn())
+        .await?;
+    Ok(row.and_then(|row| row.stripe_id))
+}
+
 /// Whether all that was paid for an order at Stripe came when nobody could take it.
 pub(crate) async fn is_unwanted(tx: &SystemTx, order: OrderId) -> Result<bool> {
     let ended = checkout::Entity::find()

@@ -141,7 +141,7 @@ async fn collect(billing: &Billing, found: &Session, seen: &mut checkouts::Seen)
         subscription(billing, id.id()).await?;
     }
     if let Some(id) = &found.invoice {
-        invoice(billing, id.id()).await?;
+        invoice_alone(billing, id.id()).await?;
         seen.intents = intents_of(billing, id.id()).await?;
     }
     if let Some(id) = &found.payment_intent
@@ -152,6 +152,10 @@ async fn collect(billing: &Billing, found: &Session, seen: &mut checkouts::Seen)
     let Some(order) = seen.order else { return Ok(()) };
     for id in &seen.intents {
         if let Some(intent) = record_intent(billing, id, order, None).await? {
+            if intent.status == "succeeded" && seen.payment_status == "unpaid" {
+                // It came after the session had ended.
+                "paid".clone_into(&mut seen.payment_status);
+            }
             seen.requires_action |= intent.status == "requires_action";
             seen.intent_failed |=
                 matches!(intent.status.as_str(), "requires_payment_method" | "canceled");
@@ -228,14 +232,27 @@ async fn seen_subscription(
     }))
 }
 
-/// Looks at an invoice and at what paid it.
+/// Looks at an invoice and at what paid it. When it is the first of an order that waits for its payment,
+/// the session is looked at, too, which says nothing of money that came later.
 pub async fn invoice(billing: &Billing, id: &str) -> Result<Handled> {
+    let (handled, order) = invoice_alone(billing, id).await?;
+    let Some(order) = order else { return Ok(handled) };
+    let tx = billing.db.system().await?;
+    let waiting = checkouts::waiting(&tx, order).await?;
+    drop(tx);
+    match waiting {
+        Some(waiting) => session(billing, &waiting).await,
+        None => Ok(handled),
+    }
+}
+
+async fn invoice_alone(billing: &Billing, id: &str) -> Result<(Handled, Option<OrderId>)> {
     let Some(found) = there(billing.stripe.get::<Invoice>(&format!("/invoices/{id}")).await)?
     else {
-        return Ok(Handled::Foreign);
+        return Ok((Handled::Foreign, None));
     };
     let seen = seen_invoice(billing, &found).await?;
-    let Some(seen) = seen else { return Ok(Handled::Foreign) };
+    let Some(seen) = seen else { return Ok((Handled::Foreign, None)) };
     if let Some(parent) = &seen.subscription {
         let tx = billing.db.system().await?;
         let known = subscriptions::by_stripe_id(&tx, parent).await?;
@@ -248,7 +265,7 @@ pub async fn invoice(billing: &Billing, id: &str) -> Result<Handled> {
     let tx = billing.db.system().await?;
     let order = invoices::record(&tx, &seen).await?;
     tx.commit().await?;
-    let Some(order) = order else { return Ok(Handled::Foreign) };
+    let Some(order) = order else { return Ok((Handled::Foreign, None)) };
     if seen.status == "paid" {
         for intent in intents_of(billing, id).await? {
             record_intent(billing, &intent, order, Some(id.to_owned())).await?;
@@ -257,7 +274,7 @@ pub async fn invoice(billing: &Billing, id: &str) -> Result<Handled> {
     let tx = billing.db.system().await?;
     standing::converge(&tx, order, &billing.config.rules, now).await?;
     tx.commit().await?;
-    Ok(Handled::Well)
+    Ok((Handled::Well, Some(order)))
 }
 
 async fn seen_invoice(billing: &Billing, found: &Invoice) -> Result<Option<invoices::Seen>> {

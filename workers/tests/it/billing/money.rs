@@ -407,7 +407,8 @@ async fn money_that_does_not_come_in_the_end_leaves_the_order_to_be_paid_anew() 
     let row = scene.checkout(order).await;
     scene.press(&row, "later_fails", "pm_card_visa").await;
     scene.settle().await;
-    scene.days(8).await;
+    let intent = scene.stripe("/payment_intents?limit=1").await["data"][0]["id"].clone();
+    scene.control("settle", json!({ "payment_intent": intent, "well": false })).await;
     scene.settle().await;
     assert_eq!(scene.status(order).await, Status::Expired);
     let again = scene.checkout(order).await;
@@ -418,6 +419,22 @@ async fn money_that_does_not_come_in_the_end_leaves_the_order_to_be_paid_anew() 
     assert_eq!(scene.subscription(order).await.status, Paying::Active);
     let subscriptions = scene.stripe("/subscriptions?limit=10&status=active").await;
     assert_eq!(subscriptions["data"].as_array().unwrap().len(), 1);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn money_that_comes_at_a_later_try_counts() {
+    let scene = Scene::open().await;
+    let order = scene.order(1).await;
+    let row = scene.checkout(order).await;
+    scene.press(&row, "later_fails", "pm_card_visa").await;
+    scene.settle().await;
+    assert_eq!(scene.status(order).await, Status::PendingPayment);
+    // It fails, and is tried again with success, while nobody looks.
+    scene.days(8).await;
+    scene.settle().await;
+    assert_eq!(scene.status(order).await, Status::Active);
+    assert_eq!(scene.payments(order).await.len(), 1);
     scene.close().await;
 }
 

@@ -39,8 +39,9 @@ async fn products_and_prices_are_there_once_and_follow_their_rows() {
 async fn what_stripe_does_not_take_says_why_and_what_it_has_made_is_found() {
     let scene = Scene::open().await;
     let fail = |path: &str, kind: &str| json!({ "path": path, "method": "post", "kind": kind, "status": 503 });
-    scene.control("fail", fail("/v1/products", "after_stored")).await;
-    scene.control("fail", fail("/v1/prices", "after_stored")).await;
+    let mut away = fail("/v1/products", "before");
+    away["times"] = json!(12);
+    scene.control("fail", away).await;
     sync::due(scene.billing(), Due::Changed, 10).await.unwrap();
     let shown = async || {
         let tx = scene.db.db.read(&scene.platform, Permission::CatalogueRead).await.unwrap();
@@ -50,8 +51,8 @@ async fn what_stripe_does_not_take_says_why_and_what_it_has_made_is_found() {
     let (state, error) = shown().await;
     assert_eq!(state, SyncState::Failed);
     assert!(error.unwrap().contains("503"));
-    // As if the key had been forgotten, too.
-    scene.days(2).await;
+    scene.control("fail", fail("/v1/products", "after_stored")).await;
+    scene.control("fail", fail("/v1/prices", "after_stored")).await;
     for _ in 0..3 {
         sync::due(scene.billing(), Due::Failed, 10).await.unwrap();
     }
