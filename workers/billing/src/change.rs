@@ -132,6 +132,8 @@ pub struct Seen {
 /// Changes to another price at what was shown; refused with `amount_changed` when it comes to
 /// something else by now.
 pub async fn change(billing: &Billing, ctx: &TenantCtx, wanted: Wanted, seen: Seen) -> Result<()> {
+    // Who may not, or whose it is not, hears that first.
+    draw(billing, ctx, wanted).await?;
     let age = billing.now().await? - seen.at;
     if !(TimeDelta::minutes(-1)..=PREVIEW_HOLDS).contains(&age) {
         let text = "This preview is too old. Look at the preview again.";

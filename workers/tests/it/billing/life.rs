@@ -4,6 +4,7 @@ use super::Scene;
 use billing::{inbox, reconcile};
 use entities::billing::subscriptions::Status as Paying;
 use entities::billing::{events, invoices, subscriptions};
+use entities::mail::Letter;
 use entities::orders::Status;
 use entities::services::{Desired, State};
 use entities::tenancy::Permission;
@@ -48,6 +49,7 @@ async fn what_is_paid_is_made_and_goes_on_as_long_as_it_is_paid() {
 #[tokio::test]
 async fn ninety_days_without_money_lead_from_letters_to_the_end() {
     let scene = Scene::open().await;
+    scene.payer("pays@buyer.test").await;
     let (order, _) = scene.paid(1).await;
     scene.settle().await;
     let customer = scene.stripe("/customers?limit=1").await["data"][0]["id"].clone();
@@ -82,6 +84,17 @@ async fn ninety_days_without_money_lead_from_letters_to_the_end() {
     assert_eq!(count("SUBSCRIPTION_CANCELLED"), 1);
     assert_eq!(count("SERVICE_TERMINATED"), 1);
     assert_eq!(count("PAYMENT_FAILED"), 4);
+    let letters = scene.db.letters("pays@buyer.test").await.unwrap();
+    let told: Vec<&str> = letters
+        .iter()
+        .map(|letter| match letter {
+            Letter::PaymentMissing { page: Some(_), .. } => "missing",
+            Letter::OrderSuspended { .. } => "suspended",
+            Letter::OrderEnded { .. } => "ended",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, ["missing", "missing", "missing", "suspended", "ended"]);
     scene.close().await;
 }
 

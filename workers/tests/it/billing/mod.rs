@@ -118,6 +118,18 @@ impl Scene {
         scene
     }
 
+    /// Somebody of the buyer's who is written to about money.
+    pub async fn payer(&self, email: &str) {
+        let (user, tenant) = (entities::ids::UserId::new(), self.ctx.tenant());
+        let sql = format!(
+            "INSERT INTO app_user (id, email, password_hash, name, email_verified_at)
+                VALUES ('{user}', '{email}', 'x', 'P. Ayer', now());
+             INSERT INTO membership (id, tenant_id, user_id, role)
+                VALUES (gen_random_uuid(), '{tenant}', '{user}', 'BILLING')"
+        );
+        self.db.execute(&sql).await.unwrap();
+    }
+
     pub async fn sell(&self, name: &str, disk_mib: u32) -> ProductId {
         let tx = self.db.db.write(&self.platform, Permission::CatalogueWrite).await.unwrap();
         let new = NewProduct {
