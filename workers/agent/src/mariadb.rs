@@ -31,7 +31,19 @@ pub fn execute(statements: &str) -> Result<()> {
     query(statements).map(drop)
 }
 
+/// What MariaDB's client says when the server is gone, goes, or has no room for one more: cannot connect,
+/// gone away, lost during a query, shutting down, too many connections, killed
+/// (mariadb.com/kb/en/mariadb-error-codes). The same may work in a moment.
+const AWAY: [&str; 6] =
+    ["ERROR 2002 ", "ERROR 2006 ", "ERROR 2013 ", "ERROR 1053 ", "ERROR 1040 ", "ERROR 1927 "];
+
+/// Whoever hears that the server is away tries again for a while.
 fn refused(output: &Output) -> Error {
+    let said = complaint(output);
+    if AWAY.iter().any(|away| said.starts_with(away)) {
+        let text = "The server's MariaDB does not answer. Look whether it runs.";
+        return Error::new("unavailable", text).because(output.complaint());
+    }
     Error::new("database_failed", "The server's MariaDB refused a statement.")
         .because(output.complaint())
 }
