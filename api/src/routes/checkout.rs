@@ -128,12 +128,9 @@ async fn close_checkout(
     Ok(ok(row.into()))
 }
 
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Back {
-    /// Of the Checkout Session.
-    #[param(schema_with = schema::part)]
     session_id: String,
 }
 
@@ -142,7 +139,7 @@ struct Back {
 #[utoipa::path(
     tag = "checkout",
     security(()),
-    params(Back),
+    params(("session_id" = String, Query, description = "of the Checkout Session")),
     responses((status = 303, description = "to the order in the dashboard"))
 )]
 #[get("/api/checkout/return")]

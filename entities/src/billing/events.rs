@@ -284,7 +284,7 @@ pub async fn list_events(
     if let Some(state) = filter.state {
         query = query.filter(Column::State.eq(state));
     }
-    if let Some(kind) = &filter.kind {
+    if let Some(kind) = filter.kind.as_ref().filter(|kind| !kind.contains('\0')) {
         query = query.filter(Column::Kind.eq(kind.as_str()));
     }
     let total = query.clone().count(tx.conn()).await?;
@@ -292,9 +292,15 @@ pub async fn list_events(
     Ok((query.offset(offset).limit(limit).all(tx.conn()).await?, total))
 }
 
+/// No text of the database's has a NUL.
+fn storable(id: &str) -> Result<()> {
+    if id.contains('\0') { Err(Error::NotFound("event")) } else { Ok(()) }
+}
+
 /// An event. For the platform's people.
 pub async fn find_event(db: &Db, ctx: &TenantCtx, id: &str) -> Result<stripe_event::Model> {
     ctx.require(Permission::StripeEventsRead)?;
+    storable(id)?;
     let tx = db.system().await?;
     let row = stripe_event::Entity::find_by_id(id).one(tx.conn()).await?;
     row.ok_or(Error::NotFound("event"))
@@ -303,6 +309,7 @@ pub async fn find_event(db: &Db, ctx: &TenantCtx, id: &str) -> Result<stripe_eve
 /// Lets an event be handled once more, whatever became of it. For the platform's people.
 pub async fn replay(db: &Db, ctx: &TenantCtx, id: &str) -> Result<stripe_event::Model> {
     ctx.require_write(Permission::StripeEventsReplay)?;
+    storable(id)?;
     let tx = db.system_as(ctx).await?;
     let row = stripe_event::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?;
     let row = row.ok_or(Error::NotFound("event"))?;
