@@ -15,6 +15,8 @@ pub const QUEUE: &str = "migrapanel.asks";
 pub const JOB_QUEUE: &str = "migrapanel.jobs";
 /// The queue of what is to be carried to Stripe, or to follow from a payment.
 pub const BILLING_QUEUE: &str = "migrapanel.billing";
+/// The queue of zones that the DNS servers are to follow.
+pub const DNS_QUEUE: &str = "migrapanel.dns";
 
 /// A question with who asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -87,6 +87,13 @@ pub enum Code {
     Cancelled,
     AccountSuspended,
     DnsFailed,
+    // zones
+    /// A name lies above or below another tenant's.
+    ZoneTaken,
+    /// Somebody else has changed it since it was seen.
+    VersionChanged,
+    /// It is not said which version is to be changed.
+    VersionRequired,
     // what is sold
     /// A customer has no catalogue.
     NotASeller,

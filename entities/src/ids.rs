@@ -44,6 +44,8 @@ ids! {
     JobId,
     /// A zone.
     ZoneId,
+    /// Records with placeholders.
+    TemplateId,
     /// A hosting account on a server.
     AccountId,
     /// A login on a device.

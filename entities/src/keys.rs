@@ -7,8 +7,10 @@ use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, RequestId, TenantId, UserId};
 use crate::sessions::{self, Standing, act_below};
-use crate::tables::api_key;
-use crate::tenancy::{Actor, Origin, Permission, Role, StoredActor, TenantCtx, TenantKind, scopes};
+use crate::tables::{api_key, dns_zone};
+use crate::tenancy::{
+    Actor, Binding, Origin, Permission, Role, StoredActor, TenantCtx, TenantKind, scopes,
+};
 use crate::tenants;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -21,12 +23,15 @@ use sea_orm::{
     QuerySelect,
 };
 use secrecy::SecretString;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use uuid::Uuid;
 
 /// What every key begins with, so that scanners recognise one that was published by mistake.
 pub const PREFIX: &str = "mpk_";
+/// So many bindings a key has at most.
+const BINDINGS: usize = 100;
 
 /// A key that is to be made.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct New {
     pub scopes: BTreeSet<String>,
     /// Empty: from anywhere.
     pub addresses: Vec<String>,
+    /// Record sets that it may change, and nothing else; empty: whatever its scopes say.
+    pub dns: Vec<Binding>,
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -60,6 +67,7 @@ pub async fn create_key(
     }
     let addresses = networks(&new.addresses)?;
     let tx = db.system_as(ctx).await?;
+    let dns = bindings(&tx, ctx, &new).await?;
     tenants::reserve(
         tx.conn(),
         ctx.tenant(),
@@ -79,6 +87,7 @@ pub async fn create_key(
         role: Set(new.role),
         scopes: Set(serde_json::to_value(&new.scopes)?),
         addresses: Set(serde_json::to_value(&addresses)?),
+        dns: Set(dns),
         secret_sha256: Set(sessions::hash(&secret)),
         expires_at: Set(new.expires_at),
         last_used_at: NotSet,
@@ -96,6 +105,44 @@ pub async fn create_key(
     tx.audit(ctx, entry).await?;
     tx.commit().await?;
     Ok((row, SecretString::from(format!("{PREFIX}{}_{secret}", id.0.simple()))))
+}
+
+/// The bindings of a key, checked: to zones of the tenant, with no scope beside those of the DNS.
+async fn bindings(tx: &SystemTx, ctx: &TenantCtx, new: &New) -> Result<Option<Value>> {
+    if new.dns.is_empty() {
+        return Ok(None);
+    }
+    if new.dns.len() > BINDINGS {
+        return Err(Error::field("dns", format!("must have at most {BINDINGS} bindings")));
+    }
+    let is_dns = |scope: &String| scope == "dns:read" || scope == "dns:write";
+    if new.scopes.is_empty() || !new.scopes.iter().all(is_dns) {
+        let text = "must be dns:read, dns:write or both for a key that is bound to record sets";
+        return Err(Error::field("scopes", text));
+    }
+    let mut kept = Vec::new();
+    for (at, binding) in new.dns.iter().enumerate() {
+        let wrong = |field: &str, why: String| Err(Error::field(&format!("dns/{at}/{field}"), why));
+        let zone = dns_zone::Entity::find_by_id(binding.zone_id)
+            .filter(dns_zone::Column::TenantId.eq(ctx.tenant()))
+            .one(tx.conn())
+            .await?;
+        let Some(zone) = zone else {
+            return wrong("zone_id", "is no zone of this tenant".to_owned());
+        };
+        let zone = crate::dns::name_of(&zone)?;
+        if let Some(name) = &binding.name
+            && let Err(problem) = zonefile::absolute(&zone, name)
+        {
+            return wrong("name", problem.message);
+        }
+        let rtype = binding.rtype.as_ref().map(|rtype| rtype.to_uppercase());
+        if rtype.as_deref().is_some_and(|rtype| !zonefile::TYPES.contains(&rtype)) {
+            return wrong("type", format!("must be one of {}", zonefile::TYPES.join(", ")));
+        }
+        kept.push(Binding { rtype, ..binding.clone() });
+    }
+    Ok(Some(serde_json::to_value(kept)?))
 }
 
 /// A network, or a single address.
@@ -216,7 +263,10 @@ pub async fn authenticate(
     let stored = StoredActor::new(Actor::Key(id), role, platform);
     let standing = Standing { platform, frozen: tenant.frozen, lacks_mfa: false };
     let scopes: BTreeSet<String> = serde_json::from_value(row.scopes)?;
-    let ctx = TenantCtx::new(tenant.id, &stored, request, origin).of_key(scopes, standing);
+    let mut ctx = TenantCtx::new(tenant.id, &stored, request, origin).of_key(scopes, standing);
+    if let Some(dns) = row.dns {
+        ctx = ctx.bound_to(serde_json::from_value(dns)?);
+    }
     match acting {
         Some(other) if other != tenant.id => act_below(db, &ctx, other).await,
         _ => Ok(ctx),

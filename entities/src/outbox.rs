@@ -2,9 +2,9 @@
 //! relay brings to RabbitMQ. A message carries ids, never state: losing, doubling or reordering one
 //! is harmless.
 
-use crate::asks::{BILLING_QUEUE, JOB_QUEUE};
+use crate::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE};
 use crate::db::{Db, statement};
-use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, ServiceId, TenantId};
+use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, ServiceId, TenantId, ZoneId};
 use crate::tables::outbox;
 use crate::{Result, telemetry};
 use chrono::Utc;
@@ -28,6 +28,8 @@ pub enum Message {
     OrderChanged { order: OrderId },
     /// A service has become something else: it was made, could not be made, or was suspended.
     ServiceChanged { service: ServiceId },
+    /// A zone is to be otherwise at the DNS servers, or something about it is to be looked at.
+    ZoneChanged { zone: ZoneId },
 }
 
 impl Message {
@@ -38,6 +40,7 @@ impl Message {
             Self::PriceChanged { .. } => "price_changed",
             Self::OrderChanged { .. } => "order_changed",
             Self::ServiceChanged { .. } => "service_changed",
+            Self::ZoneChanged { .. } => "zone_changed",
         }
     }
 
@@ -46,6 +49,7 @@ impl Message {
     pub fn queue(&self) -> &'static str {
         match self {
             Self::JobReady { .. } => JOB_QUEUE,
+            Self::ZoneChanged { .. } => DNS_QUEUE,
             Self::ProductChanged { .. }
             | Self::PriceChanged { .. }
             | Self::OrderChanged { .. }

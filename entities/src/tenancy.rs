@@ -3,12 +3,13 @@
 use crate::Result;
 use crate::error::{Code, Error};
 use crate::idempotency::Once;
-use crate::ids::{KeyId, RequestId, SessionId, TenantId, UserId};
+use crate::ids::{KeyId, RequestId, SessionId, TenantId, UserId, ZoneId};
 use crate::sessions::Standing;
 use sea_orm::{DeriveActiveEnum, EnumIter, Iterable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use values::DomainName;
 
 /// A member's role. Each has the rights of those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
@@ -99,6 +100,9 @@ pub enum Permission {
     AuditRead,
     AccountsRead,
     ZonesRead,
+    ZonesWrite,
+    /// Ending a zone, or giving it to another tenant.
+    ZonesDelete,
     MigrationsRead,
     MigrationsWrite,
     /// Rolling back although something has changed since.
@@ -164,6 +168,7 @@ impl Permission {
             | Self::Impersonate
             | Self::AuditRead
             | Self::MigrationsWrite
+            | Self::ZonesWrite
             | Self::ServersRead
             | Self::ServersWrite
             | Self::JobsRead
@@ -173,7 +178,7 @@ impl Permission {
             | Self::ServicesWrite
             | Self::WebhooksRead
             | Self::WebhooksWrite => Role::Admin,
-            Self::MigrationsForce | Self::BillingEnd => Role::Owner,
+            Self::MigrationsForce | Self::BillingEnd | Self::ZonesDelete => Role::Owner,
         }
     }
 
@@ -212,6 +217,7 @@ impl Permission {
             Self::AuditRead => Some("audit:read"),
             Self::AccountsRead => Some("accounts:read"),
             Self::ZonesRead => Some("dns:read"),
+            Self::ZonesWrite | Self::ZonesDelete => Some("dns:write"),
             Self::MigrationsRead => Some("migrations:read"),
             Self::MigrationsWrite | Self::MigrationsForce => Some("migrations:write"),
             Self::ServersUse | Self::ServersRead => Some("servers:read"),
@@ -258,6 +264,17 @@ pub enum Actor {
     Bootstrap,
 }
 
+/// Record sets that a key is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    pub zone_id: ZoneId,
+    /// Relative to the zone, or absolute with a final dot; none: any.
+    pub name: Option<String>,
+    /// Such as `TXT`; none: any.
+    #[serde(rename = "type")]
+    pub rtype: Option<String>,
+}
+
 /// Every scope that an API key can have.
 #[must_use]
 pub fn scopes() -> BTreeSet<&'static str> {
@@ -287,6 +304,8 @@ pub struct TenantCtx {
     session: Option<SessionId>,
     /// Of a key: what it may be used for; empty: all that its role may.
     scopes: Option<Arc<BTreeSet<String>>>,
+    /// Of a key: the record sets that it may change, and nothing else; none: whatever its scopes say.
+    bindings: Option<Arc<Vec<Binding>>>,
     /// What holds of the tenant that the role is held in.
     standing: Standing,
     request: RequestId,
@@ -330,6 +349,7 @@ impl TenantCtx {
             impersonator: stored.impersonator,
             session: None,
             scopes: None,
+            bindings: None,
             standing: Standing { platform: stored.platform_staff, frozen: false, lacks_mfa: false },
             request,
             origin,
@@ -350,6 +370,49 @@ impl TenantCtx {
     /// `scopes`: what the key may be used for; empty: all that its role may.
     pub(crate) fn of_key(self, scopes: BTreeSet<String>, standing: Standing) -> Self {
         Self { scopes: Some(Arc::new(scopes)), standing, ..self }
+    }
+
+    /// The same, bound to record sets.
+    pub(crate) fn bound_to(self, bindings: Vec<Binding>) -> Self {
+        Self { bindings: Some(Arc::new(bindings)), ..self }
+    }
+
+    /// The zones that a key is bound to; none: it is not bound.
+    pub(crate) fn bound_zones(&self) -> Option<BTreeSet<ZoneId>> {
+        let bindings = self.bindings.as_ref()?;
+        Some(bindings.iter().map(|binding| binding.zone_id).collect())
+    }
+
+    /// Refuses a key that is bound to record sets: whatever this is, it is more than those.
+    pub(crate) fn refuse_bound(&self) -> Result<()> {
+        if self.bindings.is_none() {
+            return Ok(());
+        }
+        let text = "This API key is bound to record sets: it can change those, and nothing else. \
+                    Use another key.";
+        Err(Error::refused(Code::Forbidden, text))
+    }
+
+    /// Refuses a record set that a bound key is not bound to. The name is absolute.
+    pub(crate) fn require_set(
+        &self,
+        zone: ZoneId,
+        zone_name: &DomainName,
+        name: &str,
+        rtype: &str,
+    ) -> Result<()> {
+        let Some(bindings) = &self.bindings else { return Ok(()) };
+        let fits = |b: &&Binding| {
+            let same_name = b.name.as_ref().is_none_or(|bound| {
+                zonefile::absolute(zone_name, bound).is_ok_and(|bound| bound == name)
+            });
+            b.zone_id == zone && same_name && b.rtype.as_ref().is_none_or(|bound| bound == rtype)
+        };
+        if bindings.iter().any(|binding| fits(&binding)) {
+            return Ok(());
+        }
+        let text = format!("This API key is not bound to {name} {rtype}. Use another key.");
+        Err(Error::refused(Code::Forbidden, text))
     }
 
     /// The same, of a request with an `Idempotency-Key`.

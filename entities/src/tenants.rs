@@ -32,6 +32,12 @@ pub struct Limits {
     /// Hosting accounts, those that are being made included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<u32>,
+    /// Zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zones: Option<u32>,
+    /// Record sets in each zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u32>,
     /// Requests in 15 minutes, of all its people and keys together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<u32>,
@@ -42,6 +48,12 @@ impl Limits {
     pub fn of(row: &tenant::Model) -> Result<Self> {
         Ok(serde_json::from_value(row.limits.clone())?)
     }
+}
+
+/// How much the tenant may have.
+pub(crate) async fn limits_of(tx: &TenantTx) -> Result<Limits> {
+    let row = tenant::Entity::find_by_id(tx.tenant()).one(tx.conn()).await?;
+    Limits::of(&row.ok_or(Error::NotFound("tenant"))?)
 }
 
 /// Refuses one more of something that is limited. The tenant's row stays locked until the end of the

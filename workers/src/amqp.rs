@@ -1,7 +1,7 @@
 //! RabbitMQ: connecting, the queues, publishing that is confirmed.
 
 use crate::error::{Result, amqp};
-use entities::asks::{BILLING_QUEUE, JOB_QUEUE, QUEUE};
+use entities::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, QUEUE};
 use entities::error::Error;
 use lapin::options::{
     BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueueDeclareOptions,
@@ -24,8 +24,8 @@ pub async fn connect(url: &SecretString, name: &str) -> Result<Connection> {
         .map_err(amqp)
 }
 
-/// A channel whose publishing is confirmed, with our queues declared on it: jobs and
-/// billing in replicated queues that survive the broker, questions in one that lives as long as their askers wait.
+/// A channel whose publishing is confirmed, with our queues declared on it: jobs,
+/// billing and DNS in replicated queues that survive the broker, questions in one that lives as long as their askers wait.
 pub async fn publisher(connection: &Connection) -> Result<Channel> {
     let channel = connection.create_channel().await.map_err(amqp)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(amqp)?;
@@ -45,7 +45,7 @@ async fn declare(channel: &Channel) -> Result<()> {
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut quorum = FieldTable::default();
     quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    for queue in [JOB_QUEUE, BILLING_QUEUE] {
+    for queue in [JOB_QUEUE, BILLING_QUEUE, DNS_QUEUE] {
         channel.queue_declare(queue.into(), durable, quorum.clone()).await.map_err(amqp)?;
     }
     channel.queue_declare(QUEUE.into(), durable, FieldTable::default()).await.map_err(amqp)?;

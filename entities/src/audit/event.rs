@@ -5,7 +5,7 @@ use crate::billing;
 use crate::catalogue::Billing;
 use crate::ids::{
     CategoryId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId, RepaymentId,
-    RowId, ServiceId, SessionId, SubscriptionId, TenantId, UserId,
+    RowId, ServiceId, SessionId, SubscriptionId, TemplateId, TenantId, UserId, ZoneId,
 };
 use crate::orders::Status;
 use crate::services::Desired;
@@ -501,6 +501,131 @@ pub enum Audit {
         service: ServiceId,
         order: OrderId,
         error: String,
+    },
+    DnsDomainsListed {
+        count: usize,
+    },
+    DnsDomainViewed {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsDomainCreated {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsDomainDeleted {
+        zone: ZoneId,
+        name: String,
+    },
+    /// All servers have forgotten it.
+    DnsZoneRemoved {
+        zone: ZoneId,
+        name: String,
+    },
+    /// The servers answer for it.
+    DnsZoneProvisioned {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsZoneUpdated {
+        zone: ZoneId,
+        name: String,
+        before: Value,
+        after: Value,
+    },
+    /// So many record sets at once that they do not stand here singly.
+    DnsZoneChanged {
+        zone: ZoneId,
+        name: String,
+        version: i64,
+        created: usize,
+        updated: usize,
+        deleted: usize,
+    },
+    DnsZoneExported {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsZoneSyncRequested {
+        zone: ZoneId,
+        name: String,
+    },
+    /// A server had something else than it should have had.
+    DnsZoneRepaired {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsZoneTransferred {
+        zone: ZoneId,
+        name: String,
+        from: TenantId,
+        to: TenantId,
+    },
+    DnsRecordCreated {
+        zone: ZoneId,
+        name: String,
+        after: Value,
+    },
+    DnsRecordUpdated {
+        zone: ZoneId,
+        name: String,
+        before: Value,
+        after: Value,
+    },
+    DnsRecordDeleted {
+        zone: ZoneId,
+        name: String,
+        before: Value,
+    },
+    DnsAgreementCreated {
+        zone: ZoneId,
+        name: String,
+        grantee: TenantId,
+    },
+    DnsAgreementDeleted {
+        zone: ZoneId,
+        name: String,
+        grantee: TenantId,
+    },
+    DnsTemplateCreated {
+        template: TemplateId,
+        name: String,
+    },
+    DnsTemplateUpdated {
+        template: TemplateId,
+        before: Value,
+        after: Value,
+    },
+    DnsTemplateDeleted {
+        template: TemplateId,
+        name: String,
+    },
+    DnsVerificationRequested {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsZoneVerified {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsSigningRequested {
+        zone: ZoneId,
+        name: String,
+        signed: bool,
+    },
+    /// These DS records belong into the zone above.
+    DnsSigningStarted {
+        zone: ZoneId,
+        name: String,
+        ds: Vec<String>,
+    },
+    DnsSigningEnded {
+        zone: ZoneId,
+        name: String,
+    },
+    DnsReverseSet {
+        address: String,
+        hostname: Option<String>,
     },
     WebhookEndpointCreated {
         id: RowId,

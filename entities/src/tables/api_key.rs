@@ -16,6 +16,8 @@ pub struct Model {
     pub scopes: Json,
     /// Networks that it may be used from; empty: anywhere.
     pub addresses: Json,
+    /// The record sets that it is bound to; none: whatever its scopes say.
+    pub dns: Option<Json>,
     pub secret_sha256: String,
     pub expires_at: Option<DateTimeUtc>,
     pub last_used_at: Option<DateTimeUtc>,

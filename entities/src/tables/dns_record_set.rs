@@ -14,6 +14,7 @@ pub struct Model {
     pub rtype: String,
     pub ttl: i32,
     pub records: Json,
+    pub updated_at: DateTimeUtc,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -10,7 +10,12 @@ pub mod billing_lease;
 pub mod category;
 pub mod checkout;
 pub mod dispute;
+pub mod dns_agreement;
+pub mod dns_budget;
+pub mod dns_key;
 pub mod dns_record_set;
+pub mod dns_server;
+pub mod dns_template;
 pub mod dns_zone;
 pub mod dns_zone_before;
 pub mod domain;
@@ -74,12 +79,17 @@ pub(crate) trait Published: Owned {}
 impl Published for category::Entity {}
 impl Published for product::Entity {}
 impl Published for price::Entity {}
+impl Published for dns_template::Entity {}
 
 owned!(
     billing_customer,
     category,
     checkout,
     dispute,
+    dns_agreement,
+    dns_budget,
+    dns_record_set,
+    dns_template,
     dns_zone,
     domain,
     hosting_account,
