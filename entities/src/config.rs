@@ -3,6 +3,8 @@
 
 use crate::Result;
 use crate::billing::standing::Rules;
+use crate::dns::budget::{Limit as ZoneLimit, Limits as ZoneLimits};
+use crate::dns::names::Rules as NameRules;
 use crate::error::Error;
 use crate::sealing::SealingKeys;
 use crate::secrets::SecretKeys;
@@ -56,6 +58,7 @@ pub struct Api {
     pub stripe_webhook_secrets: Vec<SecretString>,
     /// `MIGRAPANEL__ACCOUNTS_DOMAIN`, the same as the migrator's.
     pub accounts_domain: DomainName,
+    pub zones: Zones,
 }
 
 impl Api {
@@ -74,6 +77,7 @@ impl Api {
             stripe: Stripe::read()?,
             stripe_webhook_secrets: webhook_secrets(&secret("STRIPE_WEBHOOK_SECRET")?)?,
             accounts_domain: accounts_domain()?,
+            zones: Zones::read()?,
         })
     }
 }
@@ -221,11 +225,7 @@ pub struct Migrator {
     pub apply_limit_secs: u64,
     /// `MIGRAPANEL__LEASE_SECS`: after how long a silent worker's job is taken over, by default 30.
     pub lease_secs: u64,
-    /// `PDNS_API_URL`, such as `http://127.0.0.1:8081`, and `PDNS_API_KEY`.
-    pub pdns_api_url: String,
-    pub pdns_api_key: SecretString,
-    /// `DNS_ADDR`: where the DNS server answers, for checks.
-    pub dns_addr: SocketAddr,
+    pub dns: Dns,
     /// `MIGRAPANEL__NAMESERVERS`: the names that zones get as NS, separated by commas.
     pub nameservers: Vec<DomainName>,
     /// `MIGRAPANEL__ACCOUNTS_DOMAIN`: below which accounts that were ordered without a domain of their
@@ -236,11 +236,6 @@ pub struct Migrator {
 impl Migrator {
     /// Reads it from the environment.
     pub fn read() -> Result<Self> {
-        let nameservers =
-            text("MIGRAPANEL__NAMESERVERS", "ns1.migrapanel.test,ns2.migrapanel.test")
-                .split(',')
-                .map(|name| DomainName::parse(name.trim()))
-                .collect::<Result<_, _>>()?;
         Ok(Self {
             base: Base::read()?,
             sealing_keys: SealingKeys::parse(&secret("MIGRAPANEL__SEALING_KEYS")?)?,
@@ -248,11 +243,150 @@ impl Migrator {
             migrations_max: parsed("MIGRAPANEL__MIGRATIONS_MAX", "3")?,
             apply_limit_secs: parsed("MIGRAPANEL__APPLY_LIMIT_SECS", "3600")?,
             lease_secs: parsed("MIGRAPANEL__LEASE_SECS", "30")?,
-            pdns_api_url: secret("PDNS_API_URL")?.expose_secret().to_owned(),
-            pdns_api_key: secret("PDNS_API_KEY")?,
-            dns_addr: parsed("DNS_ADDR", "127.0.0.1:53")?,
-            nameservers,
+            dns: Dns::read()?,
+            nameservers: nameservers()?,
             accounts_domain: accounts_domain()?,
+        })
+    }
+}
+
+fn nameservers() -> Result<Vec<DomainName>> {
+    let names = text("MIGRAPANEL__NAMESERVERS", "ns1.migrapanel.test,ns2.migrapanel.test");
+    Ok(names.split(',').map(|name| DomainName::parse(name.trim())).collect::<Result<_, _>>()?)
+}
+
+/// The DNS servers, and whom the world is asked through.
+#[derive(Debug, Clone)]
+pub struct Dns {
+    /// `PDNS_API_URL`, such as `http://127.0.0.1:8081`, `PDNS_API_KEY` and `DNS_ADDR`, where it answers:
+    /// the PowerDNS server that has the zones first.
+    pub primary: DnsServer,
+    /// `MIGRAPANEL__DNS_SECONDARIES`: `NAME=ADDRESS[=API_URL=API_KEY]`, separated by commas: servers
+    /// that transfer the zones from the first one. PowerDNS servers with an API are given their
+    /// zones; others are only looked at.
+    pub secondaries: Vec<DnsServer>,
+    /// `MIGRAPANEL__DNS_TRANSFER_FROM`: the address that the secondary servers transfer from, by
+    /// default `DNS_ADDR`.
+    pub transfer_from: SocketAddr,
+    /// `MIGRAPANEL__RESOLVER`: a recursive resolver, by default `127.0.0.1:53`. What it answers decides
+    /// whether a domain is verified, so that it must not be one of our own servers.
+    pub resolver: SocketAddr,
+    /// `MIGRAPANEL__DNS_CHECK_SECS`: how often each zone is compared with the servers, by default 900.
+    pub check_secs: u32,
+}
+
+/// A DNS server.
+#[derive(Debug, Clone)]
+pub struct DnsServer {
+    pub name: String,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// Its HTTP API and the key to it.
+    pub api: Option<(String, SecretString)>,
+}
+
+impl Dns {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        let address: SocketAddr = parsed("DNS_ADDR", "127.0.0.1:53")?;
+        let url = secret("PDNS_API_URL")?.expose_secret().to_owned();
+        Ok(Self {
+            primary: DnsServer {
+                name: "primary".to_owned(),
+                address,
+                api: Some((url, secret("PDNS_API_KEY")?)),
+            },
+            secondaries: secondaries(&text("MIGRAPANEL__DNS_SECONDARIES", ""))?,
+            transfer_from: parsed("MIGRAPANEL__DNS_TRANSFER_FROM", &address.to_string())?,
+            resolver: parsed("MIGRAPANEL__RESOLVER", "127.0.0.1:53")?,
+            check_secs: parsed::<NonZeroU32>("MIGRAPANEL__DNS_CHECK_SECS", "900")?.get(),
+        })
+    }
+}
+
+fn secondaries(text: &str) -> Result<Vec<DnsServer>> {
+    // The whole value may hold keys: it is not repeated.
+    let wrong = || {
+        let text = "MIGRAPANEL__DNS_SECONDARIES must be NAME=ADDRESS[=API_URL=API_KEY], separated by commas";
+        Error::internal(text)
+    };
+    let mut servers: Vec<DnsServer> = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let parts: Vec<&str> = item.splitn(4, '=').collect();
+        let (name, address, api) = match parts.as_slice() {
+            [name, address] => (name, address, None),
+            [name, address, url, key] => {
+                (name, address, Some(((*url).to_owned(), SecretString::from(*key))))
+            }
+            _ => return Err(wrong()),
+        };
+        let known = *name == "primary" || servers.iter().any(|server| server.name == *name);
+        if name.is_empty() || known {
+            return Err(wrong());
+        }
+        let address = address.parse().map_err(|_not_an_address| wrong())?;
+        servers.push(DnsServer { name: (*name).to_owned(), address, api });
+    }
+    Ok(servers)
+}
+
+/// The DNS worker's configuration.
+#[derive(Debug, Clone)]
+pub struct DnsWorker {
+    pub base: Base,
+    /// `MIGRAPANEL__SEALING_KEYS`, the same as the migrator's.
+    pub sealing_keys: SealingKeys,
+    pub dns: Dns,
+}
+
+impl DnsWorker {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        Ok(Self {
+            base: Base::read()?,
+            sealing_keys: SealingKeys::parse(&secret("MIGRAPANEL__SEALING_KEYS")?)?,
+            dns: Dns::read()?,
+        })
+    }
+}
+
+/// What the API decides about zones.
+#[derive(Debug, Clone)]
+pub struct Zones {
+    /// `MIGRAPANEL__SPECIAL_NAMES`: names with a special use below which zones may be made
+    /// nevertheless, such as `example,test`, by default none; `MIGRAPANEL__NAMESERVERS` and
+    /// `MIGRAPANEL__ACCOUNTS_DOMAIN`, the same as the migrator's.
+    pub names: NameRules,
+    /// `MIGRAPANEL__DNS_ZONE_CHANGES`: how often a zone may be changed, `CHANGES/SECONDS` separated by
+    /// commas, by default `10/5,60/60,1000/86400`: ten at once, then two a second. And
+    /// `MIGRAPANEL__DNS_TENANT_CHANGES`: all zones of a tenant together, by default
+    /// `600/60,20000/86400`.
+    pub limits: ZoneLimits,
+}
+
+impl Zones {
+    /// Reads it from the environment.
+    pub fn read() -> Result<Self> {
+        let limits = |name: &str, default: &str| {
+            let text = text(name, default);
+            let read = |item: &str| {
+                let wrong = || Error::internal(format!("{name}: {item} cannot be read"));
+                ZoneLimit::parse(item.trim()).ok_or_else(wrong)
+            };
+            text.split(',').map(read).collect::<Result<Vec<_>>>()
+        };
+        Ok(Self {
+            names: NameRules {
+                special: list("MIGRAPANEL__SPECIAL_NAMES", |name| Some(name.to_lowercase()))?
+                    .into_iter()
+                    .collect(),
+                nameservers: nameservers()?,
+                accounts_domain: accounts_domain()?,
+            },
+            limits: ZoneLimits {
+                zone: limits("MIGRAPANEL__DNS_ZONE_CHANGES", "10/5,60/60,1000/86400")?,
+                tenant: limits("MIGRAPANEL__DNS_TENANT_CHANGES", "600/60,20000/86400")?,
+            },
         })
     }
 }

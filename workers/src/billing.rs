@@ -145,7 +145,8 @@ impl Worker {
             Message::OrderChanged { order } => self.converge(*order).await,
             Message::ProductChanged { .. }
             | Message::PriceChanged { .. }
-            | Message::JobReady { .. } => Ok(()),
+            | Message::JobReady { .. }
+            | Message::ZoneChanged { .. } => Ok(()),
         }
     }
 

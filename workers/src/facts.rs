@@ -7,7 +7,8 @@ use entities::error::Error;
 use entities::ids::TenantId;
 use entities::tables::{migration, server, service};
 use entities::values::{DomainName, Username};
-use entities::{dns, hosting, migrations, services};
+use entities::dns::restore;
+use entities::{hosting, migrations, services};
 
 /// Who an account is on its server, and the names that it wants.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub async fn control_facts(
     let (ownership, account) =
         hosting::account_ownership(&tx, tenant, server.id, &named.user).await?;
     let mut owners = hosting::domain_ownership(&tx, tenant, account, &named.domains).await?;
-    for (name, zone) in dns::zone_ownership(&tx, tenant, &named.domains).await? {
+    for (name, zone) in restore::zone_ownership(&tx, tenant, &named.domains).await? {
         let owner = owners.entry(name).or_insert(Ownership::Free);
         *owner = match (*owner, zone) {
             (Ownership::Taken, _) | (_, Ownership::Taken) => Ownership::Taken,
@@ -65,13 +66,13 @@ pub async fn control_facts(
     }
     let mut unknown = Vec::new();
     for name in &named.zones {
-        if !dns::is_known(&tx, name).await? {
+        if !restore::is_known(&tx, name).await? {
             unknown.push(name.clone());
         }
     }
     drop(tx);
     for name in unknown {
-        if world.powerdns.has_zone(&name).await? {
+        if world.dns.primary.api.has_zone(&name).await? {
             owners.insert(name, Ownership::Taken);
         }
     }

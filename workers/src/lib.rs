@@ -1,13 +1,14 @@
 //! Messages and timers in, SSH out.
 //!
 //! [`relay`] brings the outbox to RabbitMQ and lets [`seal`] chain the audit trail. [`notifier`] sends
-//! the [`letters`]. [`billing`] handles what Stripe tells. [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
+//! the [`letters`]. [`billing`] handles what Stripe tells. [`dns`] makes the DNS servers equal to the zones. [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
 //! are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
 
 pub mod agent;
 pub mod amqp;
 pub mod asks;
 pub mod billing;
+pub mod dns;
 pub mod ending;
 pub mod error;
 pub mod facts;

@@ -3,7 +3,7 @@
 use crate::agent::AgentBinary;
 use crate::error::Result;
 use crate::fleet::Fleet;
-use crate::powerdns::PowerDns;
+use crate::dns::Servers;
 use entities::config::Migrator;
 use entities::db::Db;
 use entities::error::Error;
@@ -24,7 +24,7 @@ pub struct World {
     pub worker: WorkerId,
     pub db: Db,
     pub fleet: Fleet,
-    pub powerdns: PowerDns,
+    pub dns: Servers,
     pub agent: AgentBinary,
     /// Cancelled when the process is asked to end.
     pub ending: CancellationToken,
@@ -37,11 +37,13 @@ impl World {
         let (public, private) = new_identity()?;
         servers::keep_identity(&db, &config.sealing_keys, &public, &private).await?;
         let (_, key) = servers::open_identity(&db, &config.sealing_keys).await?;
+        let worker = WorkerId::new();
+        let sealing = config.sealing_keys.clone();
         Ok(Self {
-            worker: WorkerId::new(),
+            worker,
+            dns: Servers::new(db.clone(), worker, &config.dns, sealing)?,
             db,
             fleet: Fleet::new(key),
-            powerdns: PowerDns::new(&config.pdns_api_url, &config.pdns_api_key)?,
             agent: AgentBinary::load(&config.agent).await?,
             ending: CancellationToken::new(),
             config: Arc::new(config),

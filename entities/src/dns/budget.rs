@@ -105,7 +105,6 @@ pub(crate) async fn take_of_tenant(
     let once = OnConflict::column(dns_budget::Column::TenantId).do_nothing().to_owned();
     dns_budget::Entity::insert(row)
         .on_conflict(once)
-        .do_nothing()
         .exec_without_returning(conn)
         .await?;
     let row = dns_budget::Entity::find()

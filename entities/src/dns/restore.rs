@@ -12,7 +12,7 @@ use crate::tables::{dns_zone, dns_zone_before};
 use chrono::Utc;
 use cpanel::plan::{Action, Ownership};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

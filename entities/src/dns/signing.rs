@@ -130,7 +130,6 @@ pub async fn keep_key(
         .to_owned();
     dns_key::Entity::insert(row)
         .on_conflict(once)
-        .do_nothing()
         .exec_without_returning(tx.conn())
         .await?;
     Ok(())

@@ -459,18 +459,7 @@ pub enum Credential {
     New,
 }
 
-/// All records of one name and type (RFC 2181 section 5), in presentation form. Names are absolute,
-/// lower-case, with the final dot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RecordSet {
-    pub name: String,
-    #[serde(rename = "type")]
-    pub rtype: String,
-    /// Seconds.
-    pub ttl: u32,
-    /// In presentation form; each TXT string quoted, at most 255 octets, strings apart by a space.
-    pub records: BTreeSet<String>,
-}
+pub use zonefile::RecordSet;
 
 /// Something that was found and that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use crate::saga::{Cx, Progress, Saga, Step};
 use crate::sagas::steps::{self, OnServer, PostValidation, PublishZones, TakeNames};
 use cpanel::plan::StepName;
 use cpanel::protocol::{Call, Level, Preview, StepReport, Terminated, Termination};
-use entities::dns::{self, ZoneBefore};
+use entities::dns::restore::{self, ZoneBefore};
 use entities::error::{Code, Error};
 use entities::servers;
 use entities::services::{self, Made};
@@ -57,7 +57,7 @@ async fn terminate(cx: &Cx, row: service::Model) -> Result<Value> {
     }
     domains.sort();
     domains.dedup();
-    let zones = dns::load_zones(&tx, cx.claim.tenant, &domains).await?;
+    let zones = restore::load_zones(&tx, cx.claim.tenant, &domains).await?;
     drop(tx);
     let dirs = servers::backup_dirs(&cx.server)?;
     let none = || Error::internal("a server without a directory of backups");

@@ -2,11 +2,11 @@
 
 use crate::error::Result;
 use crate::ledger;
-use crate::powerdns;
+use crate::dns::{converge, query};
 use crate::saga::{Cx, Progress, Step, Undoing};
 use cpanel::plan::{Operation, RecordSet, Resource, StepName};
 use cpanel::protocol::{Call, Check, CheckStatus, ItemReport, Level, Outcome, StepReport};
-use entities::dns::{self, Restored, WantedZone, ZoneBefore};
+use entities::dns::restore::{self, WantedZone, ZoneBefore};
 use entities::error::{Code, Error};
 use entities::hosting::{self, Possession};
 use entities::values::DomainName;
@@ -159,13 +159,9 @@ impl Step for PublishZones {
             refuse_strangers_zone(cx, name).await?;
             let tx = cx.world.db.system().await?;
             let zone = WantedZone { name, action: operation.action, records, active };
-            let wanted = dns::write_zone(&tx, &cx.claim, &zone).await?;
+            let id = restore::write_zone(&tx, &cx.claim, &zone).await?;
             tx.commit().await?;
-            let synced =
-                if active { cx.world.powerdns.put_zone(name, &wanted).await } else { Ok(()) };
-            let tx = cx.world.db.system().await?;
-            let error = synced.as_ref().err().map(ToString::to_string);
-            dns::record_sync(&tx, &cx.claim, name, error).await?;
+            converge::converge_now(&cx.world.dns, id).await?;
             let item = ItemReport {
                 id: operation.id.clone(),
                 outcome: if active { Outcome::Migrated } else { Outcome::Disabled },
@@ -175,9 +171,9 @@ impl Step for PublishZones {
                     "kept, and answered as soon as the domain is verified".to_owned()
                 },
             };
+            let tx = cx.world.db.system().await?;
             ledger::record_items(cx, &tx, &operations, &[item]).await?;
             tx.commit().await?;
-            synced?;
         }
         Ok(before)
     }
@@ -200,17 +196,10 @@ impl Step for PublishZones {
 pub(super) async fn restore_zones(cx: &Cx, before: &[ZoneBefore]) -> Result<()> {
     for zone in before.iter().rev() {
         let tx = cx.world.db.system().await?;
-        let restored = dns::restore_zone(&tx, &cx.claim, zone).await?;
+        let restored = restore::restore_zone(&tx, &cx.claim, zone).await?;
         tx.commit().await?;
-        match restored {
-            Restored::Untouched => {}
-            Restored::Put(records) => cx.world.powerdns.put_zone(&zone.name, &records).await?,
-            Restored::Delete => {
-                cx.world.powerdns.delete_zone(&zone.name).await?;
-                let tx = cx.world.db.system().await?;
-                dns::forget_zone(&tx, &cx.claim, &zone.name).await?;
-                tx.commit().await?;
-            }
+        if let Some(id) = restored {
+            converge::converge_now(&cx.world.dns, id).await?;
         }
     }
     Ok(())
@@ -220,9 +209,9 @@ pub(super) async fn restore_zones(cx: &Cx, before: &[ZoneBefore]) -> Result<()> 
 /// replaced nor, in an undo, removed.
 async fn refuse_strangers_zone(cx: &Cx, name: &DomainName) -> Result<()> {
     let tx = cx.world.db.system().await?;
-    let known = dns::is_known(&tx, name).await?;
+    let known = restore::is_known(&tx, name).await?;
     drop(tx);
-    if !known && cx.world.powerdns.has_zone(name).await? {
+    if !known && cx.world.dns.primary.api.has_zone(name).await? {
         return Err(Error::refused(
             Code::DnsFailed,
             format!(
@@ -237,7 +226,7 @@ async fn refuse_strangers_zone(cx: &Cx, name: &DomainName) -> Result<()> {
 /// repetition after a death does not take our own work for what stood before.
 async fn saved_before(cx: &Cx, names: &[DomainName]) -> Result<Vec<ZoneBefore>> {
     let tx = cx.world.db.system().await?;
-    let before = dns::keep_before(&tx, &cx.claim, names).await?;
+    let before = restore::keep_before(&tx, &cx.claim, names).await?;
     tx.commit().await?;
     Ok(before)
 }
@@ -306,7 +295,7 @@ async fn check_zone(cx: &Cx, name: &DomainName, records: &[RecordSet]) -> Check 
     let apex = format!("{name}.");
     let wanted = records.iter().find(|set| set.name == apex && set.rtype == "A");
     let rtype = if wanted.is_some() { RecordType::A } else { RecordType::SOA };
-    let answered = powerdns::query(cx.world.config.dns_addr, &apex, rtype).await;
+    let answered = query::query(cx.world.dns.primary.address, &apex, rtype).await;
     let (status, message) = match (answered, wanted) {
         (Err(error), _) => {
             (CheckStatus::Fail, format!("the DNS server does not answer: {}", error.chain()))
