@@ -1,7 +1,6 @@
-//! BIND zone files (RFC 1035 section 5), read and written.
+//! What a zone file holds.
 
 use crate::RecordSet;
-use values::DomainName;
 
 /// What a zone file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +20,21 @@ pub struct LeftOut {
     pub line: usize,
     /// The entry, shortened and without control characters.
     pub text: String,
-    /// A fragment: `an A record needs an IPv4 address such as 192.0.2.1`.
+    /// A fragment: `its data must be an IPv4 address such as 192.0.2.1`.
     pub why: String,
+}
+
+/// What is said of records that signing makes.
+pub(crate) const BELONGS_TO_SIGNING: &str =
+    "it belongs to the zone's signing, which ends with the move and begins anew here";
+
+impl LeftOut {
+    /// Whether the line is one of those that signing makes (RRSIG, DNSKEY, NSEC …): no loss, since
+    /// they are made anew when the zone is signed here.
+    #[must_use]
+    pub fn is_signing(&self) -> bool {
+        self.why == BELONGS_TO_SIGNING
+    }
 }
 
 /// Why a zone file as a whole cannot be trusted.
@@ -47,18 +59,4 @@ pub struct Soa {
     pub expire: u32,
     pub minimum: u32,
     pub ttl: u32,
-}
-
-/// Reads the zone file of `zone`.
-///
-/// # Errors
-/// When the file as a whole cannot be trusted.
-pub fn read(_zone: &DomainName, _bytes: &[u8]) -> Result<File, Broken> {
-    Ok(File { soa: None, sets: Vec::new(), left_out: Vec::new() })
-}
-
-/// Writes a zone file that every name server reads, always the same for the same zone.
-#[must_use]
-pub fn write(zone: &DomainName, soa: &Soa, sets: &[RecordSet]) -> String {
-    format!("$ORIGIN {zone}.\n; {} {}\n", soa.serial, sets.len())
 }

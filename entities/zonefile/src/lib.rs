@@ -9,24 +9,55 @@
 //! server that is an address, a CAA tag that nobody knows, a TTL of a second) is refused by
 //! [`check_set`] and kept by [`read`]: a zone that moves here means what its file says.
 
+mod advice;
 mod check;
 mod file;
+mod kinds;
 mod name;
+mod params;
+mod rdata;
+mod read;
 mod text;
+mod write;
+mod zone;
 
-pub use check::{check_set, check_zone};
-pub use file::{Broken, File, LeftOut, Soa, read, write};
+pub use check::check_set;
+pub use file::{Broken, File, LeftOut, Soa};
 pub use name::{absolute, relative};
+pub use read::read;
 pub use text::{txt_record, txt_value};
+pub use write::write;
+pub use zone::check_zone;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// The types of records that a caller may write. The others are a server's own affair: SOA and
-/// everything that signing makes, and LUA, which runs code in the name server.
+/// The types of records that a caller may write. The others are a server's own affair (SOA, and all
+/// that signing makes), run code in it (LUA), or come back from PowerDNS 4.7 as other data than were
+/// written (LOC, whose sizes it rounds).
 pub const TYPES: &[&str] = &[
-    "A", "AAAA", "ALIAS", "CAA", "CNAME", "DNAME", "DS", "HTTPS", "MX", "NAPTR", "NS", "PTR",
-    "SRV", "SSHFP", "SVCB", "TLSA", "TXT",
+    "A",
+    "AAAA",
+    "ALIAS",
+    "CAA",
+    "CNAME",
+    "DNAME",
+    "DS",
+    "HINFO",
+    "HTTPS",
+    "MX",
+    "NAPTR",
+    "NS",
+    "OPENPGPKEY",
+    "PTR",
+    "RP",
+    "SMIMEA",
+    "SRV",
+    "SSHFP",
+    "SVCB",
+    "TLSA",
+    "TXT",
+    "URI",
 ];
 
 /// The shortest time to live that [`check_set`] takes: a minute. Anything shorter costs every
