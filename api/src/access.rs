@@ -78,6 +78,10 @@ const ORDER: &[Code] = &[Code::OrderState];
 const CHANGES: &[Code] = &[Code::SubscriptionState, Code::NotForSale, Code::PaymentRefused];
 /// A service becomes something else.
 const SERVICE: &[Code] = &[Code::ServiceState];
+/// Records are changed.
+const EDITS: &[Code] = &[Code::VersionChanged, Code::QuotaExceeded];
+/// An address is named.
+const ADDRESS: &[&[Code]] = &[&[Code::Conflict, Code::NotFound]];
 /// Something is put on sale.
 const SELLS: &[Code] = &[Code::NotASeller];
 const APPROVAL: &[Code] =
@@ -266,6 +270,70 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
     ("get", "/api/migration/job/{id}/events", Needs(Permission::MigrationsRead), &[]),
     ("get", "/api/accounts", Needs(Permission::AccountsRead), &[]),
     ("get", "/api/dns/zones", Needs(Permission::ZonesRead), &[]),
+    (
+        "post",
+        "/api/dns/zones",
+        Needs(Permission::ZonesWrite),
+        &[&[Code::Conflict, Code::ZoneTaken, Code::QuotaExceeded]],
+    ),
+    ("get", "/api/dns/zones/{id}", Needs(Permission::ZonesRead), &[]),
+    ("patch", "/api/dns/zones/{id}", Needs(Permission::ZonesWrite), &[]),
+    ("delete", "/api/dns/zones/{id}", Needs(Permission::ZonesDelete), &[]),
+    ("post", "/api/dns/zones/{id}/sync", Needs(Permission::ZonesWrite), &[]),
+    ("post", "/api/dns/zones/{id}/verify", Needs(Permission::ZonesWrite), &[]),
+    ("put", "/api/dns/zones/{id}/dnssec", Needs(Permission::ZonesWrite), &[]),
+    (
+        "post",
+        "/api/dns/zones/{id}/transfer",
+        Needs(Permission::ZonesDelete),
+        &[&[Code::Conflict, Code::ZoneTaken, Code::QuotaExceeded]],
+    ),
+    ("post", "/api/dns/zones/{id}/agreements", Needs(Permission::ZonesWrite), &[]),
+    ("get", "/api/dns/zones/{id}/agreements", Needs(Permission::ZonesRead), &[]),
+    ("delete", "/api/dns/zones/{id}/agreements/{agreement_id}", Needs(Permission::ZonesWrite), &[]),
+    ("get", "/api/dns/zones/{id}/records", Needs(Permission::ZonesRead), &[]),
+    (
+        "post",
+        "/api/dns/zones/{id}/records",
+        Needs(Permission::ZonesWrite),
+        &[EDITS, &[Code::Conflict]],
+    ),
+    ("get", "/api/dns/zones/{id}/records/{name}/{type}", Needs(Permission::ZonesRead), &[]),
+    ("put", "/api/dns/zones/{id}/records/{name}/{type}", Needs(Permission::ZonesWrite), &[EDITS]),
+    (
+        "delete",
+        "/api/dns/zones/{id}/records/{name}/{type}",
+        Needs(Permission::ZonesWrite),
+        &[EDITS],
+    ),
+    (
+        "post",
+        "/api/dns/zones/{id}/batch",
+        Needs(Permission::ZonesWrite),
+        &[EDITS, &[Code::Conflict, Code::VersionRequired]],
+    ),
+    (
+        "post",
+        "/api/dns/zones/{id}/import",
+        Needs(Permission::ZonesWrite),
+        &[EDITS, &[Code::VersionRequired]],
+    ),
+    ("get", "/api/dns/zones/{id}/export", Needs(Permission::ZonesRead), &[]),
+    (
+        "post",
+        "/api/dns/zones/{id}/apply-template",
+        Needs(Permission::ZonesWrite),
+        &[EDITS, &[Code::VersionRequired]],
+    ),
+    ("get", "/api/dns/templates", Needs(Permission::ZonesRead), &[]),
+    ("post", "/api/dns/templates", Needs(Permission::ZonesWrite), &[&[Code::Conflict]]),
+    ("get", "/api/dns/templates/{id}", Needs(Permission::ZonesRead), &[]),
+    ("patch", "/api/dns/templates/{id}", Needs(Permission::ZonesWrite), &[&[Code::Conflict]]),
+    ("delete", "/api/dns/templates/{id}", Needs(Permission::ZonesWrite), &[]),
+    ("get", "/api/dns/addresses/{address}", Needs(Permission::ZonesRead), ADDRESS),
+    ("put", "/api/dns/addresses/{address}", Needs(Permission::ZonesWrite), ADDRESS),
+    ("delete", "/api/dns/addresses/{address}", Needs(Permission::ZonesWrite), ADDRESS),
+    ("get", "/api/dns/servers", Needs(Permission::ServersRead), &[]),
     ("get", "/api/categories", Needs(Permission::CatalogueRead), &[]),
     ("post", "/api/categories", Needs(Permission::CatalogueWrite), &[SELLS, &[Code::Conflict]]),
     ("get", "/api/categories/{id}", Needs(Permission::CatalogueRead), &[]),

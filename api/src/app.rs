@@ -47,6 +47,7 @@ pub fn build(
     let origins = Condition::new(!state.edge.cors_origins.is_empty(), edge::cors(&state));
     let app = app
         .app_data(served)
+        .app_data(web::PayloadConfig::new(edge::ZONE_FILE_MAX))
         .app_data(queries)
         .configure(routes::docs::routes)
         .wrap(from_fn(query::known))

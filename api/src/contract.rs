@@ -335,8 +335,9 @@ fn show_in<'c>(
     content: impl IntoIterator<Item = (&'c String, &'c mut RefOr<Content>)>,
     value: &Value,
 ) {
-    for (_, content) in content {
-        if let RefOr::T(content) = content {
+    for (kind, content) in content {
+        let fits = value.is_string() || kind != "text/dns";
+        if let (true, RefOr::T(content)) = (fits, content) {
             content.example = Some(value.clone());
         }
     }

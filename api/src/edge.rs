@@ -133,6 +133,16 @@ pub async fn https(request: ServiceRequest, next: Next<impl MessageBody + 'stati
 
 /// The largest body, in bytes.
 const BODY_MAX: usize = 256 * 1024;
+/// The same of a zone file.
+pub const ZONE_FILE_MAX: usize = 4 << 20;
+
+fn body_max(request: &ServiceRequest) -> usize {
+    let route = request.resource_map().match_pattern(request.path());
+    match route.as_deref() {
+        Some("/api/dns/zones/{id}/import") => ZONE_FILE_MAX,
+        _ => BODY_MAX,
+    }
+}
 
 /// Reads the body, so that no route takes a larger one, or takes longer to hear it, or is fooled by
 /// one that it does not read. What was compressed counts as large as it is.
@@ -140,13 +150,14 @@ pub async fn body(mut request: ServiceRequest, next: Next<impl MessageBody + 'st
     let payload = request.take_payload();
     if !matches!(payload, Payload::None) {
         let patience = patience(&request);
+        let most = body_max(&request);
         let declared = request.headers().get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
         let read = async {
-            if declared.is_some_and(|bytes| bytes > BODY_MAX) {
-                return Err(too_large());
+            if declared.is_some_and(|bytes| bytes > most) {
+                return Err(too_large(most));
             }
-            read(Decompress::from_headers(payload, request.headers())).await
+            read(Decompress::from_headers(payload, request.headers()), most).await
         };
         let read = tokio::time::timeout(patience, read).await.unwrap_or_else(|_elapsed| {
             let text = "The body did not arrive in time. Send it again.";
@@ -168,22 +179,22 @@ pub async fn body(mut request: ServiceRequest, next: Next<impl MessageBody + 'st
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-async fn read(mut stream: Decompress<Payload>) -> Result<Bytes, Error> {
+async fn read(mut stream: Decompress<Payload>, most: usize) -> Result<Bytes, Error> {
     let mut body = BytesMut::new();
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|error: PayloadError| {
             Error::refused(Code::InvalidRequest, format!("The body cannot be taken: {error}."))
         })?;
-        if body.len().saturating_add(piece.len()) > BODY_MAX {
-            return Err(too_large());
+        if body.len().saturating_add(piece.len()) > most {
+            return Err(too_large(most));
         }
         body.extend_from_slice(&piece);
     }
     Ok(body.freeze())
 }
 
-fn too_large() -> Error {
-    let text = format!("The body is larger than this service takes: at most {BODY_MAX} bytes.");
+fn too_large(most: usize) -> Error {
+    let text = format!("The body is larger than this service takes: at most {most} bytes.");
     Error::refused(Code::PayloadTooLarge, text)
 }
 

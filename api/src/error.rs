@@ -115,6 +115,8 @@ pub fn status(code: Code) -> StatusCode {
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+        Code::VersionChanged => StatusCode::PRECONDITION_FAILED,
+        Code::VersionRequired => StatusCode::PRECONDITION_REQUIRED,
         Code::InvalidRequest | Code::LinkInvalid | Code::SignatureInvalid => {
             StatusCode::BAD_REQUEST
         }
@@ -139,6 +141,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::JobState
         | Code::NotAnalyzed
         | Code::AlreadyApplied
+        | Code::ZoneTaken
         | Code::ConflictsUnresolved
         | Code::ComponentsDiffer
         | Code::PlanChanged

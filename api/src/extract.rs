@@ -3,6 +3,7 @@
 use crate::error::ApiError;
 use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
+use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, Responder, web};
 use chrono::{DateTime, Datelike, Utc};
 use entities::error::{Code, Error, FieldError};
@@ -34,17 +35,24 @@ pub struct Answer<T: ToSchema> {
     data: T,
     meta: Option<serde_json::Value>,
     cookie: Option<Cookie<'static>>,
+    etag: Option<String>,
 }
 
 impl<T: ToSchema> Answer<T> {
     fn new(status: actix_web::http::StatusCode, data: T) -> Self {
-        Self { status, data, meta: None, cookie: None }
+        Self { status, data, meta: None, cookie: None, etag: None }
     }
 
     /// With something for the browser to keep.
     #[must_use]
     pub fn with_cookie(self, cookie: Cookie<'static>) -> Self {
         Self { cookie: Some(cookie), ..self }
+    }
+
+    /// With what names the version that is shown.
+    #[must_use]
+    pub fn with_etag(self, etag: String) -> Self {
+        Self { etag: Some(etag), ..self }
     }
 }
 
@@ -75,6 +83,9 @@ impl<T: Serialize + ToSchema> Responder for Answer<T> {
         let mut response = HttpResponse::build(self.status);
         if let Some(cookie) = self.cookie {
             response.cookie(cookie);
+        }
+        if let Some(etag) = self.etag {
+            response.insert_header((header::ETAG, etag));
         }
         response.insert_header(("cache-control", "no-store")).json(Success {
             success: true,

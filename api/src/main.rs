@@ -111,6 +111,7 @@ async fn serve() -> Result<(), Error> {
         stripe_webhook_secrets: config.stripe_webhook_secrets,
         webhooks: config.webhooks,
         accounts_domain: config.accounts_domain,
+        zones: config.zones,
     });
     let server = HttpServer::new(move || app::build(state.clone()).0)
         .shutdown_timeout(10)

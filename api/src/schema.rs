@@ -4,6 +4,7 @@ use crate::extract::{PRINTABLE, READABLE};
 use cpanel::plan::{Component, Mode, Suspended};
 use entities::billing::{checkouts, events, repayments, subscriptions};
 use entities::catalogue::{Billing, Kind, Limit};
+use entities::error::Error;
 use entities::orders::Status;
 use entities::services::{self, Desired};
 use entities::tenancy::{Role, TenantKind};
@@ -362,4 +363,109 @@ pub(crate) fn maybe_webhook_events() -> Array {
 /// Where a delivery stands.
 pub(crate) fn delivery_state() -> Object {
     named(["pending", "delivered", "failed"])
+}
+
+/// A domain's name, in Unicode or as A-labels.
+pub(crate) fn domain_name() -> Object {
+    text().min_length(Some(3)).max_length(Some(253)).build()
+}
+
+pub(crate) fn maybe_hostname() -> Object {
+    or_null(text().min_length(Some(1)).max_length(Some(253)).build())
+}
+
+pub(crate) fn maybe_mail_address() -> Object {
+    or_null(mail_address())
+}
+
+const ZONE_STATES: [&str; 4] = ["pending", "in_sync", "error", "deleting"];
+
+/// Whether the DNS servers have a zone.
+pub(crate) fn zone_state() -> Object {
+    let mut schema = named(ZONE_STATES);
+    let text = "`pending`: the servers do not have the newest version yet. `in_sync`: they have it. `error`: they could not take it, and are tried again. `deleting`: they are to forget it.";
+    schema.description = Some(text.to_owned());
+    schema
+}
+
+pub(crate) fn maybe_zone_state() -> Object {
+    named(ZONE_STATES)
+}
+
+/// Refuses what is no state of a zone.
+pub(crate) fn check_zone_state(state: &str) -> Result<(), Error> {
+    one_of("state", state, &ZONE_STATES)
+}
+
+fn one_of(path: &str, text: &str, known: &[&str]) -> Result<(), Error> {
+    if known.contains(&text) {
+        return Ok(());
+    }
+    Err(Error::field(path, format!("must be one of {}", known.join(", "))))
+}
+
+/// Whether a zone is signed.
+pub(crate) fn dnssec_state() -> Object {
+    let mut schema = named(["off", "starting", "on", "ending"]);
+    let text = "`ending`: it is signed until the zone above holds no DS for it.";
+    schema.description = Some(text.to_owned());
+    schema
+}
+
+/// A type of records that callers write.
+pub(crate) fn record_type() -> Object {
+    named(zonefile::TYPES)
+}
+
+pub(crate) fn maybe_record_type() -> Object {
+    or_null(record_type())
+}
+
+/// Refuses what is no such type.
+pub(crate) fn check_record_type(rtype: &str) -> Result<(), Error> {
+    one_of("type", rtype, zonefile::TYPES)
+}
+
+/// A record set's name.
+pub(crate) fn record_name() -> Object {
+    text().min_length(Some(1)).max_length(Some(255)).build()
+}
+
+pub(crate) fn maybe_record_name() -> Object {
+    or_null(record_name())
+}
+
+/// The records of a set.
+pub(crate) fn records() -> Array {
+    let record = text().min_length(Some(1)).max_length(Some(65_535));
+    ArrayBuilder::new().items(record).min_items(Some(1)).max_items(Some(100)).build()
+}
+
+pub(crate) fn maybe_records() -> Array {
+    let mut schema = records();
+    schema.schema_type = SchemaType::from_iter([Type::Array, Type::Null]);
+    schema
+}
+
+/// What becomes of a set.
+pub(crate) fn batch_action() -> Object {
+    let mut schema = named(["create", "put", "delete"]);
+    let text = "`create`: there must be none yet. `put`: whatever stood there. `delete`: also when there is none.";
+    schema.description = Some(text.to_owned());
+    schema
+}
+
+/// What an import does with sets that the file does not have.
+pub(crate) fn import_mode() -> Object {
+    named(["merge", "replace"])
+}
+
+/// What a template does with sets that it does not name.
+pub(crate) fn template_mode() -> Object {
+    or_null(named(["merge", "replace"]))
+}
+
+/// The version of something, as `ETag` tells it.
+pub(crate) fn etag() -> Object {
+    text().pattern(Some(r#"^("[0-9]{1,18}"|\*)$"#)).build()
 }

@@ -8,7 +8,7 @@ use crate::limits::Memory;
 use crate::password::Passwords;
 use crate::progress::Progress;
 use billing::Billing;
-use entities::config::Edge;
+use entities::config::{Edge, Zones};
 use entities::db::Db;
 use entities::error::Error;
 use entities::secrets::SecretKeys;
@@ -45,6 +45,8 @@ pub struct State {
     pub webhooks: Reach,
     /// Below which the names of accounts without a domain of their own lie.
     pub accounts_domain: DomainName,
+    /// Which names may be zones, and how often they may be changed.
+    pub zones: Zones,
 }
 
 impl State {

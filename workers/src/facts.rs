@@ -3,11 +3,11 @@
 use crate::error::Result;
 use crate::world::World;
 use cpanel::plan::{ControlFacts, Ownership};
+use entities::dns::restore;
 use entities::error::Error;
 use entities::ids::TenantId;
 use entities::tables::{migration, server, service};
 use entities::values::{DomainName, Username};
-use entities::dns::restore;
 use entities::{hosting, migrations, services};
 
 /// Who an account is on its server, and the names that it wants.

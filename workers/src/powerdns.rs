@@ -97,8 +97,7 @@ pub struct Cryptokey {
 impl PowerDns {
     /// A client for the API at `url`.
     pub fn new(url: &str, key: &SecretString) -> Result<Self> {
-        let http =
-            reqwest::Client::builder().timeout(PATIENCE).build().map_err(Error::internal)?;
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().map_err(Error::internal)?;
         let server = format!("{}/api/v1/servers/localhost", url.trim_end_matches('/'));
         Ok(Self { http, server, key: key.clone() })
     }
@@ -181,9 +180,9 @@ impl PowerDns {
         put: &[RecordSet],
         gone: &[(String, String)],
     ) -> Result<()> {
-        let gone = gone.iter().map(|(name, rtype)| {
-            json!({ "name": name, "type": rtype, "changetype": "DELETE" })
-        });
+        let gone = gone
+            .iter()
+            .map(|(name, rtype)| json!({ "name": name, "type": rtype, "changetype": "DELETE" }));
         let rrsets: Vec<Value> = gone.chain(put.iter().map(replacement)).collect();
         let body = json!({ "rrsets": rrsets });
         done(self.send(self.http.patch(self.zone(name)).json(&body)).await?).await

@@ -1,9 +1,9 @@
 //! What a worker's code may use.
 
 use crate::agent::AgentBinary;
+use crate::dns::Servers;
 use crate::error::Result;
 use crate::fleet::Fleet;
-use crate::dns::Servers;
 use entities::config::Migrator;
 use entities::db::Db;
 use entities::error::Error;

@@ -2,18 +2,20 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Paging, Success, created, moment, ok, page, readable, whole};
+use crate::extract::{
+    Answer, Json, Paging, Success, created, maybe_objects, moment, ok, page, readable, whole,
+};
 use crate::routes::auth::Nothing;
 use crate::routes::tenants::Pages;
 use crate::schema;
 use crate::state::State;
 use actix_web::{delete, get, post, web};
 use chrono::{DateTime, Utc};
-use entities::ids::{KeyId, SessionId, TenantId, UserId};
+use entities::ids::{KeyId, SessionId, TenantId, UserId, ZoneId};
 use entities::impersonation;
 use entities::keys::{self, New};
 use entities::tables::api_key;
-use entities::tenancy::{Permission, Role};
+use entities::tenancy::{Binding, Permission, Role};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -30,6 +32,19 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
         .service(revoke_key)
         .service(impersonate)
         .service(end_impersonation);
+}
+
+/// Record sets of a zone.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DnsBinding {
+    zone_id: Uuid,
+    /// `@`, relative to the zone, or absolute with a final dot; left out: any.
+    #[schema(schema_with = schema::maybe_record_name)]
+    name: Option<String>,
+    /// Left out: any.
+    #[schema(schema_with = schema::maybe_record_type)]
+    r#type: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -51,6 +66,11 @@ struct KeyNew {
     #[validate(length(max = 100))]
     #[schema(max_items = 100)]
     addresses: Vec<String>,
+    /// Record sets that it may change, and nothing else, as an ACME client needs; left out: whatever its
+    /// scopes say. Its scopes must be `dns:read`, `dns:write` or both.
+    #[serde(default, deserialize_with = "maybe_objects")]
+    #[schema(max_items = 100)]
+    dns: Option<Vec<DnsBinding>>,
     /// Left out: never.
     #[validate(custom(function = moment))]
     #[schema(schema_with = schema::maybe_moment)]
@@ -68,11 +88,19 @@ struct KeyView {
     scopes: serde_json::Value,
     #[schema(value_type = Vec<String>)]
     addresses: serde_json::Value,
+    /// Record sets that it may change, and nothing else; none: whatever its scopes say.
+    dns: Option<Vec<DnsBinding>>,
     expires_at: Option<DateTime<Utc>>,
     /// To the minute.
     last_used_at: Option<DateTime<Utc>>,
     created_by: Option<Uuid>,
     created_at: DateTime<Utc>,
+}
+
+impl From<DnsBinding> for Binding {
+    fn from(binding: DnsBinding) -> Self {
+        Self { zone_id: ZoneId(binding.zone_id), name: binding.name, rtype: binding.r#type }
+    }
 }
 
 impl From<api_key::Model> for KeyView {
@@ -84,6 +112,7 @@ impl From<api_key::Model> for KeyView {
             role: row.role.to_string(),
             scopes: row.scopes,
             addresses: row.addresses,
+            dns: row.dns.and_then(|dns| serde_json::from_value(dns).ok()),
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
             created_by: row.created_by.map(|id| id.0),
@@ -117,6 +146,7 @@ async fn create_key(
         role: body.role,
         scopes: body.scopes,
         addresses: body.addresses,
+        dns: body.dns.unwrap_or_default().into_iter().map(Into::into).collect(),
         expires_at: body.expires_at,
     };
     let (row, key) = keys::create_key(&state.db, &caller.0, new).await?;

@@ -58,6 +58,14 @@ pub struct LimitsView {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     accounts: Option<u32>,
+    /// Zones.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
+    #[schema(maximum = 4_294_967_295_u32)]
+    zones: Option<u32>,
+    /// Record sets in each zone.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
+    #[schema(maximum = 4_294_967_295_u32)]
+    records: Option<u32>,
     /// Requests in 15 minutes, of all its people and keys together.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
@@ -66,15 +74,15 @@ pub struct LimitsView {
 
 impl From<Limits> for LimitsView {
     fn from(l: Limits) -> Self {
-        let Limits { members, tenants, api_keys, accounts, requests } = l;
-        Self { members, tenants, api_keys, accounts, requests }
+        let Limits { members, tenants, api_keys, accounts, zones, records, requests } = l;
+        Self { members, tenants, api_keys, accounts, zones, records, requests }
     }
 }
 
 impl From<LimitsView> for Limits {
     fn from(l: LimitsView) -> Self {
-        let LimitsView { members, tenants, api_keys, accounts, requests } = l;
-        Self { members, tenants, api_keys, accounts, requests }
+        let LimitsView { members, tenants, api_keys, accounts, zones, records, requests } = l;
+        Self { members, tenants, api_keys, accounts, zones, records, requests }
     }
 }
 

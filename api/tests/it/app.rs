@@ -12,8 +12,10 @@ use api::progress::Progress;
 use api::state::{Redis, State};
 use billing::Billing;
 use entities::accounts;
-use entities::billing::standing::Rules;
+use entities::billing::standing::Rules as Dunning;
 use entities::config::{self, Edge};
+use entities::dns::budget::{Limit, Limits};
+use entities::dns::names::Rules;
 use entities::secrets::SecretKeys;
 use entities::testing::TestDb;
 use reqwest::header::HeaderMap;
@@ -100,7 +102,7 @@ pub fn stripe_at(base: &str) -> config::Stripe {
         tax: false,
         public_url: "http://api.test".to_owned(),
         dashboard_url: "http://panel.test".to_owned(),
-        rules: Rules { letters: vec![0, 3, 7], grace_days: 10, retention_days: 30 },
+        rules: Dunning { letters: vec![0, 3, 7], grace_days: 10, retention_days: 30 },
     }
 }
 
@@ -123,6 +125,22 @@ pub async fn spawn_with(edge: Edge, redis: SecretString) -> App {
     spawn_all(edge, redis, stripe_at("http://127.0.0.1:9")).await
 }
 
+fn zones() -> config::Zones {
+    let name = |text: &str| entities::values::DomainName::parse(text).unwrap();
+    let limit = |text: &str| Limit::parse(text).unwrap();
+    config::Zones {
+        names: Rules {
+            special: ["example".to_owned(), "test".to_owned()].into(),
+            nameservers: vec![name("ns1.ours.test"), name("ns2.ours.test")],
+            accounts_domain: name("hosted.test"),
+        },
+        limits: Limits {
+            zone: vec![limit("10/5"), limit("60/60"), limit("1000/86400")],
+            tenant: vec![limit("600/60"), limit("20000/86400")],
+        },
+    }
+}
+
 async fn spawn_all(edge: Edge, redis: SecretString, stripe: config::Stripe) -> App {
     let db = TestDb::create().await.unwrap();
     let amqp = config::secret("TEST_AMQP_URL").expect("TEST_AMQP_URL is missing: run deploy/test");
@@ -143,6 +161,7 @@ async fn spawn_all(edge: Edge, redis: SecretString, stripe: config::Stripe) -> A
         stripe_webhook_secrets: vec![SecretString::from(STRIPE_SECRET)],
         webhooks: entities::webhooks::Reach::Public,
         accounts_domain: entities::values::DomainName::parse("hosted.test").unwrap(),
+        zones: zones(),
     });
     let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
     accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();

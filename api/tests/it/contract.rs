@@ -118,6 +118,28 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/subscriptions/{id}/cancel") => json!({"when": "period_end"}),
         ("post", "/api/payments/{id}/refund") => json!({"reason": "x"}),
         ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
+        ("post", "/api/dns/zones") => json!({"name": format!("z{}.test", unique())}),
+        ("patch", "/api/dns/zones/{id}") => json!({"default_ttl": 300}),
+        ("put", "/api/dns/zones/{id}/dnssec") => json!({"enabled": true}),
+        ("post", "/api/dns/zones/{id}/transfer") => json!({ "tenant_id": id }),
+        ("post", "/api/dns/zones/{id}/agreements") => {
+            json!({"name": "below.zone.test", "tenant_id": id})
+        }
+        ("post", "/api/dns/zones/{id}/records") => {
+            json!({"name": "www", "type": "A", "records": ["192.0.2.1"]})
+        }
+        ("put", "/api/dns/zones/{id}/records/{name}/{type}") => json!({"records": ["192.0.2.1"]}),
+        ("post", "/api/dns/zones/{id}/batch") => {
+            json!({"changes": [{"action": "delete", "name": "www", "type": "A"}]})
+        }
+        ("post", "/api/dns/zones/{id}/import") => json!({"zone_file": "www A 192.0.2.1"}),
+        ("post", "/api/dns/zones/{id}/apply-template") => json!({ "template_id": id }),
+        ("post", "/api/dns/templates") => {
+            let set = json!({"name": "@", "type": "A", "records": ["{ipv4}"]});
+            json!({"name": unique(), "records": [set]})
+        }
+        ("patch", "/api/dns/templates/{id}") => json!({"description": "x"}),
+        ("put", "/api/dns/addresses/{address}") => json!({"hostname": "host.test"}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
         ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
@@ -310,6 +332,11 @@ impl Things {
         let order = owner.post("/api/orders", order).await.data(201)["id"].clone();
         let service = service(app, owner, price.as_str().unwrap()).await;
         let billed = crate::stripe::billed(app, owner, order.as_str().unwrap()).await;
+        let zone = json!({"name": format!("{name}.test")});
+        let zone = owner.post("/api/dns/zones", zone).await.data(201)["id"].clone();
+        let set = json!({"name": "@", "type": "A", "records": ["{ipv4}"]});
+        let template = json!({"name": name, "records": [set]});
+        let template = owner.post("/api/dns/templates", template).await.data(201)["id"].clone();
         let hook = json!({"url": format!("https://hooks.{name}.test/x")});
         let hook = owner.post("/api/webhook-endpoints", hook).await.data(201)["id"].clone();
         let test = format!("/api/webhook-endpoints/{}/test", text(&hook));
@@ -336,6 +363,9 @@ impl Things {
             ("/api/orders/", text(&order)),
             ("/api/services/", service),
             ("price_id", text(&price)),
+            ("/api/dns/zones/", text(&zone)),
+            ("/api/dns/templates/", text(&template)),
+            ("template_id", text(&template)),
             ("/api/subscriptions/", billed[0].clone()),
             ("/api/invoices/", billed[1].clone()),
             ("/api/payments/", billed[2].clone()),
@@ -357,6 +387,7 @@ impl Things {
         if path.contains("{id}") {
             url = path.replace("{id}", self.named(path));
         }
+        url = with_names(&url);
         if path == "/api/migration/plan" {
             url = format!("{path}?job_id={}", self.named("job_id"));
         }
@@ -432,8 +463,16 @@ async fn the_ids_of_another_tenant_are_nobodys_with_both_locks_and_with_the_firs
     app.db.remove().await.unwrap();
 }
 
+/// What stands in paths beside ids.
+fn with_names(path: &str) -> String {
+    path.replace("{name}", "www")
+        .replace("{type}", "A")
+        .replace("{address}", "192.0.2.1")
+        .replace("{agreement_id}", NOBODYS)
+}
+
 async fn ask(client: &Client, method: &str, path: &str) -> crate::app::Got {
-    let mut url = path.replace("{id}", NOBODYS);
+    let mut url = with_names(&path.replace("{id}", NOBODYS));
     if url == "/api/migration/plan" {
         url = format!("{url}?job_id={NOBODYS}");
     }

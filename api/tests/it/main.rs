@@ -7,6 +7,7 @@ mod auth;
 mod catalogue;
 mod contract;
 mod described;
+mod dns;
 mod edge;
 mod grabs;
 mod idempotency;

@@ -86,7 +86,8 @@ pub(crate) async fn take_change(
     limits: &Limits,
 ) -> Result<Value> {
     let now = Utc::now();
-    let left = take(&read(&zone.budget)?, &limits.zone, now).map_err(|r| refused("This zone", r))?;
+    let left =
+        take(&read(&zone.budget)?, &limits.zone, now).map_err(|r| refused("This zone", r))?;
     take_of_tenant(tx.conn(), tx.tenant(), limits).await?;
     Ok(serde_json::to_value(left)?)
 }
@@ -97,16 +98,10 @@ pub(crate) async fn take_of_tenant(
     tenant: TenantId,
     limits: &Limits,
 ) -> Result<()> {
-    let row = dns_budget::ActiveModel {
-        id: Set(RowId::new()),
-        tenant_id: Set(tenant),
-        budget: NotSet,
-    };
+    let row =
+        dns_budget::ActiveModel { id: Set(RowId::new()), tenant_id: Set(tenant), budget: NotSet };
     let once = OnConflict::column(dns_budget::Column::TenantId).do_nothing().to_owned();
-    dns_budget::Entity::insert(row)
-        .on_conflict(once)
-        .exec_without_returning(conn)
-        .await?;
+    dns_budget::Entity::insert(row).on_conflict(once).exec_without_returning(conn).await?;
     let row = dns_budget::Entity::find()
         .filter(dns_budget::Column::TenantId.eq(tenant))
         .lock_exclusive()

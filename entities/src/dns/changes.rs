@@ -128,11 +128,7 @@ pub async fn begin(tx: &TenantTx, edit: &Edit<'_>) -> Result<Editing> {
 }
 
 /// Changes single sets of a zone, all or none.
-pub async fn change_sets(
-    tx: &TenantTx,
-    edit: &Edit<'_>,
-    changes: &[SetChange],
-) -> Result<Changed> {
+pub async fn change_sets(tx: &TenantTx, edit: &Edit<'_>, changes: &[SetChange]) -> Result<Changed> {
     let editing = begin(tx, edit).await?;
     let after = planned(&editing, changes)?;
     let pointers = pointers(&editing.name, changes);
@@ -452,22 +448,18 @@ async fn audit(tx: &TenantTx, zone: &dns_zone::Model, diff: &[Difference]) -> Re
     }
     for d in diff {
         let entry = match (&d.before, &d.after) {
-            (None, Some(after)) => Audit::DnsRecordCreated {
-                zone: id,
-                name: name.clone(),
-                after: shown(after),
-            },
+            (None, Some(after)) => {
+                Audit::DnsRecordCreated { zone: id, name: name.clone(), after: shown(after) }
+            }
             (Some(before), Some(after)) => Audit::DnsRecordUpdated {
                 zone: id,
                 name: name.clone(),
                 before: shown(before),
                 after: shown(after),
             },
-            (Some(before), None) => Audit::DnsRecordDeleted {
-                zone: id,
-                name: name.clone(),
-                before: shown(before),
-            },
+            (Some(before), None) => {
+                Audit::DnsRecordDeleted { zone: id, name: name.clone(), before: shown(before) }
+            }
             (None, None) => continue,
         };
         tx.audit(entry).await?;

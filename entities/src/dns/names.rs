@@ -178,14 +178,12 @@ async fn others(
         rest = parent;
     }
     let below = format!(".{name}");
-    let zones = dns_zone::Entity::find()
-        .filter(dns_zone::Column::TenantId.ne(tenant))
-        .filter(
-            Condition::any()
-                .add(dns_zone::Column::Name.eq(name.as_str()))
-                .add(dns_zone::Column::Name.is_in(above.iter().copied()))
-                .add(dns_zone::Column::Name.ends_with(below.as_str())),
-        );
+    let zones = dns_zone::Entity::find().filter(dns_zone::Column::TenantId.ne(tenant)).filter(
+        Condition::any()
+            .add(dns_zone::Column::Name.eq(name.as_str()))
+            .add(dns_zone::Column::Name.is_in(above.iter().copied()))
+            .add(dns_zone::Column::Name.ends_with(below.as_str())),
+    );
     let mut owners = BTreeSet::new();
     for zone in zones.all(tx.conn()).await?.into_iter().filter(|zone| Some(zone.id) != but) {
         if zone.name == name.as_str() {
@@ -193,14 +191,12 @@ async fn others(
         }
         owners.insert(zone.tenant_id);
     }
-    let domains = domain::Entity::find()
-        .filter(domain::Column::TenantId.ne(tenant))
-        .filter(
-            Condition::any()
-                .add(domain::Column::Name.eq(name.as_str()))
-                .add(domain::Column::Name.is_in(above.iter().copied()))
-                .add(domain::Column::Name.ends_with(below.as_str())),
-        );
+    let domains = domain::Entity::find().filter(domain::Column::TenantId.ne(tenant)).filter(
+        Condition::any()
+            .add(domain::Column::Name.eq(name.as_str()))
+            .add(domain::Column::Name.is_in(above.iter().copied()))
+            .add(domain::Column::Name.ends_with(below.as_str())),
+    );
     for row in domains.all(tx.conn()).await? {
         if row.name == name.as_str() && but.is_none() {
             return Ok(Some(true));
@@ -276,7 +272,8 @@ mod tests {
         ] {
             check(name, Asker::Platform).unwrap();
         }
-        for name in ["300.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "10.ip6.arpa", "02.in-addr.arpa"] {
+        for name in ["300.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "10.ip6.arpa", "02.in-addr.arpa"]
+        {
             assert!(check(name, Asker::Platform).is_err(), "{name}");
         }
     }

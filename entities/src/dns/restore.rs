@@ -6,14 +6,12 @@ use crate::dns::changes::{Difference, bump, by_key, write_diff};
 use crate::dns::{all_sets, names, next_serial, verification};
 use crate::error::{Code, Error};
 use crate::ids::{RowId, TenantId, ZoneId};
-use crate::outbox::Message;
 use crate::jobs::{self, Claim};
+use crate::outbox::Message;
 use crate::tables::{dns_zone, dns_zone_before};
 use chrono::Utc;
 use cpanel::plan::{Action, Ownership};
-use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use values::DomainName;
@@ -99,11 +97,7 @@ pub struct WantedZone<'a> {
 }
 
 /// Writes a zone for a claimed job. The state is `pending` until the DNS servers have it.
-pub async fn write_zone(
-    tx: &SystemTx,
-    claim: &Claim,
-    zone: &WantedZone<'_>,
-) -> Result<ZoneId> {
+pub async fn write_zone(tx: &SystemTx, claim: &Claim, zone: &WantedZone<'_>) -> Result<ZoneId> {
     let WantedZone { name, action, records, active } = *zone;
     jobs::hold(tx, claim).await?;
     names::lock(tx, name).await?;

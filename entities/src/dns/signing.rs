@@ -128,10 +128,7 @@ pub async fn keep_key(
     let once = OnConflict::columns([dns_key::Column::ZoneId, dns_key::Column::KeyTag])
         .do_nothing()
         .to_owned();
-    dns_key::Entity::insert(row)
-        .on_conflict(once)
-        .exec_without_returning(tx.conn())
-        .await?;
+    dns_key::Entity::insert(row).on_conflict(once).exec_without_returning(tx.conn()).await?;
     Ok(())
 }
 

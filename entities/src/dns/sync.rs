@@ -135,8 +135,7 @@ pub async fn record(tx: &SystemTx, held: &dns_zone::Model, outcome: &Outcome) ->
     );
     let mut all: Vec<sea_orm::Value> = vec![held.id.0.into(), held.fence.into()];
     all.extend(values);
-    let statement =
-        sea_orm::Statement::from_sql_and_values(sea_orm::DbBackend::Postgres, sql, all);
+    let statement = sea_orm::Statement::from_sql_and_values(sea_orm::DbBackend::Postgres, sql, all);
     let done = tx.conn().execute_raw(statement).await?.rows_affected();
     if done == 0 {
         return look_again(tx, held.id).await;
@@ -150,7 +149,8 @@ pub async fn record(tx: &SystemTx, held: &dns_zone::Model, outcome: &Outcome) ->
 /// A writer that was late may have undone what a newer one did.
 async fn look_again(tx: &SystemTx, zone: ZoneId) -> Result<()> {
     tracing::warn!(zone = %zone, "dns.lost_zone_is_looked_at_again");
-    let sql = "UPDATE dns_zone SET state = 'pending', next_at = NULL WHERE id = $1 AND state = 'in_sync'";
+    let sql =
+        "UPDATE dns_zone SET state = 'pending', next_at = NULL WHERE id = $1 AND state = 'in_sync'";
     tx.conn().execute_raw(statement(sql, [zone.0.into()])).await?;
     Ok(())
 }

@@ -68,9 +68,9 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
     while let Some(at) = rest.get(from..).and_then(|part| part.find('{')) {
         let open = from.saturating_add(at);
         let inner = rest.get(open.saturating_add(1)..).unwrap_or_default();
-        let name = NAMES.iter().find(|name| {
-            inner.strip_prefix(**name).is_some_and(|after| after.starts_with('}'))
-        });
+        let name = NAMES
+            .iter()
+            .find(|name| inner.strip_prefix(**name).is_some_and(|after| after.starts_with('}')));
         let Some(name) = name else {
             from = open.saturating_add(1);
             continue;
@@ -123,11 +123,9 @@ fn changes_of(
                 wanted: Wanted::Put { ttl: set.ttl, records },
                 pointer: format!("/records/{at}"),
             }),
-            (Err(missing), _) | (_, Err(missing)) => left_out.push(LeftOut {
-                name: set.name.clone(),
-                rtype: set.rtype.clone(),
-                missing,
-            }),
+            (Err(missing), _) | (_, Err(missing)) => {
+                left_out.push(LeftOut { name: set.name.clone(), rtype: set.rtype.clone(), missing })
+            }
         }
     }
     (changes, left_out)
@@ -300,7 +298,10 @@ mod tests {
             Values { ipv4: Some(Ipv4Addr::new(192, 0, 2, 7)), ..Values::default() }.map(&zone);
         for (text, out) in [
             ("{domain}", "shop.test"),
-            ("v=spf1 ip4:{ipv4} include:{domain} -all", "v=spf1 ip4:192.0.2.7 include:shop.test -all"),
+            (
+                "v=spf1 ip4:{ipv4} include:{domain} -all",
+                "v=spf1 ip4:192.0.2.7 include:shop.test -all",
+            ),
             ("{{domain}}", "{shop.test}"),
             ("{ domain }{Domain}{x}{", "{ domain }{Domain}{x}{"),
             ("ünï{ipv4}ö", "ünï192.0.2.7ö"),

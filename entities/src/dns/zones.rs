@@ -16,9 +16,8 @@ use crate::tenancy::{Permission, TenantCtx};
 use crate::tenants;
 use chrono::Utc;
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    QuerySelect,
 };
 use serde_json::{Value, json};
 use values::{DomainName, MailAddress};
@@ -84,10 +83,16 @@ pub async fn create_zone(
     names::lock(&tx, &new.name).await?;
     refuse_same(&tx, ctx, &new.name).await?;
     names::check_neighbours(&tx, ctx.tenant(), &new.name, None).await?;
-    tenants::reserve(tx.conn(), ctx.tenant(), |l| l.zones, "zones", async |conn| {
-        let own = dns_zone::Entity::find().filter(dns_zone::Column::TenantId.eq(ctx.tenant()));
-        Ok(own.count(conn).await?)
-    })
+    tenants::reserve(
+        tx.conn(),
+        ctx.tenant(),
+        |l| l.zones,
+        "zones",
+        async |conn| {
+            let own = dns_zone::Entity::find().filter(dns_zone::Column::TenantId.eq(ctx.tenant()));
+            Ok(own.count(conn).await?)
+        },
+    )
     .await?;
     budget::take_of_tenant(tx.conn(), ctx.tenant(), limits).await?;
     let verified = verification::is_verified(&tx, ctx.tenant(), &new.name).await? || is_platform;
@@ -215,6 +220,7 @@ pub async fn delete_zone(tx: &TenantTx, id: ZoneId) -> Result<dns_zone::Model> {
 
 /// Brings the zone to its servers at once, instead of after the pause that failures bring.
 pub async fn hurry(tx: &TenantTx, id: ZoneId) -> Result<dns_zone::Model> {
+    tx.ctx().refuse_bound()?;
     let row = tx.own_by_id::<dns_zone::Entity>(id).lock_exclusive().one(tx.conn()).await?;
     let row = row.ok_or(Error::NotFound("zone"))?;
     let is_synced = row.state == "in_sync";
@@ -241,14 +247,6 @@ pub async fn transfer_zone(
 ) -> Result<dns_zone::Model> {
     ctx.require_write(Permission::ZonesDelete)?;
     ctx.refuse_bound()?;
-    let there = sessions::act_in(db, ctx, to).await.map_err(|error| match error {
-        Error::NotFound(_) => Error::field(
-            "tenant_id",
-            "is no tenant at or below this one, or not one that you may act in",
-        ),
-        other => other,
-    })?;
-    there.require_write(Permission::ZonesWrite)?;
     let tx = db.system_as(ctx).await?;
     let row = dns_zone::Entity::find_by_id(id)
         .filter(dns_zone::Column::TenantId.eq(ctx.tenant()))
@@ -257,16 +255,30 @@ pub async fn transfer_zone(
         .await?
         .filter(|row| row.state != "deleting")
         .ok_or(Error::NotFound("zone"))?;
+    let there = sessions::act_in(db, ctx, to).await.map_err(|error| match error {
+        Error::NotFound(_) => Error::field(
+            "tenant_id",
+            "is no tenant at or below this one, or not one that you may act in",
+        ),
+        other => other,
+    })?;
+    there.require_write(Permission::ZonesWrite)?;
     if to == ctx.tenant() {
         return Err(Error::field("tenant_id", "is this tenant; the zone is here already"));
     }
     let name = name_of(&row)?;
     names::lock(&tx, &name).await?;
     names::check_neighbours(&tx, to, &name, Some(id)).await?;
-    tenants::reserve(tx.conn(), to, |l| l.zones, "zones", async |conn| {
-        let own = dns_zone::Entity::find().filter(dns_zone::Column::TenantId.eq(to));
-        Ok(own.count(conn).await?)
-    })
+    tenants::reserve(
+        tx.conn(),
+        to,
+        |l| l.zones,
+        "zones",
+        async |conn| {
+            let own = dns_zone::Entity::find().filter(dns_zone::Column::TenantId.eq(to));
+            Ok(own.count(conn).await?)
+        },
+    )
     .await?;
     crate::tables::dns_agreement::Entity::delete_many()
         .filter(crate::tables::dns_agreement::Column::ZoneId.eq(id))
@@ -277,12 +289,8 @@ pub async fn transfer_zone(
     row.job_id = Set(None);
     row.updated_at = Set(Utc::now());
     let row = row.update(tx.conn()).await?;
-    let entry = || Audit::DnsZoneTransferred {
-        zone: id,
-        name: name.to_string(),
-        from: ctx.tenant(),
-        to,
-    };
+    let entry =
+        || Audit::DnsZoneTransferred { zone: id, name: name.to_string(), from: ctx.tenant(), to };
     tx.audit(ctx, entry()).await?;
     tx.audit(&there, entry()).await?;
     tx.commit().await?;

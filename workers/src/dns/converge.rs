@@ -68,7 +68,8 @@ pub async fn converge_now(servers: &Servers, zone: ZoneId) -> Result<()> {
         }
         if Instant::now() >= until {
             let why = row.error.unwrap_or_else(|| {
-                "The DNS servers do not have the zone yet. Check that the DNS worker runs.".to_owned()
+                "The DNS servers do not have the zone yet. Check that the DNS worker runs."
+                    .to_owned()
             });
             return Err(Error::refused(Code::DnsFailed, why));
         }

@@ -42,8 +42,7 @@ pub async fn look(servers: &Servers) -> Result<()> {
 }
 
 async fn seen(servers: &Servers, address: SocketAddr, api: Option<&PowerDns>) -> Seen {
-    let mut seen =
-        Seen { address: address.to_string(), has_api: api.is_some(), ..Seen::default() };
+    let mut seen = Seen { address: address.to_string(), has_api: api.is_some(), ..Seen::default() };
     // Whatever it says to this: it answers.
     match query::ask(address, "version.bind.", RecordType::TXT).await {
         Ok(answered) => seen.latency_ms = i32::try_from(answered.took.as_millis()).ok(),

@@ -91,11 +91,7 @@ impl Servers {
         let mut secondaries = Vec::new();
         for server in &config.secondaries {
             let api = server.api.as_ref().map(|(url, key)| PowerDns::new(url, key)).transpose()?;
-            secondaries.push(Secondary {
-                name: server.name.clone(),
-                address: server.address,
-                api,
-            });
+            secondaries.push(Secondary { name: server.name.clone(), address: server.address, api });
         }
         Ok(Self {
             db,

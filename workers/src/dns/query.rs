@@ -80,7 +80,11 @@ fn away(server: SocketAddr, why: &str) -> Error {
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-async fn exchange(server: SocketAddr, name: &str, rtype: RecordType) -> std::result::Result<Message, Cause> {
+async fn exchange(
+    server: SocketAddr,
+    name: &str,
+    rtype: RecordType,
+) -> std::result::Result<Message, Cause> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_str(name)?, rtype));

@@ -71,12 +71,7 @@ async fn serial(server: std::net::SocketAddr, name: &DomainName) -> Result<Optio
 }
 
 /// The serial that the server has, once it is the first server's.
-async fn copy(
-    servers: &Servers,
-    held: &Held,
-    server: &Secondary,
-    expected: u32,
-) -> Result<u32> {
+async fn copy(servers: &Servers, held: &Held, server: &Secondary, expected: u32) -> Result<u32> {
     let name = entities::dns::name_of(&held.zone)?;
     if serial(server.address, &name).await? == Some(expected) {
         return Ok(expected);

@@ -24,9 +24,7 @@ pub async fn keep(servers: &Servers, held: &Held, name: &DomainName) -> Result<(
         _ => return unsign(servers, name).await.map(|_off| ()),
     };
     let unchanged = match &signing {
-        Signing::On { ds } => {
-            held.zone.dnssec == "on" && held.zone.ds == serde_json::to_value(ds)?
-        }
+        Signing::On { ds } => held.zone.dnssec == "on" && held.zone.ds == serde_json::to_value(ds)?,
         _ => false,
     };
     if unchanged {
@@ -106,7 +104,9 @@ async fn still_trusted(servers: &Servers, name: &DomainName) -> Option<String> {
                  signing ends by itself when they are gone, {ttl} s after that at the latest."
             ))
         }
-        Err(error) => Some(format!("It cannot be seen whether the zone above holds DS records: {error}")),
+        Err(error) => {
+            Some(format!("It cannot be seen whether the zone above holds DS records: {error}"))
+        }
     }
 }
 

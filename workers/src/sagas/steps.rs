@@ -1,8 +1,8 @@
 //! Steps that make an account, from whatever its operations came: names, the server, zones, checks.
 
+use crate::dns::{converge, query};
 use crate::error::Result;
 use crate::ledger;
-use crate::dns::{converge, query};
 use crate::saga::{Cx, Progress, Step, Undoing};
 use cpanel::plan::{Operation, RecordSet, Resource, StepName};
 use cpanel::protocol::{Call, Check, CheckStatus, ItemReport, Level, Outcome, StepReport};

@@ -3,6 +3,7 @@
 
 mod billing;
 mod claims;
+mod dns;
 mod notifier;
 mod relay;
 mod saga;

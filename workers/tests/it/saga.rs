@@ -1,7 +1,7 @@
 //! The engine, with a saga of three steps whose effects are kept in memory: each step fails in turn,
 //! the worker dies at each boundary, each undo runs twice.
 
-use entities::config::{Base, Migrator};
+use entities::config::{Base, Dns, DnsServer, Migrator};
 use entities::error::{Code, Error};
 use entities::ids::{JobId, WorkerId};
 use entities::jobs::{self, Claim, Claimant};
@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 use workers::agent::AgentBinary;
+use workers::dns::Servers;
 use workers::error::Result;
 use workers::fleet::Fleet;
-use workers::powerdns::PowerDns;
 use workers::saga::{Cx, Direction, Saga, Step, Undoing};
 use workers::world::World;
 
@@ -85,6 +85,23 @@ async fn function(
     Ok(())
 }
 
+/// No step here asks for a zone.
+fn nowhere() -> Dns {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let key = SecretString::from("x".to_owned());
+    Dns {
+        primary: DnsServer {
+            name: "primary".to_owned(),
+            address,
+            api: Some(("http://127.0.0.1:1".to_owned(), key)),
+        },
+        secondaries: vec![],
+        transfer_from: address,
+        resolver: address,
+        check_secs: 900,
+    }
+}
+
 async fn world(db: &TestDb) -> World {
     let text = |text: &str| SecretString::from(text.to_owned());
     let config = Migrator {
@@ -95,17 +112,17 @@ async fn world(db: &TestDb) -> World {
         migrations_max: 3,
         apply_limit_secs: 60,
         lease_secs: 60,
-        pdns_api_url: "http://127.0.0.1:1".into(),
-        pdns_api_key: text("x"),
-        dns_addr: "127.0.0.1:1".parse().unwrap(),
+        dns: nowhere(),
         nameservers: vec![],
         accounts_domain: DomainName::parse("hosted.test").unwrap(),
     };
+    let worker = WorkerId::new();
+    let sealing = config.sealing_keys.clone();
     World {
-        worker: WorkerId::new(),
+        worker,
         db: db.db.clone(),
         fleet: Fleet::new(text("x")),
-        powerdns: PowerDns::new(&config.pdns_api_url, &config.pdns_api_key).unwrap(),
+        dns: Servers::new(db.db.clone(), worker, &config.dns, sealing).unwrap(),
         agent: AgentBinary { bytes: bytes::Bytes::new(), sha256: String::new() },
         ending: CancellationToken::new(),
         config: Arc::new(config),
