@@ -167,8 +167,8 @@ fn any_set() -> impl Strategy<Value = RecordSet> {
                 ("SRV", name) => {
                     format!("_s._tcp.{}", name.trim_start_matches("*.").replace('*', "w"))
                 }
-                // It would leave nothing else in the zone.
-                ("DNAME", "@") => "dname".to_owned(),
+                // They would leave nothing else at the apex, or in the zone.
+                ("CNAME" | "DNAME", "@") => "lead".to_owned(),
                 (_, name) => name.to_owned(),
             };
             set(&name, rtype, ttl, &records)
