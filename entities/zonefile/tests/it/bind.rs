@@ -40,7 +40,8 @@ fn without_alias(mut sets: Vec<RecordSet>) -> Vec<RecordSet> {
 
 #[test]
 fn what_passes_our_checks_passes_binds_and_means_the_same() {
-    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
     runner
         .run(&any_zone(), |sets| {
             let sets = without_alias(sets);

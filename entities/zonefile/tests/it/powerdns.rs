@@ -126,7 +126,8 @@ impl Server {
 #[test]
 fn what_is_written_comes_back_byte_for_byte() {
     let server = Server::start();
-    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
     runner
         .run(&any_zone(), |mut sets| {
             sets.sort();
