@@ -249,15 +249,15 @@ fn name(token: &Token, scope: Scope<'_>) -> Result<Name, Why> {
     }
     let text = std::str::from_utf8(&token.raw).unwrap_or_default();
     let text = to_ascii(text).map_err(said)?;
+    if text.contains(':') {
+        return Err(Why::Said("must lead to a name, not to an address".to_owned()));
+    }
     if text.contains('.') && !text.ends_with('.') {
         let why = match text.parse::<Ipv4Addr>() {
             Ok(_) => "must lead to a name, not to an address".to_owned(),
             Err(_) => format!("has a name without its final dot: write {text}."),
         };
         return Err(Why::Said(why));
-    }
-    if text.contains(':') {
-        return Err(Why::Said("must lead to a name, not to an address".to_owned()));
     }
     Name::parse(text.as_bytes(), scope.origin).map_err(said)
 }
