@@ -151,6 +151,11 @@ impl Name {
         self.0.first().map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// This name, relative to another: possibly longer than a name may be.
+    pub(crate) fn joined(&self, origin: &Self) -> Self {
+        Self(self.0.iter().chain(&origin.0).cloned().collect())
+    }
+
     /// The name one label up; none above the root.
     pub(crate) fn parent(&self) -> Option<Self> {
         self.0.split_first().map(|(_, rest)| Self(rest.to_vec()))

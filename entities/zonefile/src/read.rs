@@ -24,7 +24,8 @@ const TTL_DEFAULT: u32 = 14_400;
 /// record, only the record is left out, with its line and the reason: one that cannot be read, lies
 /// outside the zone, has a type that is not carried over, or stands beside a CNAME (which goes). A
 /// string over 255 octets, as cPanel writes them, is split. Records of one set with different TTLs
-/// take the smallest.
+/// take the smallest. A SOA at the zone's name without its final dot, as Cloudflare writes it, is the
+/// zone's.
 ///
 /// A name that cannot be read never hands its line on: a record below it without a name of its own is
 /// left out, too.
@@ -114,7 +115,7 @@ impl State {
             _ => return Err("a directive that is not known".to_owned()),
         }
         let [_, argument] = line.tokens.as_slice() else {
-            return Err(format!("a {upper} that has not one value"));
+            return Err(format!("{upper} takes one value"));
         };
         if upper == "$TTL" {
             let text = argument.plain().unwrap_or_default();
@@ -192,6 +193,10 @@ impl State {
     }
 
     fn authority(&mut self, head: &Head<'_>) -> Result<(), String> {
+        // Cloudflare exports it without the final dot. It can stand nowhere else than at the apex.
+        if self.owner == Some(self.apex.joined(&self.apex)) {
+            self.owner = Some(self.apex.clone());
+        }
         if self.owner.as_ref().is_some_and(|owner| *owner != self.apex) {
             return Err("a SOA stands at the zone's own name only".to_owned());
         }

@@ -10,7 +10,7 @@ use zonefile::{RecordSet, read, write};
 
 /// BIND's own writing of a zone file, or what it says against it.
 #[expect(clippy::disallowed_methods, reason = "the judge")]
-fn compiled(zone: &DomainName, arguments: &[&str], file: &[u8]) -> Result<Vec<u8>, String> {
+pub fn compiled(zone: &DomainName, arguments: &[&str], file: &[u8]) -> Result<Vec<u8>, String> {
     let mut child = Command::new("named-compilezone")
         .args(arguments)
         .args(["-D", "-F", "text", "-s", "full", "-o", "-", zone.as_str(), "/dev/stdin"])

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod bind;
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod powerdns;
