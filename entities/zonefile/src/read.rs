@@ -71,9 +71,12 @@ fn check_text(bytes: &[u8]) -> Result<(), Broken> {
         return Err(Broken { line: 1, why: "the file is larger than 8 MiB".to_owned() });
     }
     let mut line = 1;
-    for byte in bytes {
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
             b'\n' => line += 1,
+            b'\r' if !rest.starts_with(b"\n") => line += 1,
             0 => return Err(Broken { line, why: "the file is not text".to_owned() }),
             _ => {}
         }
@@ -243,9 +246,9 @@ impl State {
     fn finish(mut self) -> File {
         let apex = self.apex.show();
         for (name, left_out) in self.aliases {
-            let standing =
-                |(other, _): &(String, &str), set: &Set| *other == name && !set.records.is_empty();
-            let beside = self.sets.iter().filter(|(key, set)| standing(key, set)).count();
+            let here = self.sets.range((name.clone(), "")..);
+            let here = here.take_while(|((other, _), _)| *other == name);
+            let beside = here.filter(|(_, set)| !set.records.is_empty()).count();
             if beside > 1 || name == apex {
                 self.sets.remove(&(name, "CNAME"));
                 self.left_out.push(left_out);

@@ -1,13 +1,10 @@
 //! Zone files as they are found, each held against what BIND makes of it.
 
-use crate::bind::compiled;
+use crate::bind::{LENIENT, compiled};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use values::DomainName;
 use zonefile::{File, RecordSet, read};
-
-/// Integrity and host names are not what a file means.
-const LENIENT: &[&str] = &["-i", "none", "-k", "ignore", "-n", "ignore"];
 
 /// What makes BIND take a file that it refuses.
 enum Repair {

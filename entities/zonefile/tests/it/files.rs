@@ -5,7 +5,7 @@ use crate::corpus::corpus;
 use crate::zones::{any_zone, soa, zone};
 use proptest::prelude::*;
 use values::DomainName;
-use zonefile::{File, TYPES, read, txt_record, txt_value, write};
+use zonefile::{File, TYPES, check_zone, read, txt_record, txt_value, write};
 
 /// Files that nobody can trust as a whole, the line where it shows, and what is said.
 const BROKEN: &[(&str, usize, &str)] = &[
@@ -58,11 +58,25 @@ fn files_have_a_size() {
     let broken = read(&zone(), &vec![b';'; 8 * 1024 * 1024 + 1]).unwrap_err();
     assert!(broken.why.contains("8 MiB"), "{broken}");
     assert!(read(&zone(), &vec![b';'; 8 * 1024 * 1024]).is_ok());
+    let broken = read(&zone(), "\r".repeat(100_000).as_bytes()).unwrap_err();
+    assert_eq!(broken.line, 100_001);
+    let broken = read(&zone(), format!("\na TXT{}", " x".repeat(6000)).as_bytes()).unwrap_err();
+    assert_eq!(broken.to_string(), "line 2: an entry that is too long");
     // What one name can answer has an end, too.
     let many: String = (0..5000).map(|n| format!("a TXT \"{n}\"\n")).collect();
     let file = read(&zone(), many.as_bytes()).unwrap();
     assert_eq!(file.sets[0].records.len() + file.left_out.len(), 5000);
     assert!(file.left_out[0].why.contains("larger than an answer"));
+}
+
+#[test]
+fn many_aliases_take_no_longer_than_other_records() {
+    let text: String = (0..49_999).map(|n| format!("a{n} CNAME x\na{n} A 192.0.2.1\n")).collect();
+    let begun = std::time::Instant::now();
+    let file = read(&zone(), text.as_bytes()).unwrap();
+    assert_eq!((file.sets.len(), file.left_out.len()), (49_999, 49_999));
+    assert!(check_zone(&zone(), &file.sets).is_empty());
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -38,8 +38,8 @@ fn names_are_absolute_and_in_the_zone() {
         ("0/26", "0/26.x.example."),
         ("bücher", "xn--bcher-kva.x.example."),
         ("ＷＷＷ。ａ", "www.a.x.example."),
-        // Forgotten dots mean what they say.
-        ("x.example", "x.example.x.example."),
+        ("www.x.example.x.example.", "www.x.example.x.example."),
+        ("x.example.com", "x.example.com.x.example."),
         (&long, &format!("{long}.x.example.")),
     ] {
         assert_eq!(absolute(&zone(), text).as_deref(), Ok(name), "{text}");
@@ -54,6 +54,8 @@ fn names_are_absolute_and_in_the_zone() {
         ("a\\.b", "letters, digits"),
         ("a.*", "first label"),
         ("*a", "first label"),
+        ("x.example", "write x.example."),
+        ("WWW.X.example", "write www.x.example."),
         (".", "in the zone"),
         ("y.example.", "in the zone"),
         ("yx.example.", "in the zone"),
