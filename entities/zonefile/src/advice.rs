@@ -13,7 +13,10 @@ const DS_ALGORITHMS: &[u8] = &[5, 7, 8, 10, 12, 13, 14, 15, 16, 17, 23];
 
 pub(crate) fn check(data: &Data) -> Result<(), String> {
     match (data.kind.name, data.values.as_slice()) {
-        (rtype @ ("MX" | "NS" | "SRV" | "CNAME" | "ALIAS" | "SVCB" | "HTTPS"), values) => {
+        (
+            rtype @ ("MX" | "NS" | "SRV" | "CNAME" | "DNAME" | "ALIAS" | "SVCB" | "HTTPS"),
+            values,
+        ) => {
             let names = values.iter().filter_map(|value| match value {
                 Value::Name(name) => Some(name),
                 _ => None,
@@ -73,8 +76,9 @@ fn rule(kept: bool, message: &str) -> Result<(), String> {
 /// A name that a client goes on to.
 fn target(rtype: &str, name: &Name) -> Result<(), String> {
     rule(!name.is_address(), "must lead to a name, not to an address")?;
-    let rootless = matches!(rtype, "CNAME" | "ALIAS") && name.is_root();
-    rule(!rootless, "must lead to a name, not to the root")
+    let rootless = matches!(rtype, "CNAME" | "DNAME" | "ALIAS") && name.is_root();
+    rule(!rootless, "must lead to a name, not to the root")?;
+    name.check_owner().map_err(|why| format!("has a name that {why}"))
 }
 
 fn caa(flags: u8, tag: &str, value: &[u8]) -> Result<(), String> {

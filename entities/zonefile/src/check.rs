@@ -118,7 +118,7 @@ fn checked_records(
 }
 
 fn tokens(kind: &Kind, text: &str) -> Result<Vec<Token>, String> {
-    if kind.name != "TXT" || text.trim_start().starts_with("\\#") {
+    if kind.name != "TXT" {
         return record_tokens(text.trim());
     }
     if text.is_empty() {

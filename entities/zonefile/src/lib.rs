@@ -18,6 +18,7 @@ mod params;
 mod rdata;
 mod read;
 mod text;
+mod wire;
 mod write;
 mod zone;
 

@@ -151,6 +151,11 @@ impl Name {
         self.0.first().map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// This name, relative to another: possibly longer than a name may be.
+    pub(crate) fn joined(&self, origin: &Self) -> Self {
+        Self(self.0.iter().chain(&origin.0).cloned().collect())
+    }
+
     /// The name one label up; none above the root.
     pub(crate) fn parent(&self) -> Option<Self> {
         self.0.split_first().map(|(_, rest)| Self(rest.to_vec()))
@@ -190,7 +195,8 @@ pub(crate) fn to_ascii(text: &str) -> Result<String, String> {
 
 /// A name as somebody writes it (`@`, relative to the zone, or absolute with a final dot; Unicode
 /// becomes A-labels) as an absolute one in lower case. It lies in the zone, and PowerDNS takes it:
-/// its labels hold letters, digits, `-`, `_` and `/`, and the first may be `*`.
+/// its labels hold letters, digits, `-`, `_` and `/`, and the first may be `*`. One that ends in the
+/// zone's name without its final dot is refused: it would lie below the zone twice.
 ///
 /// # Errors
 /// The rule that the name breaks, at [`Field::Name`].
@@ -204,6 +210,12 @@ pub fn absolute(zone: &DomainName, text: &str) -> Result<String, Problem> {
     let name = Name::parse(ascii.as_bytes(), &apex).map_err(problem)?;
     if !name.is_within(&apex) {
         return Err(problem(format!("must lie in the zone {zone}")));
+    }
+    if name.is_within(&apex.joined(&apex)) && !ascii.ends_with('.') {
+        let full = ascii.to_ascii_lowercase();
+        return Err(problem(format!(
+            "ends in the zone's name without its final dot: write {full}."
+        )));
     }
     name.check_owner().map_err(problem)?;
     Ok(name.show())

@@ -60,7 +60,7 @@ fn number(text: &str) -> Option<u16> {
 
 fn encode(text: &str, key: u16, value: Option<&[u8]>) -> Option<Vec<u8>> {
     if text.starts_with("key") || usize::from(key) + 1 >= KEYS.len() {
-        return value.map(<[u8]>::to_vec);
+        return Some(value.unwrap_or_default().to_vec());
     }
     if key == NO_DEFAULT_ALPN {
         return value.is_none_or(<[u8]>::is_empty).then(Vec::new);

@@ -4,10 +4,9 @@ use crate::kinds::{Kind, Part};
 use crate::name::{Name, to_ascii};
 use crate::params::{self, Params};
 use crate::text::{Token, quote};
+use crate::wire::{self, push_text};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hickory_proto::rr::{RData, RecordType};
-use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The longest data that a message can carry, and the longest text that PowerDNS' schema holds.
@@ -74,7 +73,7 @@ impl Data {
     /// Reads data as they travel.
     fn from_wire(kind: &'static Kind, wire: &[u8]) -> Option<Self> {
         let mut rest = wire;
-        let values = kind.parts.iter().map(|part| take_wire(*part, &mut rest));
+        let values = kind.parts.iter().map(|part| wire::take(*part, &mut rest));
         let values = values.collect::<Option<Vec<_>>>()?;
         rest.is_empty().then_some(Self { kind, values })
     }
@@ -115,7 +114,7 @@ impl Data {
         if wire.len() > LONGEST || self.show().len() > LONGEST {
             return Err("is longer than a server can hold".to_owned());
         }
-        if !is_readable(self.kind, &wire) {
+        if !wire::is_readable(self.kind, &wire) {
             return Err(self.kind.form.to_owned());
         }
         Ok(self)
@@ -249,15 +248,15 @@ fn name(token: &Token, scope: Scope<'_>) -> Result<Name, Why> {
     }
     let text = std::str::from_utf8(&token.raw).unwrap_or_default();
     let text = to_ascii(text).map_err(said)?;
+    if text.contains(':') {
+        return Err(Why::Said("must lead to a name, not to an address".to_owned()));
+    }
     if text.contains('.') && !text.ends_with('.') {
         let why = match text.parse::<Ipv4Addr>() {
             Ok(_) => "must lead to a name, not to an address".to_owned(),
             Err(_) => format!("has a name without its final dot: write {text}."),
         };
         return Err(Why::Said(why));
-    }
-    if text.contains(':') {
-        return Err(Why::Said("must lead to a name, not to an address".to_owned()));
     }
     Name::parse(text.as_bytes(), scope.origin).map_err(said)
 }
@@ -272,55 +271,6 @@ fn texts(tokens: &[Token]) -> Vec<Vec<u8>> {
         texts.extend(token.bytes.chunks(255).map(<[u8]>::to_vec));
     }
     texts
-}
-
-fn take_wire(part: Part, rest: &mut &[u8]) -> Option<Value> {
-    let all = |rest: &mut &[u8]| std::mem::take(rest).to_vec();
-    match part {
-        Part::U8 => take_array(rest).map(|[n]| Value::U8(n)),
-        Part::U16 => take_array(rest).map(|n| Value::U16(u16::from_be_bytes(n))),
-        Part::V4 => take_array::<4>(rest).map(|ip| Value::V4(ip.into())),
-        Part::V6 => take_array::<16>(rest).map(|ip| Value::V6(ip.into())),
-        Part::Name | Part::Host | Part::HostOrRoot => {
-            let (name, after) = Name::from_wire(rest)?;
-            *rest = after;
-            Some(Value::Name(name))
-        }
-        Part::Text => take_text(rest).map(Value::Text),
-        Part::Texts => {
-            let mut texts = Vec::new();
-            while !rest.is_empty() {
-                texts.push(take_text(rest)?);
-            }
-            (!texts.is_empty()).then_some(Value::Texts(texts))
-        }
-        Part::Tag => {
-            let tag = String::from_utf8(take_text(rest)?).ok()?;
-            Some(Value::Tag(tag.to_ascii_lowercase()))
-        }
-        Part::Octets => Some(Value::Octets(all(rest))),
-        Part::Hex => Some(Value::Hex(all(rest))),
-        Part::Base64 => Some(Value::Base64(all(rest))),
-        Part::Params => params::from_wire(std::mem::take(rest)).map(Value::Params),
-    }
-}
-
-fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, after) = rest.split_first_chunk::<N>()?;
-    *rest = after;
-    Some(*taken)
-}
-
-fn take_text(rest: &mut &[u8]) -> Option<Vec<u8>> {
-    let [length] = take_array(rest)?;
-    let (text, after) = rest.split_at_checked(usize::from(length))?;
-    *rest = after;
-    Some(text.to_vec())
-}
-
-fn push_text(wire: &mut Vec<u8>, text: &[u8]) {
-    wire.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-    wire.extend_from_slice(text);
 }
 
 /// The octets of `\# LENGTH HEX`.
@@ -370,12 +320,4 @@ pub(crate) fn show_v6(ip: Ipv6Addr) -> Option<String> {
     let [a, b, c, d, e, f, g, _] = ip.segments();
     let mapped = [a, b, c, d, e] == [0; 5] && (f == 0xffff || f == 0 && g != 0);
     (!mapped).then(|| ip.to_string())
-}
-
-/// Whether the library that reads servers' answers reads these data, so that what is stored can be
-/// compared with what is served.
-fn is_readable(kind: &Kind, wire: &[u8]) -> bool {
-    let Ok(length) = u16::try_from(wire.len()) else { return false };
-    let rtype = RecordType::from(kind.code);
-    RData::read(&mut BinDecoder::new(wire), rtype, Restrict::new(length)).is_ok()
 }

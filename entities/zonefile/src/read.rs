@@ -24,7 +24,8 @@ const TTL_DEFAULT: u32 = 14_400;
 /// record, only the record is left out, with its line and the reason: one that cannot be read, lies
 /// outside the zone, has a type that is not carried over, or stands beside a CNAME (which goes). A
 /// string over 255 octets, as cPanel writes them, is split. Records of one set with different TTLs
-/// take the smallest.
+/// take the smallest. A SOA at the zone's name without its final dot, as Cloudflare writes it, is the
+/// zone's.
 ///
 /// A name that cannot be read never hands its line on: a record below it without a name of its own is
 /// left out, too.
@@ -70,9 +71,12 @@ fn check_text(bytes: &[u8]) -> Result<(), Broken> {
         return Err(Broken { line: 1, why: "the file is larger than 8 MiB".to_owned() });
     }
     let mut line = 1;
-    for byte in bytes {
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
             b'\n' => line += 1,
+            b'\r' if !rest.starts_with(b"\n") => line += 1,
             0 => return Err(Broken { line, why: "the file is not text".to_owned() }),
             _ => {}
         }
@@ -114,7 +118,7 @@ impl State {
             _ => return Err("a directive that is not known".to_owned()),
         }
         let [_, argument] = line.tokens.as_slice() else {
-            return Err(format!("a {upper} that has not one value"));
+            return Err(format!("{upper} takes one value"));
         };
         if upper == "$TTL" {
             let text = argument.plain().unwrap_or_default();
@@ -192,6 +196,10 @@ impl State {
     }
 
     fn authority(&mut self, head: &Head<'_>) -> Result<(), String> {
+        // Cloudflare exports it without the final dot. It can stand nowhere else than at the apex.
+        if self.owner == Some(self.apex.joined(&self.apex)) {
+            self.owner = Some(self.apex.clone());
+        }
         if self.owner.as_ref().is_some_and(|owner| *owner != self.apex) {
             return Err("a SOA stands at the zone's own name only".to_owned());
         }
@@ -238,9 +246,9 @@ impl State {
     fn finish(mut self) -> File {
         let apex = self.apex.show();
         for (name, left_out) in self.aliases {
-            let standing =
-                |(other, _): &(String, &str), set: &Set| *other == name && !set.records.is_empty();
-            let beside = self.sets.iter().filter(|(key, set)| standing(key, set)).count();
+            let here = self.sets.range((name.clone(), "")..);
+            let here = here.take_while(|((other, _), _)| *other == name);
+            let beside = here.filter(|(_, set)| !set.records.is_empty()).count();
             if beside > 1 || name == apex {
                 self.sets.remove(&(name, "CNAME"));
                 self.left_out.push(left_out);

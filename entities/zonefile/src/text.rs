@@ -2,6 +2,10 @@
 
 use crate::file::Broken;
 
+/// The most tokens of one entry: far beyond any record that a message can carry, and few enough to hold
+/// at once.
+const TOKENS_MAX: usize = 5000;
+
 /// One token of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
@@ -145,6 +149,9 @@ impl<'b> Lines<'b> {
                 _ => {
                     if line.tokens.is_empty() {
                         line.number = at;
+                    }
+                    if line.tokens.len() >= TOKENS_MAX {
+                        return self.broken(line.number, "an entry that is too long");
                     }
                     line.tokens.push(self.token(glued)?);
                     glued = true;

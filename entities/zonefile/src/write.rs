@@ -11,7 +11,7 @@ use values::DomainName;
 #[must_use]
 pub fn write(zone: &DomainName, soa: &Soa, sets: &[RecordSet]) -> String {
     let mut ordered: Vec<&RecordSet> = sets.iter().collect();
-    ordered.sort_by_key(|set| {
+    ordered.sort_by_cached_key(|set| {
         let labels: Vec<&str> = relative(zone, &set.name).split('.').rev().collect();
         let at_apex = labels == ["@"];
         (!at_apex, labels, set.rtype != "NS", set.rtype.as_str())

@@ -109,7 +109,7 @@ impl<'s> Tree<'s> {
         }
         let excluded: &[&str] = match rtype {
             "CNAME" => crate::TYPES,
-            "ALIAS" => &["A", "AAAA"],
+            "ALIAS" => &["A", "AAAA", "CNAME"],
             "A" | "AAAA" => &["CNAME", "ALIAS"],
             _ => &["CNAME"],
         };

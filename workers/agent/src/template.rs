@@ -19,10 +19,10 @@ use cpanel::plan::{ControlFacts, Facts, Options, Plan, RecordSet};
 use cpanel::planner::{Input, plan};
 use cpanel::protocol::{ArchiveIdentity, DomainKind, Format, Preview, Source};
 use cpanel::secret::{Password, Secret};
-use cpanel::zone::txt_record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use values::{AbsPath, DomainName, MailAddress, RelPath, Username};
+use zonefile::txt_record;
 
 const WELCOME: &str = include_str!("../../../deploy/target/welcome.html");
 /// Where a site's pages lie, below the home.

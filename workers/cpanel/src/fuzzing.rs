@@ -4,8 +4,7 @@
 use crate::account::{Database, DumpState};
 use crate::findings::Findings;
 use crate::members::Members;
-use crate::plan::RecordSet;
-use crate::{aliases, grants, record, yaml, zone};
+use crate::{aliases, grants, record, yaml};
 use std::collections::BTreeSet;
 use values::{DatabaseName, DomainName, MailAddress, Username};
 
@@ -30,14 +29,6 @@ pub fn forwards(text: &str) -> Vec<(MailAddress, BTreeSet<MailAddress>)> {
     let forward = aliases::domain_forward(&domain, text);
     let found = aliases::parse(&domain, text, "shop", &default, &mut Findings::default());
     if forward.is_some_and(|d| d == domain) { Vec::new() } else { found.forwards }
-}
-
-/// Reads a zone file of `shop.example`; its record sets.
-#[must_use]
-pub fn zone_records(bytes: &[u8]) -> Option<Vec<RecordSet>> {
-    let domain = DomainName::parse("shop.example").ok()?;
-    let zone = zone::parse(&domain, bytes, &mut Findings::default()).ok()?;
-    Some(zone.records.into_iter().collect())
 }
 
 /// Reads the statements and the JSON of database users; every privilege that came out.

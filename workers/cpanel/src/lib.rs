@@ -53,6 +53,5 @@ pub mod stream;
 pub mod summary;
 mod yaml;
 pub mod zone;
-mod zone_text;
 
 pub use error::Error;

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use values::{AbsPath, DatabaseName, DatabaseUser, DomainName, MailAddress, RelPath, Username};
 
+pub use zonefile::RecordSet;
+
 /// A part of an account that can be restored on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -458,8 +460,6 @@ pub enum Credential {
     /// The hash cannot be used here: a new secret is made and put into the applications.
     New,
 }
-
-pub use zonefile::RecordSet;
 
 /// Something that was found and that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

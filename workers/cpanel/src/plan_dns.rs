@@ -3,9 +3,9 @@
 use crate::account::Zone;
 use crate::plan::{Component, Ownership, RecordSet, Resource, StepName};
 use crate::planner::Draft;
-use crate::zone::{txt_record, txt_value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use zonefile::{txt_record, txt_value};
 
 /// Seconds that others may remember our name servers.
 const NS_TTL: u32 = 86_400;

@@ -1,5 +1,6 @@
 //! The canonical form is PowerDNS' own, asked of a real one.
 
+use crate::corpus::corpus;
 use crate::zones::{any_zone, set, zone};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -9,7 +10,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use zonefile::RecordSet;
+use values::DomainName;
+use zonefile::{RecordSet, check_zone, read};
 
 /// A server of its own, gone with the test.
 struct Server {
@@ -87,8 +89,8 @@ impl Server {
     }
 
     /// Makes the zone with these sets; what the server gives back for them.
-    fn serve(&self, sets: &[RecordSet]) -> Vec<RecordSet> {
-        let apex = format!("{}.", zone());
+    fn serve(&self, zone: &DomainName, sets: &[RecordSet]) -> Vec<RecordSet> {
+        let apex = format!("{zone}.");
         self.call("DELETE", &format!("/{apex}"), &Value::Null);
         let rrsets: Vec<Value> = sets
             .iter()
@@ -126,11 +128,12 @@ impl Server {
 #[test]
 fn what_is_written_comes_back_byte_for_byte() {
     let server = Server::start();
-    let mut runner = TestRunner::new(Config { cases: 60, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
     runner
         .run(&any_zone(), |mut sets| {
             sets.sort();
-            let mut served = server.serve(&sets);
+            let mut served = server.serve(&zone(), &sets);
             served.sort();
             prop_assert_eq!(served, sets);
             Ok(())
@@ -138,77 +141,87 @@ fn what_is_written_comes_back_byte_for_byte() {
         .unwrap();
 }
 
+/// Records where the forms of name servers differ.
+const CORNERS: &[(&str, &[&str])] = &[
+    ("A", &["0.0.0.0", "255.255.255.255"]),
+    (
+        "AAAA",
+        &[
+            "::",
+            "::1",
+            "::FFFF",
+            "2001:db8:0:1:1:1:1:1",
+            "2001:db8:0:0:1:0:0:0",
+            "1::",
+            "64:ff9b::c000:221",
+        ],
+    ),
+    ("MX", &["0 a--b.elsewhere.test.", "65535 xn--bcher-kva.elsewhere.test."]),
+    ("TXT", &["\"\"", "\"\" \"a\" \"\"", "a;b", "\"a\\;b\"", "\"\\000\\009\\127\"", "\\ back"]),
+    (
+        "CAA",
+        &[
+            "0 issue \"\"",
+            "0 issuewild \";\"",
+            "128 issue \"ca.test ;a=b\"",
+            "0 issuevmc ca.test",
+            "0 contactphone \"+49 30 1\"",
+        ],
+    ),
+    ("NAPTR", &["0 0 \"\" \"\" \"\" .", "1 1 \"u\" \"E2U+sip\" \"!^.*$!sip:a\\\\1@b!\" ."]),
+    (
+        "HTTPS",
+        &[
+            "0 .",
+            "1 .",
+            "1 . mandatory=ipv4hint,alpn alpn=\"h2,h3\" ipv4hint=192.0.2.1 no-default-alpn",
+            "1 . ipv6hint=2001:DB8::1,::1 port=0",
+            "2 . key7=\"/q{?dns}\"",
+            "3 . dohpath=/q{?dns}",
+            "4 . key65333=\\228x",
+            "5 . key65333=\"\"",
+            "6 . key1=\\002h2",
+        ],
+    ),
+    ("HINFO", &["PC \"\"", "\"\" Linux"]),
+    ("RP", &["john\\.doe.x.example. .", "\\228+.x.example. txt"]),
+    ("URI", &["0 0 \"a\\\"b\\\\c\""]),
+    ("PTR", &["My\\032Printer._ipp._tcp.x.example."]),
+    ("SSHFP", &["4 2 AB0123456789AB0123456789AB0123456789AB0123456789 AB0123456789ABCD"]),
+];
+
 #[test]
 fn the_corners_of_each_type_come_back_byte_for_byte() {
     let server = Server::start();
+    let mut corners = CORNERS.to_vec();
     let long = format!("\"{}\"", "\\255".repeat(255));
     let key = format!("3 0 0 {}", "ab".repeat(5000));
-    let corners: &[(&str, &[&str])] = &[
-        ("A", &["0.0.0.0", "255.255.255.255"]),
-        (
-            "AAAA",
-            &[
-                "::",
-                "::1",
-                "::FFFF",
-                "2001:db8:0:1:1:1:1:1",
-                "2001:db8:0:0:1:0:0:0",
-                "1::",
-                "64:ff9b::c000:221",
-            ],
-        ),
-        ("MX", &["0 a--b.elsewhere.test.", "65535 xn--bcher-kva.elsewhere.test."]),
-        (
-            "TXT",
-            &[
-                "\"\"",
-                "\"\" \"a\" \"\"",
-                "a;b",
-                "\"a\\;b\"",
-                "\"\\000\\009\\127\"",
-                "\\ back",
-                &long,
-            ],
-        ),
-        (
-            "CAA",
-            &[
-                "0 issue \"\"",
-                "0 issuewild \";\"",
-                "128 issue \"ca.test ;a=b\"",
-                "0 issuevmc ca.test",
-                "0 contactphone \"+49 30 1\"",
-            ],
-        ),
-        ("TLSA", &[&key]),
-        ("NAPTR", &["0 0 \"\" \"\" \"\" .", "1 1 \"u\" \"E2U+sip\" \"!^.*$!sip:a\\\\1@b!\" ."]),
-        (
-            "HTTPS",
-            &[
-                "0 .",
-                "1 .",
-                "1 . mandatory=ipv4hint,alpn alpn=\"h2,h3\" ipv4hint=192.0.2.1 no-default-alpn",
-                "1 . ipv6hint=2001:DB8::1,::1 port=0",
-                "2 . key7=\"/q{?dns}\"",
-                "3 . dohpath=/q{?dns}",
-                "4 . key65333=\\228x",
-                "5 . key65333=\"\"",
-                "6 . key1=\\002h2",
-            ],
-        ),
-        ("HINFO", &["PC \"\"", "\"\" Linux"]),
-        ("RP", &["john\\.doe.x.example. .", "\\228+.x.example. txt"]),
-        ("URI", &["0 0 \"a\\\"b\\\\c\""]),
-        ("PTR", &["My\\032Printer._ipp._tcp.x.example."]),
-        ("SSHFP", &["4 2 AB0123456789AB0123456789AB0123456789AB0123456789 AB0123456789ABCD"]),
-    ];
+    let (long, key) = ([long.as_str()], [key.as_str()]);
+    corners.extend([("SMIMEA", key.as_slice()), ("TLSA", &key), ("TXT", &long)]);
     let mut sets = Vec::new();
-    for (rtype, records) in corners {
+    for (at, (rtype, records)) in corners.into_iter().enumerate() {
         let records: Vec<String> = records.iter().map(|&r| r.to_owned()).collect();
-        sets.push(set("n", rtype, 300, &records));
+        sets.push(set(&format!("n{at}"), rtype, 300, &records));
     }
     sets.sort();
-    let mut served = server.serve(&sets);
+    let mut served = server.serve(&zone(), &sets);
     served.sort();
     assert_eq!(served, sets);
+}
+
+#[test]
+fn files_that_pass_the_checks_are_served_as_they_were_read() {
+    let server = Server::start();
+    for (name, bytes) in corpus() {
+        let zone = DomainName::parse(&name).unwrap();
+        let mut sets = read(&zone, &bytes).unwrap().sets;
+        while let Some((at, _)) = check_zone(&zone, &sets).pop() {
+            sets.remove(at);
+        }
+        assert!(!sets.is_empty(), "{name}");
+        sets.sort();
+        let mut served = server.serve(&zone, &sets);
+        served.sort();
+        assert_eq!(served, sets, "{name}");
+    }
 }

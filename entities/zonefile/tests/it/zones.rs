@@ -61,9 +61,19 @@ fn host() -> impl Strategy<Value = String> {
 fn target() -> impl Strategy<Value = String> {
     prop_oneof![
         host(),
-        "[a-z0-9_*/+=-]{1,20}\\.elsewhere\\.test\\.",
-        Just("we\\.ird\\032one.elsewhere.test.".to_owned()),
+        "[a-z0-9_/-]{1,20}\\.elsewhere\\.test\\.",
+        Just("*.elsewhere.test.".to_owned()),
         Just("bücher.elsewhere.test.".to_owned()),
+    ]
+}
+
+/// Names that stand for other things than hosts.
+fn label() -> impl Strategy<Value = String> {
+    prop_oneof![
+        target(),
+        "[a-z0-9_*/+=@$!~-]{1,20}\\.elsewhere\\.test\\.",
+        Just("we\\.ird\\032\\255\\\\one.elsewhere.test.".to_owned()),
+        Just(".".to_owned()),
     ]
 }
 
@@ -116,7 +126,8 @@ pub fn record(rtype: &'static str) -> BoxedStrategy<String> {
                 format!("2001:DB8:0:{:X}:{:x}:0::{:x}", low >> 48, low >> 40 & 0xff, low & 0xff)
             })
             .boxed(),
-        "CNAME" | "DNAME" | "ALIAS" | "PTR" => target().boxed(),
+        "CNAME" | "DNAME" | "ALIAS" => target().boxed(),
+        "PTR" => label().boxed(),
         "NS" => host().boxed(),
         "MX" => (any::<u16>(), host()).prop_map(|(n, host)| format!("{n} {host}")).boxed(),
         "SRV" => (any::<[u16; 3]>(), host())
@@ -140,12 +151,12 @@ pub fn record(rtype: &'static str) -> BoxedStrategy<String> {
             prop_oneof![binding(), target().prop_map(|t| format!("0 {t}")), Just("1 .".to_owned())]
                 .boxed()
         }
-        "NAPTR" => (any::<[u16; 2]>(), quoted(20), target())
+        "NAPTR" => (any::<[u16; 2]>(), quoted(20), label())
             .prop_map(|([a, b], text, target)| format!("{a} {b} \"S\" {text} \"\" {target}"))
             .boxed(),
         "HINFO" => (quoted(30), quoted(30)).prop_map(|(a, b)| format!("{a} {b}")).boxed(),
         "OPENPGPKEY" => base64().boxed(),
-        "RP" => (target(), target()).prop_map(|(a, b)| format!("{a} {b}")).boxed(),
+        "RP" => (label(), label()).prop_map(|(a, b)| format!("{a} {b}")).boxed(),
         "URI" => quoted(300)
             .prop_filter("needs an address", |text| text.len() > 2)
             .prop_map(|text| format!("10 1 {text}"))
@@ -167,8 +178,8 @@ fn any_set() -> impl Strategy<Value = RecordSet> {
                 ("SRV", name) => {
                     format!("_s._tcp.{}", name.trim_start_matches("*.").replace('*', "w"))
                 }
-                // It would leave nothing else in the zone.
-                ("DNAME", "@") => "dname".to_owned(),
+                // They would leave nothing else at the apex, or in the zone.
+                ("CNAME" | "DNAME", "@") => "lead".to_owned(),
                 (_, name) => name.to_owned(),
             };
             set(&name, rtype, ttl, &records)

@@ -562,7 +562,7 @@ pub const ROWS: &[Row] = &[
                 Lost("zone:g100.enemy.example"),
                 Lost("record:l100.enemy.example:2"),
                 Lost("record:l100.enemy.example:3"),
-                Lost("record:l100.enemy.example:4"),
+                Lost("record:z.l100.enemy.example.:ALIAS"),
             ],
         )],
     },
