@@ -487,7 +487,7 @@ pub async fn import_file(
     tx.ctx().refuse_bound()?;
     let editing = begin(tx, edit).await?;
     let file = zonefile::read(&editing.name, bytes).map_err(|broken| broken_file(&broken))?;
-    let unread: Vec<&zonefile::LeftOut> = file.left_out.iter().filter(|l| !is_signing(l)).collect();
+    let unread: Vec<&zonefile::LeftOut> = file.left_out.iter().filter(|l| !l.is_signing()).collect();
     if !unread.is_empty() && !import.leave_out {
         return Err(unreadable(&unread));
     }
@@ -500,11 +500,6 @@ pub async fn import_file(
         after.extend(servers_of(&editing));
     }
     Ok((finish(tx, edit, editing, after, &Pointers::new()).await?, file.left_out))
-}
-
-/// What signing makes is made anew here.
-fn is_signing(left_out: &zonefile::LeftOut) -> bool {
-    left_out.why.contains("signing")
 }
 
 fn broken_file(broken: &zonefile::Broken) -> Error {
