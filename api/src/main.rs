@@ -16,6 +16,7 @@ use api::state::{Redis, State};
 use billing::Billing;
 use entities::config::{self, Api};
 use entities::db::Db;
+use entities::dns::signing;
 use entities::error::{Code, Error};
 use entities::mfa::{self, Resealed};
 use entities::{accounts, servers, telemetry, webhooks};
@@ -161,6 +162,10 @@ async fn reseal() -> Result<(), Error> {
     if let Some(keys) = sealing {
         let count = u8::from(servers::reseal_identity(&db, &keys).await?);
         print(&format!("SSH keys: {count} sealed anew.\n"))?;
+        let tx = db.system().await?;
+        let count = signing::reseal(&tx, &keys).await?;
+        tx.commit().await?;
+        print(&format!("Keys of signed zones: {count} sealed anew.\n"))?;
     }
     if unreadable == 0 && hooks.unreadable == 0 {
         return Ok(());

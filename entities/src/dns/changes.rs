@@ -487,7 +487,8 @@ pub async fn import_file(
     tx.ctx().refuse_bound()?;
     let editing = begin(tx, edit).await?;
     let file = zonefile::read(&editing.name, bytes).map_err(|broken| broken_file(&broken))?;
-    let unread: Vec<&zonefile::LeftOut> = file.left_out.iter().filter(|l| !l.is_signing()).collect();
+    let unread: Vec<&zonefile::LeftOut> =
+        file.left_out.iter().filter(|l| !l.is_signing()).collect();
     if !unread.is_empty() && !import.leave_out {
         return Err(unreadable(&unread));
     }

@@ -21,6 +21,9 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 use validator::Validate;
 
+/// So many lines that were not taken are told.
+const LEFT_OUT: usize = 1000;
+
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {
     config.service(import_zone).service(export_zone).service(apply_template);
 }
@@ -102,6 +105,7 @@ async fn import_zone(
     let (changed, left_out) = changes::import_file(&tx, &edit, &file.0, import).await?;
     let left_out = left_out
         .into_iter()
+        .take(LEFT_OUT)
         .map(|l| LeftOutView { line: Some(l.line), what: l.text, why: l.why })
         .collect();
     super::answer(tx, changed, preview, left_out).await

@@ -85,7 +85,14 @@ async fn nobody_else_transfers_a_zone() {
         .output()
         .unwrap();
     // This machine's own addresses may, by PowerDNS' configuration; what the zone allows is nobody.
-    let allowed = scene.primary.ask(reqwest::Method::GET, "/zones/closed.test./metadata/ALLOW-AXFR-FROM", serde_json::json!({})).await;
+    let allowed = scene
+        .primary
+        .ask(
+            reqwest::Method::GET,
+            "/zones/closed.test./metadata/ALLOW-AXFR-FROM",
+            serde_json::json!({}),
+        )
+        .await;
     assert_eq!(allowed["metadata"], serde_json::json!([]));
     assert!(output.status.success());
     scene.db.remove().await.unwrap();

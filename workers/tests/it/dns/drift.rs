@@ -83,7 +83,8 @@ async fn what_others_change_on_the_server_is_found_and_mended() {
 #[tokio::test]
 async fn a_zone_that_was_not_made_here_is_left_alone() {
     let scene = scene().await;
-    let foreign = json!({"name": "foreign.test.", "kind": "Native", "nameservers": ["ns.foreign.test."]});
+    let foreign =
+        json!({"name": "foreign.test.", "kind": "Native", "nameservers": ["ns.foreign.test."]});
     scene.primary.ask(Method::POST, "/zones", foreign).await;
     let zone = scene.zone("foreign.test").await;
     scene.settle().await;

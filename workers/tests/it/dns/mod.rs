@@ -9,11 +9,11 @@ mod verified;
 
 use entities::config;
 use entities::db::Db;
+use entities::dns;
 use entities::dns::budget::{Limit, Limits};
 use entities::dns::changes::{self, Edit, SetChange, Wanted};
 use entities::dns::names::Rules;
 use entities::dns::zones::{self, Change, NewZone};
-use entities::dns;
 use entities::ids::{WorkerId, ZoneId};
 use entities::sealing::SealingKeys;
 use entities::tables::dns_zone;
@@ -146,7 +146,12 @@ pub async fn due(servers: &Servers) -> usize {
 }
 
 /// Puts a set; whatever stood there goes.
-pub async fn put(db: &Db, ctx: &TenantCtx, zone: ZoneId, (set, rtype, records): (&str, &str, &[&str])) {
+pub async fn put(
+    db: &Db,
+    ctx: &TenantCtx,
+    zone: ZoneId,
+    (set, rtype, records): (&str, &str, &[&str]),
+) {
     let records = records.iter().map(|r| (*r).to_owned()).collect();
     change(db, ctx, zone, (set, rtype), Wanted::Put { ttl: Some(300), records }).await;
 }
@@ -159,12 +164,8 @@ pub async fn change(
     wanted: Wanted,
 ) {
     let tx = db.write(ctx, Permission::ZonesWrite).await.unwrap();
-    let change = SetChange {
-        name: set.to_owned(),
-        rtype: rtype.to_owned(),
-        wanted,
-        pointer: String::new(),
-    };
+    let change =
+        SetChange { name: set.to_owned(), rtype: rtype.to_owned(), wanted, pointer: String::new() };
     let edit = Edit { zone, expected: None, limits: None, preview: false };
     let changed = changes::change_sets(&tx, &edit, &[change]).await.unwrap();
     if !changed.diff.is_empty() {

@@ -44,7 +44,8 @@ impl Server {
 
     /// One that transfers its zones from elsewhere.
     pub async fn secondary() -> Self {
-        Self::powerdns_with(Backend::Sqlite, "secondary=yes\nprimary=no\nxfr-cycle-interval=1\n").await
+        Self::powerdns_with(Backend::Sqlite, "secondary=yes\nprimary=no\nxfr-cycle-interval=1\n")
+            .await
     }
 
     async fn powerdns_with(backend: Backend, more: &str) -> Self {
@@ -56,7 +57,9 @@ impl Server {
                 let schema = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
                 let file = data.path().join("zones.sqlite3");
                 run(Command::new("sqlite3").arg(&file).arg(format!(".read {schema}")));
-                format!("launch=gsqlite3\ngsqlite3-database={path}/zones.sqlite3\ngsqlite3-dnssec=yes\n")
+                format!(
+                    "launch=gsqlite3\ngsqlite3-database={path}/zones.sqlite3\ngsqlite3-dnssec=yes\n"
+                )
             }
             Backend::Postgres => postgres(),
         };
@@ -128,8 +131,8 @@ impl Server {
     }
 
     async fn answers(&self) -> bool {
-        let api = self.api == 0
-            || tokio::net::TcpStream::connect(("127.0.0.1", self.api)).await.is_ok();
+        let api =
+            self.api == 0 || tokio::net::TcpStream::connect(("127.0.0.1", self.api)).await.is_ok();
         api && tokio::net::TcpStream::connect(self.address()).await.is_ok()
     }
 
@@ -161,7 +164,12 @@ impl Server {
     }
 
     /// Asks the server's own API.
-    pub async fn ask(&self, method: reqwest::Method, path: &str, body: serde_json::Value) -> serde_json::Value {
+    pub async fn ask(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: serde_json::Value,
+    ) -> serde_json::Value {
         let url = format!("http://127.0.0.1:{}/api/v1/servers/localhost{path}", self.api);
         let request = reqwest::Client::new().request(method, url).header("X-API-Key", KEY);
         let response = request.json(&body).send().await.unwrap();
@@ -185,7 +193,9 @@ fn postgres() -> String {
     let name = format!("pdns_{}", RowId::new().0.simple());
     let psql = |database: &str, arguments: &[&str]| {
         let (before, _) = url.rsplit_once('/').unwrap();
-        run(Command::new("psql").args(["-q", "-X", &format!("{before}/{database}")]).args(arguments));
+        run(Command::new("psql")
+            .args(["-q", "-X", &format!("{before}/{database}")])
+            .args(arguments));
     };
     let own = url.rsplit_once('/').unwrap().1;
     psql(own, &["-c", &format!("CREATE DATABASE {name}")]);
