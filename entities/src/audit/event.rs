@@ -4,10 +4,8 @@ use crate::audit::seal::Head;
 use crate::billing;
 use crate::catalogue::Billing;
 use crate::ids::{
-    CategoryId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId, RepaymentId,
-    RowId, ServiceId, SessionId, SubscriptionId, TemplateId, TenantId, UserId, ZoneId,
     CategoryId, CertificateId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId,
-    RepaymentId, RowId, ServiceId, SessionId, SubscriptionId, TenantId, UserId,
+    RepaymentId, RowId, ServiceId, SessionId, SubscriptionId, TemplateId, TenantId, UserId, ZoneId,
 };
 use crate::orders::Status;
 use crate::services::Desired;

@@ -52,8 +52,8 @@ pub async fn keep_account(
     Ok(account)
 }
 
-/// Keeps what the authority calls the account.
-pub async fn keep_account_url(db: &Db, directory: &str, url: &str) -> Result<()> {
+/// Keeps what the authority calls the account; none when it does not know it any more.
+pub async fn keep_account_url(db: &Db, directory: &str, url: Option<&str>) -> Result<()> {
     let tx = db.system().await?;
     acme_account::Entity::update_many()
         .col_expr(acme_account::Column::Url, Expr::value(url))

@@ -16,7 +16,8 @@ pub use due::queue_due;
 pub use limits::{ORDERS_A_DAY, check_limit};
 pub use names::{CertificateName, NAMES_MAX};
 pub use record::{
-    Answer, Issued, drop_order, keep_answers, keep_chain, keep_key, keep_order, load_claimed,
+    Answer, Issued, drop_order, hold_off, keep_answers, keep_chain, keep_key, keep_order,
+    load_claimed,
 };
 pub(crate) use settle::lose_account;
 pub use settle::{Outcome, renewal_time, settle};
@@ -39,7 +40,7 @@ use sea_orm::{
     QuerySelect,
 };
 use serde::{Deserialize, Serialize};
-use values::DomainName;
+use values::{DomainName, Username};
 
 /// How an authority is shown that a name is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
@@ -310,6 +311,13 @@ pub async fn find_certificate(tx: &TenantTx, id: CertificateId) -> Result<certif
 /// Its names.
 pub fn names_of(row: &certificate::Model) -> Result<Vec<CertificateName>> {
     Ok(serde_json::from_value(row.names.clone())?)
+}
+
+/// The user whose account shows it; none when the account is gone.
+pub async fn user_of(tx: &SystemTx, row: &certificate::Model) -> Result<Option<Username>> {
+    let Some(id) = row.account_id else { return Ok(None) };
+    let account = hosting_account::Entity::find_by_id(id).one(tx.conn()).await?;
+    Ok(account.map(|account| Username::parse(&account.username)).transpose()?)
 }
 
 fn name_texts(row: &certificate::Model) -> Result<Vec<String>> {

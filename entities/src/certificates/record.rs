@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::ids::ZoneId;
 use crate::jobs::{self, Claim};
 use crate::tables::certificate::{self, Column};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,16 @@ pub async fn drop_order(tx: &SystemTx, claim: &Claim) -> Result<()> {
     row.order_url = Set(None);
     row.next_sealed_key = Set(None);
     row.next_chain = Set(None);
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// Keeps from when on another attempt is welcome.
+pub async fn hold_off(tx: &SystemTx, claim: &Claim, secs: u64) -> Result<()> {
+    let mut row: certificate::ActiveModel = held(tx, claim).await?.into();
+    let most = u64::try_from(TimeDelta::days(30).num_seconds()).unwrap_or_default();
+    let secs = i64::try_from(secs.min(most)).unwrap_or_default();
+    row.next_at = Set(Utc::now() + TimeDelta::seconds(secs));
     row.update(tx.conn()).await?;
     Ok(())
 }

@@ -27,9 +27,8 @@ pub enum Outcome {
     Installed(Issued),
     /// It is not on its server any more.
     Removed,
-    /// It did not, and the certificate that was installed before still is. `secs`: not earlier than
-    /// in so many seconds again.
-    Failed { code: String, message: String, secs: Option<u64> },
+    /// It did not, and the certificate that was installed before still is.
+    Failed { code: String, message: String },
 }
 
 /// When a certificate is to be renewed: at two thirds of its time, earlier by up to a fiftieth of it,
@@ -66,10 +65,7 @@ pub async fn settle(tx: &SystemTx, claim: &Claim, outcome: Outcome) -> Result<()
             certificate::Entity::delete_by_id(id).exec(tx.conn()).await?;
             tx.audit(&ctx, entry).await
         }
-        Outcome::Failed { code, message, secs } => {
-            let failure = Failure { code, message, secs };
-            failed(tx, &ctx, row, failure).await
-        }
+        Outcome::Failed { code, message } => failed(tx, &ctx, row, (code, message)).await,
     }
 }
 
@@ -107,20 +103,13 @@ async fn installed(
     tx.audit(ctx, entry).await
 }
 
-struct Failure {
-    code: String,
-    message: String,
-    secs: Option<u64>,
-}
-
 /// What is installed stays, and is told to be.
 async fn failed(
     tx: &SystemTx,
     ctx: &TenantCtx,
     row: certificate::Model,
-    failure: Failure,
+    (code, message): (String, String),
 ) -> Result<()> {
-    let Failure { code, message, secs } = failure;
     if row.doomed && row.account_id.is_none() {
         let entry = Audit::CertificateDeleted { certificate: row.id, names: name_texts(&row)? };
         certificate::Entity::delete_by_id(row.id).exec(tx.conn()).await?;
@@ -133,20 +122,21 @@ async fn failed(
         error: message.clone(),
     };
     let attempts = row.attempts.saturating_add(1);
-    let asked = TimeDelta::seconds(secs.and_then(|s| i64::try_from(s).ok()).unwrap_or(0));
     let state = match (row.doomed, row.not_after.filter(|_| row.account_id.is_some())) {
         (true, _) => State::Deleting,
         (false, None) => State::Failed,
         (false, Some(until)) if until <= Utc::now() => State::Expired,
         (false, Some(_)) => State::Active,
     };
+    let held_off = row.next_at;
     let doomed_now = row.doomed && attempts == 1;
     let mut active: certificate::ActiveModel = row.into();
     active.state = Set(state);
     active.attempts = Set(attempts);
     // What is to go had its attempt at being obtained cut short: its removal is due at once.
-    let wait = if doomed_now { TimeDelta::zero() } else { pause(attempts).max(asked) };
-    active.next_at = Set(Utc::now() + wait);
+    let wait = if doomed_now { TimeDelta::zero() } else { pause(attempts) };
+    // Later, when the authority has asked for that.
+    active.next_at = Set(held_off.max(Utc::now() + wait));
     active.error_code = Set(Some(code));
     active.error = Set(Some(message));
     active.updated_at = Set(Utc::now());
