@@ -626,6 +626,7 @@ pub enum Audit {
     DnsReverseSet {
         address: String,
         hostname: Option<String>,
+    },
     CertificateRequested {
         certificate: CertificateId,
         names: Vec<String>,

@@ -20,7 +20,7 @@ pub struct Answer {
     pub challenge: Challenge,
     /// Where a record is put.
     pub zone: Option<ZoneId>,
-    /// The record's name without a final dot, or the file's.
+    /// The record's name with its final dot, or the file's.
     pub place: String,
     /// The record's text, or the file's content.
     pub value: String,

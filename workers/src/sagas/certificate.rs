@@ -117,8 +117,8 @@ impl Step for CheckNames {
         for name in &names {
             certificates::check_verified(&tx, cx.claim.tenant, name.base(), ours).await?;
         }
-        let challenge = certificates::choose_challenge(&tx, cx.claim.tenant, &names).await?;
         drop(tx);
+        let challenge = choose(cx, &names).await?;
         let issuer = Issuer { identity: &cx.world.config.acme.caa, challenge };
         for name in &names {
             caa::check(cx.world.config.resolver, issuer, name).await?;
@@ -129,6 +129,53 @@ impl Step for CheckNames {
     async fn undo(&self, _: &Cx, _: Option<()>) -> Result<()> {
         Ok(())
     }
+}
+
+/// How the authority is shown that the names are ours: by our DNS when the world asks that, otherwise
+/// by the account's server. A wildcard leaves no choice.
+async fn choose(cx: &Cx, names: &[CertificateName]) -> Result<Challenge> {
+    let tx = cx.world.db.system().await?;
+    let challenge = certificates::choose_challenge(&tx, cx.claim.tenant, names).await?;
+    drop(tx);
+    if challenge == Challenge::Http || names.iter().any(CertificateName::is_wildcard) {
+        return Ok(challenge);
+    }
+    for name in names {
+        if !asks_us(cx, name.base()).await? {
+            let text = format!("The world asks other name servers than ours for {name}.");
+            cx.log(Level::Info, "check_names", &text).await?;
+            return Ok(Challenge::Http);
+        }
+    }
+    Ok(Challenge::Dns)
+}
+
+/// Whether the name servers of the zone that a name lies in are ours.
+async fn asks_us(cx: &Cx, name: &DomainName) -> Result<bool> {
+    let ours = &cx.world.config.nameservers;
+    let mut rest = Some(name.as_str());
+    while let Some(zone) = rest {
+        let owner = format!("{zone}.");
+        let asked = query::ask(cx.world.config.resolver, &owner, RecordType::NS).await;
+        let seen = asked.map_err(|error| {
+            tracing::warn!(cause = %error.chain(), "certificate.resolver_failed");
+            let text = "The resolver does not answer. Check MIGRAPANEL__RESOLVER.";
+            Error::refused(Code::DnsFailed, text)
+        })?;
+        let servers: Vec<DomainName> = seen
+            .records
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::NS(server) => DomainName::parse(&server.0.to_ascii()).ok(),
+                _ => None,
+            })
+            .collect();
+        if !servers.is_empty() {
+            return Ok(servers.iter().any(|server| ours.contains(server)));
+        }
+        rest = zone.split_once('.').map(|(_, parent)| parent);
+    }
+    Ok(false)
 }
 
 /// Orders the certificate, unless an order is under way that can still come to something.
@@ -163,8 +210,8 @@ impl Step for PlaceOrder {
         let names = certificates::names_of(&row)?;
         let tx = cx.world.db.system().await?;
         certificates::check_limit(&tx, &names).await?;
-        let challenge = certificates::choose_challenge(&tx, cx.claim.tenant, &names).await?;
         drop(tx);
+        let challenge = choose(cx, &names).await?;
         let order = authority.place(&names).await?;
         let tx = cx.world.db.system().await?;
         certificates::keep_order(&tx, &cx.claim, order.url(), challenge).await?;
@@ -243,7 +290,7 @@ async fn wanted_answers(cx: &Cx, challenge: Challenge) -> Result<Vec<Answer>> {
         })?;
         let shown = offered.key_authorization();
         let (place, value) = match challenge {
-            Challenge::Dns => (format!("_acme-challenge.{}", name.base()), shown.dns_value()),
+            Challenge::Dns => (format!("_acme-challenge.{}.", name.base()), shown.dns_value()),
             Challenge::Http => (offered.token.clone(), shown.as_str().to_owned()),
         };
         let zone = match challenge {
@@ -326,10 +373,8 @@ async fn is_served(cx: &Cx, zone: entities::ids::ZoneId, answer: &Answer) -> Res
         return Ok(false);
     }
     drop(tx);
-    let owner = format!("{}.", answer.place);
-    let Ok(seen) = query::ask(cx.world.config.dns_addr, &owner, RecordType::TXT).await else {
-        return Ok(false);
-    };
+    let asked = query::ask(cx.world.config.dns_addr, &answer.place, RecordType::TXT).await;
+    let Ok(seen) = asked else { return Ok(false) };
     Ok(seen.records.iter().any(|record| match &record.data {
         RData::TXT(txt) => txt.txt_data.concat() == answer.value.as_bytes(),
         _ => false,
