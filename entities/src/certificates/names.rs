@@ -61,6 +61,13 @@ impl fmt::Display for CertificateName {
     }
 }
 
+impl std::str::FromStr for CertificateName {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::parse(text)
+    }
+}
+
 impl TryFrom<String> for CertificateName {
     type Error = Invalid;
     fn try_from(text: String) -> Result<Self, Invalid> {
