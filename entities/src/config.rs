@@ -231,8 +231,6 @@ pub struct Migrator {
     /// `MIGRAPANEL__ACCOUNTS_DOMAIN`: below which accounts that were ordered without a domain of their
     /// own get their names, `USER.hosted.internal` by default.
     pub accounts_domain: DomainName,
-    /// `MIGRAPANEL__RESOLVER`, `HOST:PORT`: a recursive resolver, for what stands in others' zones.
-    pub resolver: SocketAddr,
     pub acme: Acme,
 }
 
@@ -278,7 +276,6 @@ impl Migrator {
             dns: Dns::read()?,
             nameservers: nameservers()?,
             accounts_domain: accounts_domain()?,
-            resolver: parsed("MIGRAPANEL__RESOLVER", "127.0.0.1:53")?,
             acme: Acme::read()?,
         })
     }

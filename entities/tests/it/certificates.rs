@@ -60,19 +60,18 @@ impl House {
             ));
             // Ours need no zone.
             if !name.ends_with(OURS) {
-                self.zone(ctx, name, job, &mut sql);
+                Self::zone(ctx, name, job, &mut sql);
             }
         }
         self.db.execute(&sql).await.unwrap();
     }
 
     /// A zone whose name is verified to be the tenant's.
-    #[expect(clippy::unused_self, reason = "a part of the house")]
-    fn zone(&self, ctx: &TenantCtx, name: &str, job: JobId, sql: &mut String) {
+    fn zone(ctx: &TenantCtx, name: &str, job: JobId, sql: &mut String) {
         let tenant = ctx.tenant();
         sql.push_str(&format!(
-            "INSERT INTO dns_zone (id, tenant_id, name, job_id, active, state)
-                VALUES (gen_random_uuid(), '{tenant}', '{name}', '{job}', true, 'in_sync');"
+            "INSERT INTO dns_zone (id, tenant_id, name, job_id, active, state, verified_at)
+                VALUES (gen_random_uuid(), '{tenant}', '{name}', '{job}', true, 'in_sync', now());"
         ));
     }
 
@@ -158,6 +157,13 @@ async fn names_are_those_of_one_account_of_the_tenant() {
         let refused = house.order(&house.a, &names).await.unwrap_err();
         assert_eq!(refused.code(), code, "{names:?}: {refused}");
     }
+    house
+        .db
+        .execute("UPDATE dns_zone SET verified_at = NULL WHERE name = 'a-too.example'")
+        .await
+        .unwrap();
+    let unverified = house.order(&house.a, &["www.a-too.example"]).await.unwrap_err();
+    assert_eq!(unverified.code(), Code::DomainUnverified);
     let made = house.order(&house.a, &["a.example", "*.a.example", "x.sub.a.example"]).await;
     let made = made.unwrap();
     assert_eq!((made.state, made.challenge), (State::Issuing, Challenge::Dns));

@@ -4,8 +4,8 @@
 
 use crate::acme::{self, Authority};
 use crate::caa::{self, Issuer};
+use crate::dns::{converge, query};
 use crate::error::Result;
-use crate::dns::query;
 use crate::runner;
 use crate::saga::{Cx, Progress, Saga, Step};
 use crate::tls;
@@ -14,6 +14,7 @@ use cpanel::secret::Secret;
 use entities::certificates::{self, Answer, CertificateName, Challenge};
 use entities::dns::challenge;
 use entities::error::{Code, Error};
+use entities::ids::ZoneId;
 use entities::servers;
 use entities::tables::certificate;
 use entities::values::{DomainName, Username};
@@ -23,6 +24,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -121,7 +123,7 @@ impl Step for CheckNames {
         let challenge = choose(cx, &names).await?;
         let issuer = Issuer { identity: &cx.world.config.acme.caa, challenge };
         for name in &names {
-            caa::check(cx.world.config.resolver, issuer, name).await?;
+            caa::check(cx.world.dns.resolver, issuer, name).await?;
         }
         Ok(())
     }
@@ -156,7 +158,7 @@ async fn asks_us(cx: &Cx, name: &DomainName) -> Result<bool> {
     let mut rest = Some(name.as_str());
     while let Some(zone) = rest {
         let owner = format!("{zone}.");
-        let asked = query::ask(cx.world.config.resolver, &owner, RecordType::NS).await;
+        let asked = query::ask(cx.world.dns.resolver, &owner, RecordType::NS).await;
         let seen = asked.map_err(|error| {
             tracing::warn!(cause = %error.chain(), "certificate.resolver_failed");
             let text = "The resolver does not answer. Check MIGRAPANEL__RESOLVER.";
@@ -249,6 +251,9 @@ impl Step for PutUp {
             }
         }
         tx.commit().await?;
+        for zone in zones(&answers) {
+            bring_to_servers(cx, zone).await?;
+        }
         for answer in answers.iter().filter(|answer| answer.challenge == Challenge::Http) {
             let token = ChallengeToken::parse(&answer.place)?;
             let call = Call::PutChallenge { token, content: answer.value.clone() };
@@ -301,7 +306,7 @@ async fn wanted_answers(cx: &Cx, challenge: Challenge) -> Result<Vec<Answer>> {
     }
 }
 
-async fn zone_of(cx: &Cx, name: &DomainName) -> Result<entities::ids::ZoneId> {
+async fn zone_of(cx: &Cx, name: &DomainName) -> Result<ZoneId> {
     let tx = cx.world.db.system().await?;
     let zone = challenge::zone_for(&tx, cx.claim.tenant, name).await?;
     match zone {
@@ -329,7 +334,27 @@ async fn take_down(cx: &Cx) -> Result<()> {
         }
     }
     certificates::keep_answers(&tx, &cx.claim, &[]).await?;
-    tx.commit().await
+    tx.commit().await?;
+    for zone in zones(&answers) {
+        bring_to_servers(cx, zone).await?;
+    }
+    Ok(())
+}
+
+/// The zones that answers stand in.
+fn zones(answers: &[Answer]) -> BTreeSet<ZoneId> {
+    answers.iter().filter_map(|answer| answer.zone).collect()
+}
+
+/// Lets the name servers have a zone now. One that is away gets it later, from the DNS worker.
+async fn bring_to_servers(cx: &Cx, zone: ZoneId) -> Result<()> {
+    match converge::converge_now(&cx.world.dns, zone).await {
+        Err(error) if error.code() == Code::DnsFailed => {
+            tracing::info!(%zone, cause = %error.chain(), "certificate.zone_waits");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Waits until what was put up is seen.
@@ -349,6 +374,7 @@ impl Step for AwaitServed {
         for answer in row.answers()? {
             let Some(zone) = answer.zone else { continue };
             while !is_served(cx, zone, &answer).await? {
+                bring_to_servers(cx, zone).await?;
                 if Instant::now() > until {
                     let text = format!(
                         "The name servers do not answer {} yet: the zone's state says why.",
@@ -367,18 +393,22 @@ impl Step for AwaitServed {
     }
 }
 
-async fn is_served(cx: &Cx, zone: entities::ids::ZoneId, answer: &Answer) -> Result<bool> {
+async fn is_served(cx: &Cx, zone: ZoneId, answer: &Answer) -> Result<bool> {
     let tx = cx.world.db.system().await?;
     if !challenge::is_served(&tx, zone).await? {
         return Ok(false);
     }
     drop(tx);
-    let asked = query::ask(cx.world.config.dns_addr, &answer.place, RecordType::TXT).await;
-    let Ok(seen) = asked else { return Ok(false) };
-    Ok(seen.records.iter().any(|record| match &record.data {
-        RData::TXT(txt) => txt.txt_data.concat() == answer.value.as_bytes(),
-        _ => false,
-    }))
+    let secondaries = cx.world.dns.secondaries.iter().map(|server| server.address);
+    for server in std::iter::once(cx.world.dns.primary.address).chain(secondaries) {
+        let Ok(seen) = query::ask(server, &answer.place, RecordType::TXT).await else {
+            return Ok(false);
+        };
+        if !seen.texts().iter().any(|text| text == answer.value.as_bytes()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Lets the authority look, and waits until it has.

@@ -50,6 +50,11 @@ async fn see(stack: &Stack, id: &str) -> Value {
     stack.client.get(&format!("/api/certificates/{id}")).await.data(200)
 }
 
+/// As if the tenant had shown that the domain is theirs.
+fn verify(stack: &Stack, domain: &str) {
+    stack.sql(&format!("UPDATE dns_zone SET verified_at = now() WHERE name = '{domain}'"));
+}
+
 /// Orders a certificate and waits until it is shown.
 async fn obtain(stack: &Stack, names: &[&str]) -> Value {
     let ordered = order(stack, names).await.data(202);
@@ -109,6 +114,8 @@ async fn a_site_and_its_mail_show_a_certificate_that_is_renewed_and_removed() {
 
     order(&stack, &["www.elsewhere.example"]).await.refused(400, "invalid_request");
     order(&stack, &[&wildcard]).await.refused(400, "invalid_request");
+    order(&stack, &[domain]).await.refused(409, "domain_unverified");
+    verify(&stack, domain);
     let made = obtain(&stack, &[domain, &wildcard]).await;
     assert_eq!(
         (&made["challenge"], &made["names"]),
@@ -332,6 +339,7 @@ async fn whoever_dies_while_it_is_obtained_nothing_is_left_or_ordered_twice() {
     let domain: &str = format!("{}.example", fresh("shop")).leak();
     let service = buy(&stack, &price, &[domain]).await;
     wait(&stack, service, State::Active).await;
+    verify(&stack, domain);
     gates::install(&stack);
     let tls = "ls /etc/migrapanel/tls /etc/migrapanel/tls-sites /etc/migrapanel/dovecot-tls";
     let before = stack.server.sh(tls);

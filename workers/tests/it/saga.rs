@@ -115,7 +115,6 @@ async fn world(db: &TestDb) -> World {
         dns: nowhere(),
         nameservers: vec![],
         accounts_domain: DomainName::parse("hosted.test").unwrap(),
-        resolver: "127.0.0.1:1".parse().unwrap(),
         acme: Acme {
             directory: "https://127.0.0.1:1/dir".to_owned(),
             email: None,
