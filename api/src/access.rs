@@ -82,6 +82,14 @@ const SERVICE: &[Code] = &[Code::ServiceState];
 const EDITS: &[Code] = &[Code::VersionChanged, Code::QuotaExceeded];
 /// An address is named.
 const ADDRESS: &[&[Code]] = &[&[Code::Conflict, Code::NotFound]];
+/// A certificate is obtained: for an account, by its server.
+const OBTAINS: &[Code] = &[
+    Code::ServerNotFound,
+    Code::ServerNotEnrolled,
+    Code::ServerMaintenance,
+    Code::AccountSuspended,
+    Code::Conflict,
+];
 /// Something is put on sale.
 const SELLS: &[Code] = &[Code::NotASeller];
 const APPROVAL: &[Code] =
@@ -417,6 +425,21 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         Needs(Permission::ServicesWrite),
         &[SERVICE, ORDER, &[Code::QuotaExceeded]],
     ),
+    ("get", "/api/certificates", Needs(Permission::CertificatesRead), &[]),
+    (
+        "post",
+        "/api/certificates",
+        Needs(Permission::CertificatesWrite),
+        &[OBTAINS, &[Code::DomainUnverified]],
+    ),
+    ("get", "/api/certificates/{id}", Needs(Permission::CertificatesRead), &[]),
+    (
+        "post",
+        "/api/certificates/{id}/renew",
+        Needs(Permission::CertificatesWrite),
+        &[OBTAINS, &[Code::JobState, Code::CaLimit]],
+    ),
+    ("delete", "/api/certificates/{id}", Needs(Permission::CertificatesWrite), &[]),
 ];
 
 /// What an operation needs; none when it is missing from the table.

@@ -106,7 +106,9 @@ pub fn status(code: Code) -> StatusCode {
         | Code::MfaSetupRequired
         | Code::EmailUnverified
         | Code::TenantSuspended => StatusCode::FORBIDDEN,
-        Code::TooManyRequests | Code::AccountLocked => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyRequests | Code::AccountLocked | Code::CaLimit => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Code::QuotaExceeded => StatusCode::CONFLICT,
         Code::NotFound | Code::ServerNotFound | Code::RouteNotFound | Code::ArchiveNotFound => {
             StatusCode::NOT_FOUND
@@ -156,12 +158,17 @@ pub fn status(code: Code) -> StatusCode {
         | Code::SubscriptionState
         | Code::AmountChanged
         | Code::ServiceState
+        | Code::DomainUnverified
+        | Code::CaaForbids
+        | Code::CaRefused
+        | Code::CertificateUnseen
         | Code::DiskFull => StatusCode::CONFLICT,
         Code::NoWorker
         | Code::WorkerTimeout
         | Code::Timeout
         | Code::Unavailable
         | Code::ServerUnreachable
+        | Code::CaUnavailable
         | Code::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         Code::HostKeyChanged
         | Code::EnrolmentFailed

@@ -19,7 +19,7 @@ use entities::db::Db;
 use entities::dns::signing;
 use entities::error::{Code, Error};
 use entities::mfa::{self, Resealed};
-use entities::{accounts, servers, telemetry, webhooks};
+use entities::{accounts, certificates, servers, telemetry, webhooks};
 use secrecy::ExposeSecret;
 use std::io::Write;
 use std::process::ExitCode;
@@ -159,7 +159,14 @@ async fn reseal() -> Result<(), Error> {
         "Webhook secrets: {} sealed anew, {} under a missing key.\n",
         hooks.count, hooks.unreadable
     ))?;
+    let mut keys_left = 0;
     if let Some(keys) = sealing {
+        let kept = certificates::reseal(&db, &keys).await?;
+        keys_left = kept.unreadable;
+        print(&format!(
+            "Keys of certificates: {} sealed anew, {} under a missing key.\n",
+            kept.count, kept.unreadable
+        ))?;
         let count = u8::from(servers::reseal_identity(&db, &keys).await?);
         print(&format!("SSH keys: {count} sealed anew.\n"))?;
         let tx = db.system().await?;
@@ -167,7 +174,7 @@ async fn reseal() -> Result<(), Error> {
         tx.commit().await?;
         print(&format!("Keys of signed zones: {count} sealed anew.\n"))?;
     }
-    if unreadable == 0 && hooks.unreadable == 0 {
+    if unreadable == 0 && hooks.unreadable == 0 && keys_left == 0 {
         return Ok(());
     }
     let text = "Add the missing key behind the newest one, and run it again. Whoever has such a \

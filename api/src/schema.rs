@@ -4,6 +4,7 @@ use crate::extract::{PRINTABLE, READABLE};
 use cpanel::plan::{Component, Mode, Suspended};
 use entities::billing::{checkouts, events, repayments, subscriptions};
 use entities::catalogue::{Billing, Kind, Limit};
+use entities::certificates::{self, Challenge, NAMES_MAX};
 use entities::error::Error;
 use entities::orders::Status;
 use entities::services::{self, Desired};
@@ -212,6 +213,32 @@ pub(crate) fn service_desired() -> Object {
 pub(crate) fn service_state() -> Object {
     use services::State::{Active, Failed, Pending, Provisioning, Suspended, Terminated};
     named([Pending, Provisioning, Active, Suspended, Terminated, Failed])
+}
+
+/// How far a certificate is.
+pub(crate) fn certificate_state() -> Object {
+    use certificates::State::{Active, Deleting, Expired, Failed, Issuing, Pending, Renewing};
+    named([Pending, Issuing, Active, Renewing, Failed, Expired, Deleting])
+}
+
+/// How an authority is shown that a name is ours.
+pub(crate) fn challenge() -> Object {
+    named([Challenge::Dns, Challenge::Http])
+}
+
+/// A host's name, or `*.` and a domain's.
+pub(crate) fn certificate_name() -> Object {
+    let label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
+    let pattern = format!(r"^(\*\.)?({label}\.)+[A-Za-z]([A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?$");
+    text().pattern(Some(pattern)).max_length(Some(253)).build()
+}
+
+pub(crate) fn certificate_names() -> Array {
+    ArrayBuilder::new()
+        .items(certificate_name())
+        .min_items(Some(1))
+        .max_items(Some(NAMES_MAX))
+        .build()
 }
 
 /// What is made for an order; add-ons raise it.

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
-use values::DomainName;
+use values::{DomainName, MailAddress};
 
 /// What every process needs. `Debug` hides the secrets.
 #[derive(Debug, Clone)]
@@ -231,6 +231,36 @@ pub struct Migrator {
     /// `MIGRAPANEL__ACCOUNTS_DOMAIN`: below which accounts that were ordered without a domain of their
     /// own get their names, `USER.hosted.internal` by default.
     pub accounts_domain: DomainName,
+    pub acme: Acme,
+}
+
+/// The certificate authority.
+#[derive(Debug, Clone)]
+pub struct Acme {
+    /// `MIGRAPANEL__ACME_DIRECTORY`, by default Let's Encrypt's.
+    pub directory: String,
+    /// `MIGRAPANEL__ACME_EMAIL`: where the authority writes to, by default nowhere.
+    pub email: Option<MailAddress>,
+    /// `MIGRAPANEL__ACME_ROOT`: a file with the only certificate, as PEM, that the authority's own is
+    /// checked with; by default those that the system trusts.
+    pub root: Option<PathBuf>,
+    /// `MIGRAPANEL__ACME_CAA`: what CAA records call the authority, by default `letsencrypt.org`.
+    pub caa: DomainName,
+}
+
+impl Acme {
+    fn read() -> Result<Self> {
+        let email = optional("MIGRAPANEL__ACME_EMAIL").map(|text| MailAddress::parse(&text));
+        Ok(Self {
+            directory: text(
+                "MIGRAPANEL__ACME_DIRECTORY",
+                "https://acme-v02.api.letsencrypt.org/directory",
+            ),
+            email: email.transpose()?,
+            root: optional("MIGRAPANEL__ACME_ROOT").map(PathBuf::from),
+            caa: DomainName::parse(&text("MIGRAPANEL__ACME_CAA", "letsencrypt.org"))?,
+        })
+    }
 }
 
 impl Migrator {
@@ -246,6 +276,7 @@ impl Migrator {
             dns: Dns::read()?,
             nameservers: nameservers()?,
             accounts_domain: accounts_domain()?,
+            acme: Acme::read()?,
         })
     }
 }

@@ -111,6 +111,19 @@ pub enum Code {
     AmountChanged,
     /// A service is not in the state that this needs.
     ServiceState,
+    // certificates
+    /// The tenant has not shown that a domain is theirs.
+    DomainUnverified,
+    /// A CAA record keeps our certificate authority from issuing.
+    CaaForbids,
+    /// The certificate authority says no; the sentence has its words.
+    CaRefused,
+    /// Too many orders for a name, by the authority's count or ours.
+    CaLimit,
+    /// The authority does not answer.
+    CaUnavailable,
+    /// A server shows another certificate than the one that was installed.
+    CertificateUnseen,
     // us
     NoWorker,
     WorkerTimeout,

@@ -1,6 +1,7 @@
 //! Hosting accounts and the domains that they own. A domain has one owner in the whole installation.
 
 use crate::Result;
+use crate::certificates;
 use crate::db::{SystemTx, TenantTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{AccountId, JobId, RowId, ServerId, TenantId};
@@ -285,6 +286,7 @@ pub async fn remove_account(tx: &SystemTx, claim: &Claim, id: AccountId) -> Resu
 
 async fn remove(tx: &SystemTx, id: AccountId) -> Result<()> {
     services::lose_account(tx, id).await?;
+    certificates::lose_account(tx, id).await?;
     hosting_account::Entity::delete_by_id(id).exec(tx.conn()).await?;
     Ok(())
 }

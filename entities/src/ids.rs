@@ -74,6 +74,8 @@ ids! {
     RepaymentId,
     /// One unit of something that was sold.
     ServiceId,
+    /// A certificate.
+    CertificateId,
     /// A program's key.
     KeyId,
     /// One HTTP request, from its log line to the last command on a server.

@@ -29,6 +29,8 @@ pub enum Kind {
     Enroll,
     /// A migration of an account.
     Migration,
+    /// A certificate that is obtained, installed or removed.
+    Certificate,
     /// A hosting account that is made, suspended or ended for a service.
     Hosting,
 }
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Enroll => "enroll",
             Self::Migration => "migration",
+            Self::Certificate => "certificate",
             Self::Hosting => "hosting",
         }
     }
@@ -66,6 +69,11 @@ pub(crate) async fn create_system_job(
     new: NewJob,
 ) -> Result<JobId> {
     insert(tx.conn(), &TenantCtx::system(tenant), new).await
+}
+
+/// The same in somebody's name, by a function that has checked their right.
+pub(crate) async fn create_job_as(tx: &SystemTx, ctx: &TenantCtx, new: NewJob) -> Result<JobId> {
+    insert(tx.conn(), ctx, new).await
 }
 
 async fn insert(conn: &DatabaseTransaction, ctx: &TenantCtx, new: NewJob) -> Result<JobId> {
@@ -222,7 +230,8 @@ pub struct Claimant {
 }
 
 /// Whether a slot is free for a migration that waits. Analyses have slots of their own, so that they
-/// never wait for what takes hours; and a tenant leaves one slot free while others wait.
+/// never wait for what takes hours; and a tenant leaves one slot free while others wait. Certificates
+/// wait for others' servers: some at a time, so that work on our own goes on beside them.
 const HAS_SLOT: &str = "(kind <> 'migration' OR state <> 'queued' OR
     ($4 > (SELECT count(*) FROM job o WHERE o.kind = 'migration'
             AND o.state IN ('running', 'unwinding')
@@ -233,7 +242,9 @@ const HAS_SLOT: &str = "(kind <> 'migration' OR state <> 'queued' OR
             AND (o.phase = 'analyze') = (job.phase = 'analyze'))
         OR NOT EXISTS (SELECT FROM job o WHERE o.kind = 'migration' AND o.state = 'queued'
             AND o.tenant_id <> job.tenant_id
-            AND (o.phase = 'analyze') = (job.phase = 'analyze')))))";
+            AND (o.phase = 'analyze') = (job.phase = 'analyze')))))
+    AND (kind <> 'certificate' OR state <> 'queued' OR 4 > (SELECT count(*) FROM job o
+            WHERE o.kind = 'certificate' AND o.state IN ('running', 'unwinding')))";
 
 /// Claims the job when it waits or its worker is gone, a slot is free, and nobody works on the same
 /// subject of the same server. Otherwise nothing is changed; it is announced again later.

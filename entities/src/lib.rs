@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`ids`] and [`values`] → [`error`] → [`tenancy`] → [`db`] → [`audit`] and
 //! [`outbox`] → the features: [`sessions`], [`accounts`], [`tenants`], [`members`], [`keys`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
-//! [`dns`], [`webhooks`], [`catalogue`], [`orders`], [`services`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
+//! [`dns`], [`webhooks`], [`catalogue`], [`orders`], [`services`],
+//! [`certificates`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
 //! proves that somebody was authenticated, that the permission was checked and that row-level
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
 
@@ -11,6 +12,7 @@ pub mod asks;
 pub mod audit;
 pub mod billing;
 pub mod catalogue;
+pub mod certificates;
 pub mod config;
 pub mod db;
 pub mod dns;

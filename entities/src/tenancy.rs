@@ -128,6 +128,8 @@ pub enum Permission {
     /// What Stripe told.
     StripeEventsRead,
     StripeEventsReplay,
+    CertificatesRead,
+    CertificatesWrite,
     ServicesRead,
     /// Suspending a customer's service, letting it run again, or trying anew to make it.
     ServicesWrite,
@@ -148,6 +150,7 @@ impl Permission {
             | Self::MembersRead
             | Self::UsersRead
             | Self::AccountsRead
+            | Self::CertificatesRead
             | Self::ServicesRead
             | Self::MigrationsRead
             | Self::ServersUse => Role::Member,
@@ -175,6 +178,7 @@ impl Permission {
             | Self::CatalogueWrite
             | Self::StripeEventsRead
             | Self::StripeEventsReplay
+            | Self::CertificatesWrite
             | Self::ServicesWrite
             | Self::WebhooksRead
             | Self::WebhooksWrite => Role::Admin,
@@ -233,6 +237,8 @@ impl Permission {
             Self::PaymentsRefund => Some("billing:refund"),
             Self::StripeEventsRead => Some("stripe_events:read"),
             Self::StripeEventsReplay => Some("stripe_events:write"),
+            Self::CertificatesRead => Some("certificates:read"),
+            Self::CertificatesWrite => Some("certificates:write"),
             Self::ServicesRead => Some("services:read"),
             Self::ServicesWrite => Some("services:write"),
             Self::WebhooksRead => Some("webhooks:read"),

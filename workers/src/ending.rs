@@ -1,11 +1,13 @@
 //! How a saga's job ends: where its migration or its service stands now, in one transaction with the
 //! job's own end.
 
+use crate::acme;
 use crate::error::Result;
 use crate::ledger;
 use crate::saga::Cx;
 use crate::sagas::apply;
 use entities::audit::Audit;
+use entities::certificates;
 use entities::db::SystemTx;
 use entities::error::{Code, Error};
 use entities::jobs::{self, Ending};
@@ -36,6 +38,9 @@ pub async fn end(cx: &Cx, end: End) -> Result<()> {
     let tx = cx.world.db.system().await?;
     if ledger::is_of_service(cx) {
         services::settle(&tx, &cx.claim, outcome(cx, &end)?).await?;
+    } else if ledger::is_of_certificate(cx) {
+        let outcome = certificate_outcome(cx, &tx, &end).await?;
+        certificates::settle(&tx, &cx.claim, outcome).await?;
     } else {
         settle_migration(cx, &tx, &end).await?;
     }
@@ -61,6 +66,20 @@ fn outcome(cx: &Cx, end: &End) -> Result<Outcome> {
         End::Done(_) | End::TakenBack => Outcome::Done,
         End::Failed { message, .. } => Outcome::Failed { message: message.clone() },
         End::UndoFailed { message, .. } => Outcome::Unclean { message: message.clone() },
+    })
+}
+
+async fn certificate_outcome(cx: &Cx, tx: &SystemTx, end: &End) -> Result<certificates::Outcome> {
+    Ok(match end {
+        End::Done(_) if cx.claim.phase == "remove" => certificates::Outcome::Removed,
+        End::Done(_) | End::TakenBack => {
+            let row = certificates::load_claimed(tx, &cx.claim).await?;
+            let chain = row.next_chain.unwrap_or_default();
+            certificates::Outcome::Installed(acme::read_chain(chain)?)
+        }
+        End::Failed { code, message } | End::UndoFailed { code, message } => {
+            certificates::Outcome::Failed { code: code.clone(), message: message.clone() }
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 use entities::error::{Code, Error};
 
 /// What a worker's functions answer.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of AMQP: the broker is away or refuses.
 pub fn amqp(error: lapin::Error) -> Error {

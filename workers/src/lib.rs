@@ -4,10 +4,12 @@
 //! the [`letters`]. [`billing`] handles what Stripe tells. [`dns`] makes the DNS servers equal to the zones. [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
 //! are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
 
+pub mod acme;
 pub mod agent;
 pub mod amqp;
 pub mod asks;
 pub mod billing;
+pub mod caa;
 pub mod dns;
 pub mod ending;
 pub mod error;
@@ -25,6 +27,7 @@ pub mod saga;
 pub mod sagas;
 pub mod seal;
 pub mod ssh;
+pub mod tls;
 pub mod webhooks;
 pub mod world;
 

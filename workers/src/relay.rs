@@ -10,7 +10,7 @@ use entities::db::Db;
 use entities::ids::RowId;
 use entities::listen::Listener;
 use entities::outbox::{self, Unsent};
-use entities::{idempotency, jobs, orders, services, telemetry};
+use entities::{certificates, idempotency, jobs, orders, services, telemetry};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use secrecy::ExposeSecret;
@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(3);
 /// How many orders expire at once.
 const EXPIRED: u64 = 100;
-/// How many services are brought on at once.
+/// How many services, and how many certificates, are brought on at once.
 const CONVERGED: u64 = 20;
 /// How often messages that were sent long ago are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
@@ -115,11 +115,14 @@ async fn keep_sweeping(db: Db) {
             let tx = db.system().await?;
             let moved = services::converge_due(&tx, CONVERGED).await?;
             tx.commit().await?;
+            let tx = db.system().await?;
+            let due = certificates::queue_due(&tx, CONVERGED).await?;
+            tx.commit().await?;
             if pruned.elapsed() > PRUNE {
                 outbox::prune(&db).await?;
                 idempotency::prune(&db).await?;
             }
-            Ok::<_, entities::error::Error>(count + expired + moved)
+            Ok::<_, entities::error::Error>(count + expired + moved + due)
         };
         match swept.await {
             Ok(0) => {}

@@ -4,10 +4,11 @@ use crate::ending::{self, End};
 use crate::error::Result;
 use crate::ledger;
 use crate::saga::{Attempts, Cx, Direction, Progress, Saga, Undoing};
-use crate::sagas::{analyze, apply, enroll, hosting};
+use crate::sagas::{analyze, apply, certificate, enroll, hosting};
 use crate::world::World;
 use cpanel::plan::{Operation, Options};
 use cpanel::protocol::{Call, Level, StepReport};
+use entities::certificates;
 use entities::error::{Code, Error};
 use entities::ids::JobId;
 use entities::jobs::{self, Claimant, Ending};
@@ -162,8 +163,14 @@ async fn run_phase(cx: &Cx) -> Result<()> {
             let outcome = hosting::converge(cx).await;
             end_convergence(cx, outcome).await
         }
-        ("migration" | "hosting", _) if cx.claim.unwinding => unwind_failed(cx).await,
-        ("migration" | "hosting", _) => forward(cx).await,
+        ("certificate", "remove") => {
+            let outcome = certificate::remove(cx).await;
+            end_convergence(cx, outcome).await
+        }
+        ("migration" | "hosting" | "certificate", _) if cx.claim.unwinding => {
+            unwind_failed(cx).await
+        }
+        ("migration" | "hosting" | "certificate", _) => forward(cx).await,
         (kind, phase) => Err(Error::internal(format!("nobody knows how to run {kind}/{phase}"))),
     }
 }
@@ -179,7 +186,9 @@ async fn give_up(cx: &Cx) -> Result<()> {
     match (cx.claim.kind.as_str(), phase) {
         ("enroll", _) => end_enrolment(cx, Err(error)).await,
         ("migration", "confirm") => end_confirmation(cx, Err(error)).await,
-        ("hosting", "suspend" | "unsuspend" | "terminate") => end_convergence(cx, Err(error)).await,
+        ("hosting", "suspend" | "unsuspend" | "terminate") | ("certificate", "remove") => {
+            end_convergence(cx, Err(error)).await
+        }
         _ if taking_back => {
             let message = cx.claim.error.as_ref().map_or("", |(_, message)| message);
             end_undo_failed(cx, &error, message).await
@@ -214,6 +223,9 @@ async fn saga_function(cx: &Cx, saga: &mut Saga) -> Result<Value> {
     if ledger::is_of_service(cx) {
         return hosting::provision(saga).await;
     }
+    if ledger::is_of_certificate(cx) {
+        return certificate::obtain(saga).await;
+    }
     let tx = cx.world.db.system().await?;
     let row = migrations::load_migration(&tx, cx.claim.job).await?;
     drop(tx);
@@ -223,7 +235,7 @@ async fn saga_function(cx: &Cx, saga: &mut Saga) -> Result<Value> {
 
 async fn forward(cx: &Cx) -> Result<()> {
     let tx = cx.world.db.system().await?;
-    let bytes = match ledger::is_of_service(cx) {
+    let bytes = match ledger::is_of_service(cx) || ledger::is_of_certificate(cx) {
         true => None,
         false => migrations::load_migration(&tx, cx.claim.job).await?.expanded_bytes,
     };
@@ -254,7 +266,7 @@ fn is_no_verdict(error: &Error) -> bool {
 }
 
 async fn complete(cx: &Cx, result: Value) -> Result<()> {
-    if cx.claim.phase == "analyze" {
+    if cx.claim.phase == "analyze" || ledger::is_of_certificate(cx) {
         return ending::end(cx, End::Done(result)).await;
     }
     let cleaned: Result<Value> = ask_patiently(cx, "cleanup", Call::Cleanup).await;
@@ -287,6 +299,11 @@ async fn fail(cx: &Cx, error: Error) -> Result<()> {
     let tx = cx.world.db.system().await?;
     jobs::append_log(&tx, &cx.claim, Level::Error, None, &message).await?;
     jobs::begin_unwinding(&tx, &cx.claim, &code, &message).await?;
+    if let Error::Later { secs, .. } = &error
+        && ledger::is_of_certificate(cx)
+    {
+        certificates::hold_off(&tx, &cx.claim, *secs).await?;
+    }
     tx.commit().await?;
     unwind_failed(cx).await
 }
@@ -316,7 +333,7 @@ async fn unwind_failed(cx: &Cx) -> Result<()> {
 async fn end_undo_failed(cx: &Cx, error: &Error, message: &str) -> Result<()> {
     tracing::error!(cause = %error.chain(), "job.undo_failed");
     let code = error.code().as_str();
-    let next = match ledger::is_of_service(cx) {
+    let next = match ledger::is_of_service(cx) || ledger::is_of_certificate(cx) {
         true => "It is tried again.",
         false => "Mend the cause and call rollback for this job.",
     };

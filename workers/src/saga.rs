@@ -32,6 +32,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The same when something stands already, and for taking it back: the time of a reboot.
 const PATIENCE_ONCE_BEGUN: Duration = Duration::from_secs(600);
+/// How long a certificate's steps are tried again: nobody waits for it, others may, and there is
+/// another attempt later.
+const PATIENCE_OF_CERTIFICATES: Duration = Duration::from_secs(60);
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -151,7 +154,11 @@ impl Saga {
     }
 
     async fn attempt<S: Step>(&self, step: &S) -> Result<S::Output> {
-        let patience = if self.undos.is_empty() { PATIENCE } else { PATIENCE_ONCE_BEGUN };
+        let patience = match (ledger::is_of_certificate(&self.cx), self.undos.is_empty()) {
+            (true, _) => PATIENCE_OF_CERTIFICATES,
+            (false, true) => PATIENCE,
+            (false, false) => PATIENCE_ONCE_BEGUN,
+        };
         let mut attempts = Attempts::within(patience);
         loop {
             match step.run(&self.cx).await {
@@ -222,7 +229,15 @@ async fn persist(cx: &Cx, name: &str, undo: &Undo) -> Result<()> {
 
 /// Whether the same call may work in a moment.
 fn is_passing(error: &Error) -> bool {
-    matches!(error.code(), Code::ServerUnreachable | Code::Unavailable | Code::DnsFailed)
+    if let Error::Later { secs, .. } = error
+        && *secs > PATIENCE_OF_CERTIFICATES.as_secs()
+    {
+        return false;
+    }
+    matches!(
+        error.code(),
+        Code::ServerUnreachable | Code::Unavailable | Code::DnsFailed | Code::CaUnavailable
+    )
 }
 
 /// Attempts at one thing, with growing pauses between them.

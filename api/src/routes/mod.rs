@@ -5,6 +5,7 @@ pub mod audit;
 pub mod auth;
 pub mod billing;
 pub mod catalogue;
+pub mod certificates;
 pub mod checkout;
 pub mod dns;
 pub mod docs;
@@ -47,5 +48,6 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     billing::routes(config);
     stripe::routes(config);
     services::routes(config);
+    certificates::routes(config);
     webhooks::routes(config);
 }

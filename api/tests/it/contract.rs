@@ -140,6 +140,7 @@ fn body(method: &str, path: &str) -> Value {
         }
         ("patch", "/api/dns/templates/{id}") => json!({"description": "x"}),
         ("put", "/api/dns/addresses/{address}") => json!({"hostname": "host.test"}),
+        ("post", "/api/certificates") => json!({"names": ["www.nobodys.example"]}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
         ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
@@ -303,6 +304,21 @@ pub async fn service(app: &App, owner: &Client, price: &str) -> String {
     made.unwrap()[0].id.to_string()
 }
 
+/// A certificate of the tenant that waits.
+async fn certificate(app: &App, owner: &Client, (server, job): (&str, String)) -> String {
+    let (account, id) = (unique(), unique());
+    let tenant = &owner.tenant;
+    let sql = format!(
+        "INSERT INTO hosting_account (id, tenant_id, server_id, username, job_id)
+            VALUES ('{account}', '{tenant}', '{server}', 'u{}', '{job}');
+         INSERT INTO certificate (id, tenant_id, account_id, names, challenge, state)
+            VALUES ('{id}', '{tenant}', '{account}', '[\"{id}.example\"]', 'dns-01', 'failed')",
+        account.split('-').next_back().unwrap()
+    );
+    app.db.execute(&sql).await.unwrap();
+    id
+}
+
 /// What there is of a tenant, by what stands for it in paths and bodies.
 struct Things(Vec<(&'static str, String)>);
 
@@ -331,6 +347,7 @@ impl Things {
         let order = order_body(price.as_str().unwrap());
         let order = owner.post("/api/orders", order).await.data(201)["id"].clone();
         let service = service(app, owner, price.as_str().unwrap()).await;
+        let certificate = certificate(app, owner, (&server, text(&job))).await;
         let billed = crate::stripe::billed(app, owner, order.as_str().unwrap()).await;
         let zone = json!({"name": format!("{name}.test")});
         let zone = owner.post("/api/dns/zones", zone).await.data(201)["id"].clone();
@@ -362,6 +379,7 @@ impl Things {
             ("/api/prices/", text(&price)),
             ("/api/orders/", text(&order)),
             ("/api/services/", service),
+            ("/api/certificates/", certificate),
             ("price_id", text(&price)),
             ("/api/dns/zones/", text(&zone)),
             ("/api/dns/templates/", text(&template)),

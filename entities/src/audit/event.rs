@@ -4,8 +4,8 @@ use crate::audit::seal::Head;
 use crate::billing;
 use crate::catalogue::Billing;
 use crate::ids::{
-    CategoryId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId, RepaymentId,
-    RowId, ServiceId, SessionId, SubscriptionId, TemplateId, TenantId, UserId, ZoneId,
+    CategoryId, CertificateId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId,
+    RepaymentId, RowId, ServiceId, SessionId, SubscriptionId, TemplateId, TenantId, UserId, ZoneId,
 };
 use crate::orders::Status;
 use crate::services::Desired;
@@ -626,6 +626,38 @@ pub enum Audit {
     DnsReverseSet {
         address: String,
         hostname: Option<String>,
+    },
+    CertificateRequested {
+        certificate: CertificateId,
+        names: Vec<String>,
+    },
+    CertificateRenewalRequested {
+        certificate: CertificateId,
+    },
+    CertificateIssued {
+        certificate: CertificateId,
+        names: Vec<String>,
+        not_after: DateTime<Utc>,
+    },
+    CertificateRenewed {
+        certificate: CertificateId,
+        names: Vec<String>,
+        not_after: DateTime<Utc>,
+    },
+    /// An attempt failed; there is another one later.
+    CertificateFailed {
+        certificate: CertificateId,
+        names: Vec<String>,
+        code: String,
+        error: String,
+    },
+    CertificateDeletionRequested {
+        certificate: CertificateId,
+        names: Vec<String>,
+    },
+    CertificateDeleted {
+        certificate: CertificateId,
+        names: Vec<String>,
     },
     WebhookEndpointCreated {
         id: RowId,

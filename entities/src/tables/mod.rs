@@ -1,5 +1,6 @@
 //! The tables: columns and nothing else, one file each. The rules are in the features' files.
 
+pub mod acme_account;
 pub mod api_key;
 pub mod app_user;
 pub mod audit_log;
@@ -8,6 +9,9 @@ pub mod audit_unsealed;
 pub mod billing_customer;
 pub mod billing_lease;
 pub mod category;
+pub mod certificate;
+pub mod certificate_name;
+pub mod certificate_order;
 pub mod checkout;
 pub mod dispute;
 pub mod dns_agreement;
@@ -84,6 +88,7 @@ impl Published for dns_template::Entity {}
 owned!(
     billing_customer,
     category,
+    certificate,
     checkout,
     dispute,
     dns_agreement,

@@ -75,6 +75,11 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("DNS_RECORD_CREATED", "dns.record_created"),
     ("DNS_RECORD_UPDATED", "dns.record_updated"),
     ("DNS_RECORD_DELETED", "dns.record_deleted"),
+    ("CERTIFICATE_REQUESTED", "certificate.requested"),
+    ("CERTIFICATE_ISSUED", "certificate.issued"),
+    ("CERTIFICATE_RENEWED", "certificate.renewed"),
+    ("CERTIFICATE_FAILED", "certificate.failed"),
+    ("CERTIFICATE_DELETED", "certificate.deleted"),
     ("WEBHOOK_ENDPOINT_DISABLED", "webhook_endpoint.disabled"),
 ];
 

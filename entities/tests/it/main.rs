@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod audit;
+mod certificates;
 mod idempotency;
 mod locks;
 mod orders;

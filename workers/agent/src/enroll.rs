@@ -137,6 +137,8 @@ const DIRECTORIES: &[(&str, &str, u32)] = &[
     ("/etc/migrapanel/dkim", "Debian-exim", 0o750),
     ("/etc/migrapanel/tls", "Debian-exim", 0o750),
     ("/etc/migrapanel/dovecot-tls", "root", 0o700),
+    // Read by Apache's children as whatever account, who need not know what else is there.
+    (layout::CHALLENGES, "root", 0o711),
     ("/etc/migrapanel/kept", "root", 0o700),
     (layout::STATE, "root", 0o700),
     ("/var/lib/migrapanel/jobs", "root", 0o700),

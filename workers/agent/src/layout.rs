@@ -12,6 +12,8 @@ pub const STAGING: &str = "/home/.migrapanel";
 pub const ETC: &str = "/etc/migrapanel";
 /// Certificates and their keys, a directory a domain.
 pub const TLS: &str = "/etc/migrapanel/tls";
+/// What answers `/.well-known/acme-challenge/` for every site.
+pub const CHALLENGES: &str = "/etc/migrapanel/acme-challenge";
 /// The agent's memory. Root only.
 pub const STATE: &str = "/var/lib/migrapanel";
 /// Where the agent lies.
@@ -171,6 +173,11 @@ pub fn tls(domain: &str) -> PathBuf {
 /// that fit. Apache ends when they do not.
 pub fn tls_pair(domain: &str) -> PathBuf {
     tls(domain).join("pair.pem")
+}
+
+/// Which certificate of the control plane lies in a directory of [`tls`]; none for an imported one.
+pub fn tls_certificate(domain: &str) -> PathBuf {
+    tls(domain).join("certificate")
 }
 
 /// Dovecot's choice of certificate for a name.

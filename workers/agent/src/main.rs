@@ -9,6 +9,7 @@ mod appconfig;
 mod backup;
 mod belongings;
 mod beneath;
+mod certificates;
 mod changes;
 mod config;
 mod dump;

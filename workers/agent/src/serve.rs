@@ -129,6 +129,14 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
         Call::Suspend { user } => value(crate::suspend::suspend(job, &user)),
         Call::Unsuspend { user } => value(crate::suspend::unsuspend(job, &user)),
         Call::Terminate(wanted) => value(crate::terminate::terminate(job, &wanted)),
+        Call::PutChallenge { token, content } => {
+            value(crate::certificates::put_challenge(&token, &content))
+        }
+        Call::RemoveChallenge { token } => value(crate::certificates::remove_challenge(&token)),
+        Call::InstallCertificate(wanted) => value(crate::certificates::install(job, &wanted)),
+        Call::UninstallCertificate { user, certificate } => {
+            value(crate::certificates::uninstall(job, &user, certificate))
+        }
         Call::Cleanup => value(crate::steps::cleanup(job)),
         _ => Err(Error::new("bad_request", "This request needs no job.")),
     }

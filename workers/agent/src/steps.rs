@@ -20,10 +20,11 @@ use cpanel::protocol::{CheckStatus, ItemReport, Outcome, StepReport};
 use std::path::Path;
 use values::DatabaseName;
 
+pub use certificates::{mail_blocks, pair_text};
 pub use cron::{confirm, read as crontab, restore as restore_crontab};
 pub use databases::{definer, dump_to};
 pub use user::{end_processes, password, remove as remove_user};
-pub use web::suspended_site;
+pub use web::{suspended_site, with_certificate};
 
 /// What became of an operation, and what there is to say about it.
 type Done = (Outcome, String);

@@ -110,6 +110,29 @@ pub fn kept_sites(user: &Username) -> Result<BTreeMap<PathBuf, String>> {
     Ok(found)
 }
 
+/// Keeps a virtual host of a suspended account that it is to have once it is open again.
+pub fn keep_site(user: &Username, path: &Path, text: &str) -> Result<()> {
+    let kept = Beneath::private_dir(&layout::suspended(user))?;
+    kept.write(kept_name(path)?, text.as_bytes(), Owner::root(0o600))
+}
+
+/// Forgets a virtual host of a suspended account.
+pub fn forget_site(user: &Username, path: &Path) -> Result<()> {
+    let (root, rest) = Beneath::place(&layout::suspended(user))?;
+    match root.stat(&rest)? {
+        Some(_) => root.clear(rest.join(kept_name(path)?)),
+        None => Ok(()),
+    }
+}
+
+/// What a virtual host's file is called among what is out of use.
+fn kept_name(path: &Path) -> Result<String> {
+    let file = path.file_name().and_then(|name| name.to_str());
+    let dir = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let (dir, file) = dir.zip(file).ok_or_else(|| Error::internal("a site without a place"))?;
+    Ok(format!("{dir}{APART}{file}"))
+}
+
 /// Removes what stands for an account's being out of use.
 pub fn forget(user: &Username) -> Result<()> {
     let (root, rest) = Beneath::place(&layout::suspended(user))?;

@@ -8,14 +8,15 @@
 use crate::plan::{
     Component, ControlFacts, NotTransferred, Options, Plan, Presence, RecordSet, StepName, Warning,
 };
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
-use values::{AbsPath, DomainName, Username};
+use values::{AbsPath, DomainName, Invalid, Username};
 
 /// Raised with every change that an older partner would misread. Worker and agent must agree; the
 /// worker replaces an agent that differs.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The longest line that either side accepts.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
@@ -85,6 +86,17 @@ pub enum Call {
     /// Makes a last backup of an account and removes everything of it. May be repeated after any death.
     /// Answers [`Terminated`].
     Terminate(Termination),
+    /// Lets every site of the server answer `/.well-known/acme-challenge/TOKEN` with this content,
+    /// suspended ones too. May be repeated. Answers `null`.
+    PutChallenge { token: ChallengeToken, content: String },
+    /// Takes [`Call::PutChallenge`] back; may be repeated. Answers `null`.
+    RemoveChallenge { token: ChallengeToken },
+    /// Lets an account's sites and mail show a certificate, in place of what they showed for its names.
+    /// May be repeated. Answers [`Installed`].
+    InstallCertificate(Installation),
+    /// Takes back what [`Call::InstallCertificate`] made for this certificate and still stands; may be
+    /// repeated. Answers `null`.
+    UninstallCertificate { user: Username, certificate: Uuid },
     /// Removes the job's staging; the journal stays. Answers `null`.
     Cleanup,
     /// Makes the hosting layout and binds the worker's key to the agent. Answers [`EnrollReport`].
@@ -114,12 +126,75 @@ impl Call {
             Self::Suspend { .. } => "suspend",
             Self::Unsuspend { .. } => "unsuspend",
             Self::Terminate(_) => "terminate",
+            Self::PutChallenge { .. } => "put_challenge",
+            Self::RemoveChallenge { .. } => "remove_challenge",
+            Self::InstallCertificate(_) => "install_certificate",
+            Self::UninstallCertificate { .. } => "uninstall_certificate",
             Self::Cleanup => "cleanup",
             Self::Enroll(_) => "enroll",
             Self::Health => "health",
             Self::Upgrade { .. } => "upgrade",
         }
     }
+}
+
+/// A challenge's token: base64url (RFC 8555, section 8.3), so that it is the name of a file and
+/// nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ChallengeToken(String);
+
+impl ChallengeToken {
+    /// Reads a token.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if text.is_empty() || text.len() > 200 || !text.bytes().all(is_token) {
+            return Err(Invalid { what: "challenge's token", rule: "must be base64url" });
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The token as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ChallengeToken {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ChallengeToken> for String {
+    fn from(token: ChallengeToken) -> Self {
+        token.0
+    }
+}
+
+/// A certificate that an account is to show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installation {
+    pub user: Username,
+    /// The control plane's id of it.
+    pub certificate: Uuid,
+    /// Host names, and `*.` before a domain.
+    pub names: BTreeSet<String>,
+    /// PEM, one block.
+    pub key: Secret,
+    /// PEM, a block each, the certificate itself first.
+    pub chain: Vec<String>,
+}
+
+/// The answer to [`Call::InstallCertificate`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Installed {
+    /// Hosts whose web site shows it.
+    pub web: BTreeSet<DomainName>,
+    /// Hosts whose mail services show it.
+    pub mail: BTreeSet<DomainName>,
 }
 
 /// An archive and whose account it is to become.

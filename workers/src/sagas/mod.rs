@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod apply;
+pub mod certificate;
 pub mod enroll;
 pub mod hosting;
 mod steps;

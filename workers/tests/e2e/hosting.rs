@@ -15,7 +15,7 @@ use uuid::Uuid;
 const PASSWORD: &str = "New-Mail-1!";
 
 /// A name that no zone of an earlier run has: they share a DNS server.
-fn fresh(name: &str) -> String {
+pub fn fresh(name: &str) -> String {
     format!("{name}-{}", Uuid::now_v7().simple())
 }
 
@@ -24,7 +24,7 @@ fn id(value: &Value) -> String {
 }
 
 /// Offers a plan; its price.
-async fn offer(stack: &Stack) -> String {
+pub async fn offer(stack: &Stack) -> String {
     let client = &stack.client;
     let plan = json!({"kind": "hosting_plan", "disk_mib": 1024, "domains": 1, "mailboxes": 5, "databases": 1});
     let product = json!({"name": "Plan", "specification": plan});
@@ -34,7 +34,7 @@ async fn offer(stack: &Stack) -> String {
 }
 
 /// Orders and pays an account with this domain; its service, whose job is queued.
-async fn buy(stack: &Stack, price: &str, domains: &[&str]) -> ServiceId {
+pub async fn buy(stack: &Stack, price: &str, domains: &[&str]) -> ServiceId {
     let client = &stack.client;
     let items = json!([{"price_id": price, "quantity": 1, "domains": domains}]);
     let order = id(&client.post("/api/orders", json!({"items": items})).await.data(201));
@@ -52,13 +52,13 @@ async fn look(stack: &Stack, id: ServiceId) -> service::Model {
     services::load_service(&tx, id).await.unwrap()
 }
 
-async fn want(stack: &Stack, id: ServiceId, desired: Desired) {
+pub async fn want(stack: &Stack, id: ServiceId, desired: Desired) {
     let tx = stack.db().system().await.unwrap();
     services::want(&tx, id, desired, Some("A test wants it.")).await.unwrap();
     tx.commit().await.unwrap();
 }
 
-async fn wait(stack: &Stack, id: ServiceId, state: State) -> service::Model {
+pub async fn wait(stack: &Stack, id: ServiceId, state: State) -> service::Model {
     let what = format!("the service to be {state:?}");
     wait_for(&what, Duration::from_secs(120), async || {
         let row = look(stack, id).await;

@@ -6,6 +6,7 @@ mod attacks;
 mod batch;
 mod bed;
 mod cancel;
+mod certificates;
 mod client;
 mod deaths;
 mod expect;

@@ -119,6 +119,9 @@ impl Stack {
             .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
             .env("PDNS_API_KEY", given("TEST_PDNS_API_KEY"))
             .env("DNS_ADDR", given("TEST_DNS_ADDR"))
+            .env("MIGRAPANEL__RESOLVER", given("TEST_DNS_ADDR"))
+            .env("MIGRAPANEL__ACME_DIRECTORY", given("TEST_ACME_DIRECTORY"))
+            .env("MIGRAPANEL__ACME_ROOT", given("TEST_ACME_ROOT"))
             .envs(self.settings.iter().copied());
         command
     }
@@ -156,6 +159,13 @@ impl Stack {
 
     pub fn start_migrator(&mut self) {
         self.migrator = Some(self.another_migrator());
+    }
+
+    /// Another worker in place of the first, with something else in its environment.
+    pub fn replace_migrator_with(&mut self, name: &'static str, value: &'static str) {
+        self.settings.retain(|(known, _)| *known != name);
+        self.settings.push((name, value));
+        self.replace_migrator();
     }
 
     /// A worker beside the first.

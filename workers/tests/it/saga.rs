@@ -1,7 +1,7 @@
 //! The engine, with a saga of three steps whose effects are kept in memory: each step fails in turn,
 //! the worker dies at each boundary, each undo runs twice.
 
-use entities::config::{Base, Dns, DnsServer, Migrator};
+use entities::config::{Acme, Base, Dns, DnsServer, Migrator};
 use entities::error::{Code, Error};
 use entities::ids::{JobId, WorkerId};
 use entities::jobs::{self, Claim, Claimant};
@@ -115,6 +115,12 @@ async fn world(db: &TestDb) -> World {
         dns: nowhere(),
         nameservers: vec![],
         accounts_domain: DomainName::parse("hosted.test").unwrap(),
+        acme: Acme {
+            directory: "https://127.0.0.1:1/dir".to_owned(),
+            email: None,
+            root: None,
+            caa: DomainName::parse("ca.test").unwrap(),
+        },
     };
     let worker = WorkerId::new();
     let sealing = config.sealing_keys.clone();

@@ -103,17 +103,23 @@ pub fn tls_site(plain: &Path, domain: &DomainName) -> Result<Option<String>> {
     let (root, rest) = Beneath::place(plain)?;
     let Some(bytes) = root.read(rest, 1 << 20)? else { return Ok(None) };
     let text = String::from_utf8(bytes).map_err(Error::internal)?;
+    Ok(Some(with_certificate(&text, domain)))
+}
+
+/// The virtual host of this text over TLS, with the certificate that was installed for the domain.
+pub fn with_certificate(plain: &str, domain: &DomainName) -> String {
     let pair = layout::tls_pair(domain.as_str());
     let lines =
         format!("    SSLEngine on\n    SSLCertificateFile {}\n    <Directory", pair.display());
-    Ok(Some(text.replacen("*:80>", "*:443>", 1).replacen("    <Directory", &lines, 1)))
+    plain.replacen("*:80>", "*:443>", 1).replacen("    <Directory", &lines, 1)
 }
 
 /// The virtual host of this text as it answers while its account is suspended; none when it does so
 /// already.
 pub fn suspended_site(text: &str) -> Option<String> {
     let lines = || text.lines().map(str::trim);
-    if lines().any(|line| line == "Redirect 503 /") {
+    // The second as older layouts wrote it.
+    if lines().any(|line| line.starts_with("RedirectMatch 503 ") || line == "Redirect 503 /") {
         return None;
     }
     let after = |word: &str| lines().find_map(|line| line.strip_prefix(word)).unwrap_or_default();
