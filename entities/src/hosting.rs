@@ -13,10 +13,12 @@ use crate::tenants;
 use chrono::Utc;
 use cpanel::plan::Ownership;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait,
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use values::{DomainName, Username};
 
@@ -173,7 +175,8 @@ const COMING: &str = "SELECT count(DISTINCT (job.server_id, migration.target_use
 pub struct Possession<'a> {
     pub user: &'a Username,
     pub domains: &'a [DomainName],
-    pub active: bool,
+    /// Those that take mail at once.
+    pub active: &'a BTreeSet<DomainName>,
 }
 
 /// Makes the account and its domains the job's tenant's; what is theirs already stays. Somebody
@@ -220,13 +223,16 @@ pub async fn take(tx: &SystemTx, claim: &Claim, wanted: &Possession<'_>) -> Resu
             Ownership::Own => {}
             Ownership::Taken => return Err(changed(name.as_str())),
             Ownership::Free => {
+                let active = wanted.active.contains(&name);
                 domain::ActiveModel {
                     id: Set(RowId::new()),
                     tenant_id: Set(claim.tenant),
                     name: Set(name.to_string()),
                     account_id: Set(account),
                     job_id: Set(claim.job),
-                    active: Set(wanted.active),
+                    active: Set(active),
+                    activation_job_id: NotSet,
+                    activation_next_at: NotSet,
                     created_at: Set(Utc::now()),
                 }
                 .insert(tx.conn())

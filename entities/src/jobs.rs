@@ -29,6 +29,8 @@ pub enum Kind {
     Enroll,
     /// A migration of an account.
     Migration,
+    /// Domains that take mail since control of them is proven.
+    Activation,
     /// A certificate that is obtained, installed or removed.
     Certificate,
     /// A hosting account that is made, suspended or ended for a service.
@@ -42,6 +44,7 @@ impl Kind {
         match self {
             Self::Enroll => "enroll",
             Self::Migration => "migration",
+            Self::Activation => "activation",
             Self::Certificate => "certificate",
             Self::Hosting => "hosting",
         }

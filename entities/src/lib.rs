@@ -8,6 +8,7 @@
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
 
 pub mod accounts;
+pub mod activation;
 pub mod asks;
 pub mod audit;
 pub mod billing;

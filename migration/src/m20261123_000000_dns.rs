@@ -46,7 +46,8 @@ migration!(|manager| {
             DROP CONSTRAINT dns_record_set_tenant_id_zone_id_fkey,
             ADD FOREIGN KEY (tenant_id, zone_id) REFERENCES dns_zone (tenant_id, id)
                 ON DELETE CASCADE ON UPDATE CASCADE;
-         ALTER TABLE api_key ADD COLUMN dns jsonb;",
+         ALTER TABLE api_key ADD COLUMN dns jsonb;
+         ALTER TABLE domain ADD COLUMN activation_job_id uuid, ADD COLUMN activation_next_at timestamptz;",
     )
     .await?;
     // The private key that signs a zone, sealed: a DNS server that is lost takes none with it.

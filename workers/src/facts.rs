@@ -3,12 +3,14 @@
 use crate::error::Result;
 use crate::world::World;
 use cpanel::plan::{ControlFacts, Ownership};
-use entities::dns::restore;
+use entities::db::SystemTx;
+use entities::dns::{restore, verification};
 use entities::error::Error;
 use entities::ids::TenantId;
 use entities::tables::{migration, server, service};
 use entities::values::{DomainName, Username};
 use entities::{hosting, migrations, services};
+use std::collections::BTreeSet;
 
 /// Who an account is on its server, and the names that it wants.
 #[derive(Debug)]
@@ -17,8 +19,10 @@ pub struct Named {
     /// Those of its zones, too.
     pub domains: Vec<DomainName>,
     pub zones: Vec<DomainName>,
-    /// Whether its domains take mail and answer DNS at once.
-    pub active: bool,
+    /// Whether the platform vouches for its domains: they take mail and answer DNS at once.
+    pub vouched: bool,
+    /// Whether its zones are answered at once all the same.
+    pub answers: bool,
 }
 
 impl Named {
@@ -28,12 +32,13 @@ impl Named {
             user: Username::parse(&row.target_user)?,
             domains: migrations::planned_domains(row)?,
             zones: migrations::planned_zones(row)?,
-            active: row.activate_domains,
+            vouched: row.activate_domains,
+            answers: row.activate_domains,
         })
     }
 
-    /// Of the account of a service, which was paid for: its domain answers at once. Without one of its
-    /// own it gets a name below `ours`.
+    /// Of the account of a service, which was paid for: its domain answers at once, and takes mail when
+    /// it is the buyer's. Without one of its own it gets a name below `ours`.
     pub fn of_service(row: &service::Model, ours: &DomainName) -> Result<Self> {
         let user = services::username(row)?;
         let domain = match &row.domain {
@@ -41,8 +46,24 @@ impl Named {
             None => DomainName::parse(&format!("{user}.{ours}"))?,
         };
         let domains = vec![domain];
-        Ok(Self { user, zones: domains.clone(), domains, active: true })
+        let vouched = domains.iter().all(|name| name.is_below(ours));
+        Ok(Self { user, zones: domains.clone(), domains, vouched, answers: true })
     }
+}
+
+/// Those of the names whose control the tenant has proven.
+pub async fn proven(
+    tx: &SystemTx,
+    tenant: TenantId,
+    names: &[DomainName],
+) -> Result<BTreeSet<DomainName>> {
+    let mut proven = BTreeSet::new();
+    for name in names {
+        if verification::is_verified(tx, tenant, name).await? {
+            proven.insert(name.clone());
+        }
+    }
+    Ok(proven)
 }
 
 /// Gathers the facts for an account as they are now.
@@ -64,6 +85,7 @@ pub async fn control_facts(
             (Ownership::Free, zone) => zone,
         };
     }
+    let proven = proven(&tx, tenant, &named.domains).await?;
     let mut unknown = Vec::new();
     for name in &named.zones {
         if !restore::is_known(&tx, name).await? {
@@ -82,6 +104,8 @@ pub async fn control_facts(
         nameservers: world.config.nameservers.clone(),
         ownership: owners,
         account: ownership,
-        activate_domains: named.active,
+        activate_domains: named.vouched,
+        answer_zones: named.answers,
+        proven,
     })
 }

@@ -10,7 +10,7 @@ use entities::db::Db;
 use entities::ids::RowId;
 use entities::listen::Listener;
 use entities::outbox::{self, Unsent};
-use entities::{certificates, idempotency, jobs, orders, services, telemetry};
+use entities::{activation, certificates, idempotency, jobs, orders, services, telemetry};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use secrecy::ExposeSecret;
@@ -27,6 +27,8 @@ const SWEEP: Duration = Duration::from_secs(3);
 const EXPIRED: u64 = 100;
 /// How many services, and how many certificates, are brought on at once.
 const CONVERGED: u64 = 20;
+/// How many accounts are let take mail at once.
+const WOKEN: u32 = 20;
 /// How often messages that were sent long ago are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
 
@@ -116,13 +118,16 @@ async fn keep_sweeping(db: Db) {
             let moved = services::converge_due(&tx, CONVERGED).await?;
             tx.commit().await?;
             let tx = db.system().await?;
+            let woken = activation::queue_due(&tx, WOKEN).await?;
+            tx.commit().await?;
+            let tx = db.system().await?;
             let due = certificates::queue_due(&tx, CONVERGED).await?;
             tx.commit().await?;
             if pruned.elapsed() > PRUNE {
                 outbox::prune(&db).await?;
                 idempotency::prune(&db).await?;
             }
-            Ok::<_, entities::error::Error>(count + expired + moved + due)
+            Ok::<_, entities::error::Error>(count + expired + moved + woken + due)
         };
         match swept.await {
             Ok(0) => {}

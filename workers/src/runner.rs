@@ -4,7 +4,7 @@ use crate::ending::{self, End};
 use crate::error::Result;
 use crate::ledger;
 use crate::saga::{Attempts, Cx, Direction, Progress, Saga, Undoing};
-use crate::sagas::{analyze, apply, certificate, enroll, hosting};
+use crate::sagas::{activation, analyze, apply, certificate, enroll, hosting};
 use crate::world::World;
 use cpanel::plan::{Operation, Options};
 use cpanel::protocol::{Call, Level, StepReport};
@@ -163,6 +163,7 @@ async fn run_phase(cx: &Cx) -> Result<()> {
             let outcome = hosting::converge(cx).await;
             end_convergence(cx, outcome).await
         }
+        ("activation", _) => activation::run(cx).await,
         ("certificate", "remove") => {
             let outcome = certificate::remove(cx).await;
             end_convergence(cx, outcome).await
@@ -186,6 +187,7 @@ async fn give_up(cx: &Cx) -> Result<()> {
     match (cx.claim.kind.as_str(), phase) {
         ("enroll", _) => end_enrolment(cx, Err(error)).await,
         ("migration", "confirm") => end_confirmation(cx, Err(error)).await,
+        ("activation", _) => activation::end(cx, Err(error)).await,
         ("hosting", "suspend" | "unsuspend" | "terminate") | ("certificate", "remove") => {
             end_convergence(cx, Err(error)).await
         }
@@ -261,7 +263,7 @@ async fn forward(cx: &Cx) -> Result<()> {
 
 /// Whether an error says nothing about the job: another worker has it, or a service of ours is away.
 /// The job is let go as it stands; whoever claims it next goes on.
-fn is_no_verdict(error: &Error) -> bool {
+pub(crate) fn is_no_verdict(error: &Error) -> bool {
     matches!(error.code(), Code::StaleFence | Code::Unavailable)
 }
 

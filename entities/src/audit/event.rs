@@ -623,6 +623,10 @@ pub enum Audit {
         zone: ZoneId,
         name: String,
     },
+    /// It takes mail since control of it is proven.
+    DomainActivated {
+        domain: String,
+    },
     DnsReverseSet {
         address: String,
         hostname: Option<String>,

@@ -6,15 +6,13 @@ use crate::audit::Audit;
 use crate::db::{SystemTx, TenantTx};
 use crate::dns::changes::{Difference, bump, write_diff};
 use crate::dns::{lock_zone, name_of};
-use crate::error::Error;
 use crate::ids::{TenantId, ZoneId};
 use crate::outbox::Message;
-use crate::tables::{dns_record_set, dns_zone, domain};
+use crate::tables::{dns_record_set, dns_zone};
 use crate::tenancy::TenantCtx;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{TimeDelta, Utc};
 use rand::RngCore;
-use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
@@ -153,28 +151,4 @@ pub async fn record(tx: &SystemTx, id: ZoneId, refusal: Option<&str>) -> Result<
     let entry = Audit::DnsZoneVerified { zone: id, name: name.to_string() };
     tx.audit(&TenantCtx::system(tenant), entry).await?;
     tx.publish(tenant, Message::ZoneChanged { zone: id }).await
-}
-
-/// Makes a zone verified by somebody's word: the platform's staff vouches for it.
-pub async fn vouch(tx: &SystemTx, ctx: &TenantCtx, id: ZoneId) -> Result<()> {
-    if !ctx.is_platform_staff() {
-        return Err(Error::Forbidden { needed: "ADMIN of the platform".to_owned() });
-    }
-    record(tx, id, None).await
-}
-
-/// Names of the tenant that take no mail although they may: their zones were verified since.
-pub async fn sleeping_domains(tx: &SystemTx, limit: u64) -> Result<Vec<domain::Model>> {
-    let verified = Expr::cust(
-        "EXISTS (SELECT FROM dns_zone z WHERE z.tenant_id = domain.tenant_id
-            AND z.verified_at IS NOT NULL AND z.state <> 'deleting'
-            AND (z.name = domain.name OR domain.name LIKE '%.' || z.name))",
-    );
-    Ok(domain::Entity::find()
-        .filter(domain::Column::Active.eq(false))
-        .filter(verified)
-        .order_by_asc(domain::Column::Id)
-        .limit(limit)
-        .all(tx.conn())
-        .await?)
 }

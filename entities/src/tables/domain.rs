@@ -13,6 +13,9 @@ pub struct Model {
     pub account_id: AccountId,
     pub job_id: JobId,
     pub active: bool,
+    /// The job that lets it take mail since it was verified.
+    pub activation_job_id: Option<JobId>,
+    pub activation_next_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
 }
 

@@ -70,6 +70,7 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("DNS_ZONE_CHANGED", "dns.zone_changed"),
     ("DNS_ZONE_TRANSFERRED", "dns.zone_transferred"),
     ("DNS_ZONE_VERIFIED", "dns.zone_verified"),
+    ("DOMAIN_ACTIVATED", "domain.activated"),
     ("DNS_SIGNING_STARTED", "dns.signing_started"),
     ("DNS_SIGNING_ENDED", "dns.signing_ended"),
     ("DNS_RECORD_CREATED", "dns.record_created"),

@@ -82,7 +82,8 @@ async fn claim(db: &TestDb, job: JobId) -> Claim {
 async fn take(db: &TestDb, claim: &Claim, user: &str) -> Outcome<()> {
     let user = Username::parse(user).unwrap();
     let tx = db.db.system().await.unwrap();
-    let wanted = Possession { user: &user, domains: &[], active: true };
+    let wanted =
+        Possession { user: &user, domains: &[], active: &std::collections::BTreeSet::new() };
     hosting::take(&tx, claim, &wanted).await.map_err(|e| e.code())?;
     tx.commit().await.unwrap();
     Ok(())

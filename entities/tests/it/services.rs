@@ -174,7 +174,8 @@ impl Shop {
         let user = services::username(&row).unwrap();
         let domain = row.domain.clone().unwrap_or_else(|| format!("{user}.hosted.test"));
         let domains = [DomainName::parse(&domain).unwrap()];
-        let wanted = Possession { user: &user, domains: &domains, active: true };
+        let active = domains.iter().cloned().collect();
+        let wanted = Possession { user: &user, domains: &domains, active: &active };
         hosting::take(&tx, claim, &wanted).await.map_err(|error| error.code())?;
         services::record_account(&tx, claim).await.unwrap();
         tx.commit().await.unwrap();

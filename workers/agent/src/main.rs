@@ -4,6 +4,7 @@
 //! `migrapanel-agent serve` answers one request on standard input and output
 //! ([`cpanel::protocol`]); whatever the SSH client asked to run is ignored.
 
+mod activate;
 mod analyze;
 mod appconfig;
 mod backup;

@@ -129,6 +129,9 @@ fn answer_for(job: &Job<'_>, call: Call) -> Result<Value> {
         Call::Suspend { user } => value(crate::suspend::suspend(job, &user)),
         Call::Unsuspend { user } => value(crate::suspend::unsuspend(job, &user)),
         Call::Terminate(wanted) => value(crate::terminate::terminate(job, &wanted)),
+        Call::ActivateMail { user, domains } => {
+            value(crate::activate::activate(job, &user, &domains))
+        }
         Call::PutChallenge { token, content } => {
             value(crate::certificates::put_challenge(&token, &content))
         }

@@ -183,9 +183,30 @@ pub struct ControlFacts {
     pub ownership: BTreeMap<DomainName, Ownership>,
     /// The account of the target name on the target server.
     pub account: Ownership,
-    /// Domains take mail and answer DNS at once only if the platform vouches for them; a tenant's
-    /// domains stay dormant until verified.
+    /// The platform vouches for the domains: they answer DNS and take mail at once.
     pub activate_domains: bool,
+    /// The zones are answered at once, whoever vouches for them: who is not asked by the world harms
+    /// nobody with an answer.
+    #[serde(default)]
+    pub answer_zones: bool,
+    /// Names whose control was proven: they are as if the platform vouched for them. Others take mail,
+    /// which is for others until then, once it is.
+    #[serde(default)]
+    pub proven: BTreeSet<DomainName>,
+}
+
+impl ControlFacts {
+    /// Whether the name takes mail at once.
+    #[must_use]
+    pub fn takes_mail(&self, name: &DomainName) -> bool {
+        self.activate_domains || self.proven.contains(name)
+    }
+
+    /// Whether the zone is answered at once.
+    #[must_use]
+    pub fn answers(&self, zone: &DomainName) -> bool {
+        self.answer_zones || self.takes_mail(zone)
+    }
 }
 
 /// Whose a name is in the whole installation.

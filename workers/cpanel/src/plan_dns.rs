@@ -56,7 +56,7 @@ pub(crate) fn plan(draft: &mut Draft<'_>) {
             continue;
         }
         let records = served(draft, zone);
-        let active = draft.input.control.activate_domains;
+        let active = draft.input.control.answers(name);
         if !active {
             draft.warn(
                 "zone_dormant",

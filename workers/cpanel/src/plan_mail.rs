@@ -69,7 +69,7 @@ fn add_domain(draft: &mut Draft<'_>, name: &DomainName, domain: &MailDomain) {
         }
         Routing::Auto => zone.is_none_or(|z| points_to_source(draft, z)),
     };
-    let dormant = match (local, draft.suspended, draft.input.control.activate_domains) {
+    let dormant = match (local, draft.suspended, draft.input.control.takes_mail(name)) {
         (false, ..) => Some(Dormant::Elsewhere),
         (true, true, _) => Some(Dormant::Suspended),
         (true, false, false) => Some(Dormant::Unverified),

@@ -86,6 +86,9 @@ pub enum Call {
     /// Makes a last backup of an account and removes everything of it. May be repeated after any death.
     /// Answers [`Terminated`].
     Terminate(Termination),
+    /// Lets domains of an account take mail that slept until control of them was proven. May be repeated.
+    /// Answers [`StepReport`].
+    ActivateMail { user: Username, domains: BTreeSet<DomainName> },
     /// Lets every site of the server answer `/.well-known/acme-challenge/TOKEN` with this content,
     /// suspended ones too. May be repeated. Answers `null`.
     PutChallenge { token: ChallengeToken, content: String },
@@ -126,6 +129,7 @@ impl Call {
             Self::Suspend { .. } => "suspend",
             Self::Unsuspend { .. } => "unsuspend",
             Self::Terminate(_) => "terminate",
+            Self::ActivateMail { .. } => "activate_mail",
             Self::PutChallenge { .. } => "put_challenge",
             Self::RemoveChallenge { .. } => "remove_challenge",
             Self::InstallCertificate(_) => "install_certificate",

@@ -1,5 +1,6 @@
 //! What jobs do, one file a kind.
 
+pub mod activation;
 pub mod analyze;
 pub mod apply;
 pub mod certificate;

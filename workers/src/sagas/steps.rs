@@ -2,6 +2,7 @@
 
 use crate::dns::{converge, query};
 use crate::error::Result;
+use crate::facts;
 use crate::ledger;
 use crate::saga::{Cx, Progress, Step, Undoing};
 use cpanel::plan::{Operation, RecordSet, Resource, StepName};
@@ -47,8 +48,12 @@ impl Step for TakeNames {
         let served = served_names(&operations);
         let domains: Vec<DomainName> =
             named.domains.into_iter().filter(|name| served.contains(name.as_str())).collect();
-        let wanted = Possession { user: &named.user, domains: &domains, active: named.active };
         let tx = cx.world.db.system().await?;
+        let active = match named.vouched {
+            true => domains.iter().cloned().collect(),
+            false => facts::proven(&tx, cx.claim.tenant, &domains).await?,
+        };
+        let wanted = Possession { user: &named.user, domains: &domains, active: &active };
         let added = hosting::take(&tx, &cx.claim, &wanted).await?;
         ledger::record_account(cx, &tx).await?;
         tx.commit().await?;

@@ -102,6 +102,20 @@ fn logs_in(stack: &Stack, address: &str) -> bool {
     run_with(&mut curl, config.as_bytes()).status.success()
 }
 
+/// Control of the domain is proven; a job lets it take mail then.
+async fn prove(stack: &Stack, user: &str, domain: &str) {
+    stack.sql(&format!("UPDATE dns_zone SET verified_at = now() WHERE name = '{domain}'"));
+    wait_for("its mail", Duration::from_secs(60), async || {
+        (send(stack, &format!("{user}@{domain}")) == "250").then_some(())
+    })
+    .await;
+    wait_for("its row", Duration::from_secs(10), async || {
+        let sql = format!("SELECT active FROM domain WHERE name = '{domain}'");
+        (stack.sql(&sql).trim() == "t").then_some(())
+    })
+    .await;
+}
+
 /// Gives the account's own mailbox a password, and the account what a customer would have.
 fn move_in(stack: &Stack, user: &str, domain: &str) {
     stack.server.sh(&format!(
@@ -155,6 +169,10 @@ async fn an_account_is_made_suspended_opened_and_ended() {
     let service = buy(&stack, &price, &[domain]).await;
     let made = wait(&stack, service, State::Active).await;
     let user = made.username.as_deref().unwrap();
+    // Nobody has proven yet that the domain is the buyer's: mail for it is somebody else's.
+    let refused = send(&stack, &format!("{user}@{domain}"));
+    assert!(refused.starts_with("< 5"), "{refused}");
+    prove(&stack, user, domain).await;
     assert_open(&stack, user, domain).await;
     let order = stack.client.get(&format!("/api/orders/{}", made.order_id)).await.data(200);
     assert_eq!(order["status"], "active");
@@ -279,6 +297,7 @@ async fn whoever_dies_while_it_is_made_or_ended_nothing_is_left_or_lost() {
     }
     let made = wait(&stack, service, State::Active).await;
     let user = made.username.as_deref().unwrap();
+    prove(&stack, user, &domain).await;
     assert_open(&stack, user, &domain).await;
     assert_eq!(stack.sql("SELECT count(*) FROM hosting_account").trim(), "1");
 

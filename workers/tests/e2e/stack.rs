@@ -197,6 +197,7 @@ impl Stack {
     pub fn end_leases(&self) {
         self.sql(
             "UPDATE job SET lease_until = now() - interval '1 second' WHERE state IN ('running', 'unwinding');
+             UPDATE dns_zone SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL;
              INSERT INTO outbox (id, tenant_id, kind, payload)
              SELECT gen_random_uuid(), tenant_id, 'job_ready', jsonb_build_object('kind', 'job_ready', 'job', id)
              FROM job WHERE state IN ('running', 'unwinding')",

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -330,6 +331,8 @@ impl<'t> Job<'t> {
             ownership: names.map(|n| (n, account)).collect::<BTreeMap<_, _>>(),
             account,
             activate_domains: true,
+            answer_zones: false,
+            proven: BTreeSet::new(),
         };
         let preview: Preview =
             self.ask(Call::Preview { control: control.clone(), options: options.clone() });

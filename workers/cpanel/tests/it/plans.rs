@@ -52,6 +52,8 @@ impl Setting {
                 ownership: BTreeMap::new(),
                 account: Ownership::Free,
                 activate_domains: true,
+                answer_zones: false,
+                proven: BTreeSet::new(),
             },
             options: Options::default(),
             now: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),

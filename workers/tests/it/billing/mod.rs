@@ -307,7 +307,8 @@ impl Scene {
                 (None, "provision") => {
                     let user = services::username(&row).unwrap();
                     let domains = [DomainName::parse(&format!("{user}.hosted.test")).unwrap()];
-                    let wanted = Possession { user: &user, domains: &domains, active: true };
+                    let active = domains.iter().cloned().collect();
+                    let wanted = Possession { user: &user, domains: &domains, active: &active };
                     hosting::take(&tx, &claim, &wanted).await.unwrap();
                     services::record_account(&tx, &claim).await.unwrap();
                     Outcome::Done

@@ -142,6 +142,8 @@ fn control(target: &Target, analysis: &Analysis, account: Ownership, active: boo
         ownership: names.collect(),
         account,
         activate_domains: active,
+        answer_zones: false,
+        proven: BTreeSet::new(),
     }
 }
 

@@ -66,6 +66,8 @@ impl<'t> Stage<'t> {
             ownership: names.map(|n| (n, account)).collect::<BTreeMap<DomainName, _>>(),
             account,
             activate_domains: true,
+            answer_zones: false,
+            proven: BTreeSet::new(),
         }
     }
 
