@@ -1,8 +1,8 @@
 //! Whether a domain lets our certificate authority issue (RFC 8659): asked before anything is ordered,
 //! so that a refusal names the record and costs no order.
 
-use crate::error::Result;
 use crate::dns::query::{self, Answered};
+use crate::error::Result;
 use entities::certificates::{CertificateName, Challenge};
 use entities::error::{Code, Error};
 use entities::values::DomainName;
