@@ -3,6 +3,7 @@
 mod copies;
 mod drift;
 mod race;
+mod run;
 mod server;
 mod signed;
 mod verified;
