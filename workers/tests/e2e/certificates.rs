@@ -11,7 +11,7 @@ use crate::roads::Road;
 use crate::stack::Stack;
 use entities::services::{Desired, State};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn root(dir: &tempfile::TempDir) -> PathBuf {
 }
 
 /// Whether a client that trusts the authority alone is content with what it is shown for the host.
-fn is_trusted(stack: &Stack, root: &std::path::Path, host: &str, port: u16) -> bool {
+fn is_trusted(stack: &Stack, root: &Path, host: &str, port: u16) -> bool {
     let mut client = program("openssl");
     client.args([
         "s_client",
@@ -136,28 +136,8 @@ async fn a_site_and_its_mail_show_a_certificate_that_is_renewed_and_removed() {
         "SELECT kind FROM audit_log WHERE kind LIKE 'CERTIFICATE%' ORDER BY created_at, id";
     assert_eq!(stack.sql(entries), "CERTIFICATE_REQUESTED\nCERTIFICATE_ISSUED\n");
 
-    // A renewal: whoever comes meanwhile is shown the old one or the new one.
     let id = made["id"].as_str().unwrap();
-    let over = Arc::new(AtomicBool::new(false));
-    let visitor = std::thread::spawn({
-        let (over, root, www) = (Arc::clone(&over), root.clone(), www.clone());
-        let url = format!("https://{www}/");
-        let to = format!("{www}:443:{}", stack.server.host);
-        move || {
-            let mut visits = 0;
-            while !over.load(Ordering::SeqCst) {
-                let mut curl = program("curl");
-                curl.args(["-sSf", "--max-time", "10", "-o", "/dev/null", "--resolve", &to]);
-                run(curl.arg("--cacert").arg(&root).arg(&url));
-                visits += 1;
-            }
-            visits
-        }
-    });
-    make_due(&stack);
-    let renewed = shown(&stack, id, Some(&made["serial"])).await;
-    over.store(true, Ordering::SeqCst);
-    assert!(visitor.join().unwrap() > 3);
+    let renewed = renew_under_visits(&stack, &root, &made, &www).await;
     assert!(is_shown(), "{renewed:#}");
     let (from, until) = (&renewed["not_before"], &renewed["not_after"]);
     let at = |value: &Value| -> chrono::DateTime<chrono::Utc> {
@@ -186,18 +166,49 @@ async fn a_site_and_its_mail_show_a_certificate_that_is_renewed_and_removed() {
         stack.client.post(&format!("/api/certificates/{id}/renew"), json!({})).await.data(202);
     assert!(job["job_id"].is_string());
     shown(&stack, id, Some(&renewed["serial"])).await;
+    remove(&stack, id, domain).await;
+    assert!(!is_trusted(&stack, &root, domain, 443));
+    stack.assert_idle().await;
+    stack.end().await;
+}
+
+/// Renews a certificate; whoever comes meanwhile is shown the old one or the new one.
+async fn renew_under_visits(stack: &Stack, root: &Path, made: &Value, www: &str) -> Value {
+    let id = made["id"].as_str().unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let visitor = std::thread::spawn({
+        let (over, root, www) = (Arc::clone(&over), root.to_owned(), www.to_owned());
+        let url = format!("https://{www}/");
+        let to = format!("{www}:443:{}", stack.server.host);
+        move || {
+            let mut visits = 0;
+            while !over.load(Ordering::SeqCst) {
+                let mut curl = program("curl");
+                curl.args(["-sSf", "--max-time", "10", "-o", "/dev/null", "--resolve", &to]);
+                run(curl.arg("--cacert").arg(&root).arg(&url));
+                visits += 1;
+            }
+            visits
+        }
+    });
+    make_due(stack);
+    let renewed = shown(stack, id, Some(&made["serial"])).await;
+    over.store(true, Ordering::SeqCst);
+    assert!(visitor.join().unwrap() > 3);
+    renewed
+}
+
+/// Removes a certificate, and waits until nothing of it is left.
+async fn remove(stack: &Stack, id: &str, domain: &str) {
     let path = format!("/api/certificates/{id}");
     assert_eq!(stack.client.method("DELETE", &path).await, 202);
     wait_for("the certificate's end", Duration::from_secs(60), async || {
         (stack.client.get(&path).await.status == 404).then_some(())
     })
     .await;
-    assert!(!is_trusted(&stack, &root, domain, 443));
     let left = stack.server.sh("ls /etc/migrapanel/tls /etc/migrapanel/tls-sites /etc/migrapanel/dovecot-tls | grep -c example || true");
     assert_eq!(left.trim(), "0");
     assert_eq!(fetch(&stack.server, domain, "/").await.0, 200);
-    stack.assert_idle().await;
-    stack.end().await;
 }
 
 /// An authority gets its answer for every name, whatever a customer or a suspension has put there.
