@@ -118,6 +118,23 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/subscriptions/{id}/cancel") => json!({"when": "period_end"}),
         ("post", "/api/payments/{id}/refund") => json!({"reason": "x"}),
         ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
+        (_, p) if p.starts_with("/api/dns/") => dns_body(method, path),
+        ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
+        ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
+        ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
+        ("post", "/api/migration/selective-restore") => {
+            json!({"job_id": id, "approval_token": "x", "components": ["files"]})
+        }
+        ("post", p) if p.starts_with("/api/migration/job/") => json!({}),
+        ("post", p) if p.starts_with("/api/migration/") => job,
+        _ => json!({}),
+    }
+}
+
+/// The same for what has to do with zones.
+fn dns_body(method: &str, path: &str) -> Value {
+    let id = NOBODYS;
+    match (method, path) {
         ("post", "/api/dns/zones") => json!({"name": format!("z{}.test", unique())}),
         ("patch", "/api/dns/zones/{id}") => json!({"default_ttl": 300}),
         ("put", "/api/dns/zones/{id}/dnssec") => json!({"enabled": true}),
@@ -141,14 +158,6 @@ fn body(method: &str, path: &str) -> Value {
         ("patch", "/api/dns/templates/{id}") => json!({"description": "x"}),
         ("put", "/api/dns/addresses/{address}") => json!({"hostname": "host.test"}),
         ("post", "/api/certificates") => json!({"names": ["www.nobodys.example"]}),
-        ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
-        ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
-        ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
-        ("post", "/api/migration/selective-restore") => {
-            json!({"job_id": id, "approval_token": "x", "components": ["files"]})
-        }
-        ("post", p) if p.starts_with("/api/migration/job/") => json!({}),
-        ("post", p) if p.starts_with("/api/migration/") => job,
         _ => json!({}),
     }
 }

@@ -177,7 +177,7 @@ async fn an_account_is_made_suspended_opened_and_ended() {
     let order = stack.client.get(&format!("/api/orders/{}", made.order_id)).await.data(200);
     assert_eq!(order["status"], "active");
     move_in(&stack, user, domain);
-    assert_lives(&stack, user, domain, 1).await;
+    assert_lives(&stack, user, domain, 2).await;
     assert_eq!(send(&stack, &format!("postmaster@{domain}")), "250");
 
     want(&stack, service, Desired::Suspended).await;
@@ -191,7 +191,7 @@ async fn an_account_is_made_suspended_opened_and_ended() {
     wait(&stack, service, State::Active).await;
     again(&stack, service, State::Suspended).await;
     assert_open(&stack, user, domain).await;
-    assert_lives(&stack, user, domain, 3).await;
+    assert_lives(&stack, user, domain, 4).await;
 
     want(&stack, service, Desired::Terminated).await;
     let ended = wait(&stack, service, State::Terminated).await;
@@ -207,7 +207,7 @@ async fn an_account_is_made_suspended_opened_and_ended() {
     stack.apply(&job).await;
     assert_open(&stack, user, domain).await;
     stack.server.sh(&format!("echo '@yearly /bin/true' | crontab -u {user} -"));
-    assert_lives(&stack, user, domain, 4).await;
+    assert_lives(&stack, user, domain, 5).await;
     stack.roll_back(&job, true).await;
     let anew = buy(&stack, &price, &[domain]).await;
     let anew = wait(&stack, anew, State::Active).await;

@@ -79,7 +79,7 @@ async fn nobody_else_transfers_a_zone() {
     let scene = Scene::new(Server::powerdns(Backend::Sqlite).await).await;
     let zone = scene.zone("closed.test").await;
     scene.await_sync(zone).await;
-    let output = std::process::Command::new("dig")
+    let output = super::server::program("dig")
         .args(["@127.0.0.1", "-p", &scene.primary.dns.to_string(), "-b", "127.0.0.77"])
         .args(["closed.test", "AXFR"])
         .output()

@@ -25,6 +25,15 @@ pub struct Server {
     process: Option<Child>,
 }
 
+/// The tests' one door to programs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests start servers and ask them with others' tools"
+)]
+pub fn program(name: &str) -> Command {
+    Command::new(name)
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -55,7 +64,7 @@ impl Server {
             Backend::Sqlite => {
                 let schema = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
                 let file = data.path().join("zones.sqlite3");
-                run(Command::new("sqlite3").arg(&file).arg(format!(".read {schema}")));
+                run(program("sqlite3").arg(&file).arg(format!(".read {schema}")));
                 format!(
                     "launch=gsqlite3\ngsqlite3-database={path}/zones.sqlite3\ngsqlite3-dnssec=yes\n"
                 )
@@ -114,7 +123,7 @@ impl Server {
     /// Starts it, and waits until it answers.
     pub async fn start(&mut self) {
         let log = std::fs::File::create(self.data.path().join("log")).unwrap();
-        let child = Command::new(&self.command[0])
+        let child = program(&self.command[0])
             .args(&self.command[1..])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -149,7 +158,7 @@ impl Server {
 
     /// What `dig` says, over UDP unless it is told otherwise.
     pub fn dig(&self, arguments: &[&str]) -> String {
-        let output = Command::new("dig")
+        let output = program("dig")
             .args(["@127.0.0.1", "-p", &self.dns.to_string(), "+norec", "+tries=2", "+time=5"])
             .args(arguments)
             .output()
@@ -192,9 +201,7 @@ fn postgres() -> String {
     let name = format!("pdns_{}", RowId::new().0.simple());
     let psql = |database: &str, arguments: &[&str]| {
         let (before, _) = url.rsplit_once('/').unwrap();
-        run(Command::new("psql")
-            .args(["-q", "-X", &format!("{before}/{database}")])
-            .args(arguments));
+        run(program("psql").args(["-q", "-X", &format!("{before}/{database}")]).args(arguments));
     };
     let own = url.rsplit_once('/').unwrap().1;
     psql(own, &["-c", &format!("CREATE DATABASE {name}")]);

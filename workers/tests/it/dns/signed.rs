@@ -2,14 +2,13 @@
 //! zone above holds a DS.
 
 use super::Scene;
-use super::server::{Backend, Server};
+use super::server::{Backend, Server, program};
 use entities::dns::signing;
 use entities::ids::ZoneId;
 use entities::tables::dns_zone;
 use entities::tenancy::Permission;
 use reqwest::Method;
 use serde_json::json;
-use std::process::Command;
 
 async fn sign(scene: &Scene, zone: ZoneId, signed: bool) -> dns_zone::Model {
     let tx = scene.db.db.write(&scene.ctx, Permission::ZonesWrite).await.unwrap();
@@ -34,7 +33,7 @@ fn validated(scene: &Scene, zone: &str, ds: &serde_json::Value, name: &str, rtyp
         .collect();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("trust-anchors {{ {} }};", anchors.join(" "))).unwrap();
-    let output = Command::new("delv")
+    let output = program("delv")
         .args(["@127.0.0.1", "-p", &scene.primary.dns.to_string(), "-a"])
         .arg(file.path())
         .args([&format!("+root={zone}"), name, rtype])
