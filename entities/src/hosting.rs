@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::certificates;
 use crate::db::{SystemTx, TenantTx, statement};
+use crate::dns::names;
 use crate::error::{Code, Error};
 use crate::ids::{AccountId, JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, Claim};
@@ -92,7 +93,7 @@ pub async fn domain_ownership(
     for name in names {
         let below = domain::Entity::find()
             .filter(domain::Column::TenantId.ne(tenant))
-            .filter(domain::Column::Name.ends_with(format!(".{name}")))
+            .filter(names::ends(domain::Column::Name, &format!(".{name}")))
             .one(tx.conn())
             .await?;
         related.extend(below);

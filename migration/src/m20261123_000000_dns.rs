@@ -29,6 +29,7 @@ migration!(|manager| {
                 CHECK (dnssec IN ('off', 'starting', 'on', 'ending')),
             ADD COLUMN dnssec_error text,
             ADD COLUMN dnssec_next_at timestamptz,
+            ADD COLUMN dnssec_hold_until timestamptz,
             ADD COLUMN ds jsonb NOT NULL DEFAULT '[]',
             ADD COLUMN verification_token text,
             ADD COLUMN verified_at timestamptz,
@@ -105,6 +106,15 @@ migration!(|manager| {
         "budget jsonb NOT NULL DEFAULT '{}',
          UNIQUE (tenant_id)",
         "SELECT, INSERT, UPDATE",
+    )
+    .await?;
+    // The last serial of a zone that is gone: one that is made anew goes on from there.
+    platform_table(
+        manager,
+        "dns_serial",
+        "name text PRIMARY KEY,
+         serial bigint NOT NULL",
+        None,
     )
     .await?;
     platform_table(

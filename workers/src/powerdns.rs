@@ -133,9 +133,19 @@ impl PowerDns {
         read(response).await.map(Some)
     }
 
+    /// The same without its records.
+    pub async fn find_settings(&self, name: &DomainName) -> Result<Option<ServerZone>> {
+        let url = format!("{}?rrsets=false", self.zone(name));
+        let response = self.send(self.http.get(url)).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        read(response).await.map(Some)
+    }
+
     /// Whether the server has the zone.
     pub async fn has_zone(&self, name: &DomainName) -> Result<bool> {
-        Ok(self.find_zone(name).await?.is_some())
+        Ok(self.find_settings(name).await?.is_some())
     }
 
     /// Makes a zone with these records, its SOA among them.

@@ -456,3 +456,54 @@ async fn zones_are_ended_by_owners() {
     delete(&owner, &zone).await.data(202);
     app.db.remove().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_zone_within_a_zone_is_delegated_and_hides_nothing_unsaid() {
+    let app = spawn().await;
+    let owner = app.member("within", "OWNER").await;
+    let above = zone(&owner, "within.test").await;
+    let records = format!("{above}/records");
+    owner.post(&records, set("www.sub", "A", &["192.0.2.1"])).await.data(201);
+    let below = json!({"name": "sub.within.test"});
+    let refused = owner.post("/api/dns/zones", below.clone()).await.refused(409, "conflict");
+    assert!(refused["error"].as_str().unwrap().contains("www.sub.within.test. A"), "{refused}");
+    delete(&owner, &format!("{records}/www.sub/A")).await.data(200);
+    zone(&owner, "sub.within.test").await;
+    let servers = owner.get(&format!("{records}/sub/NS")).await.data(200);
+    assert_eq!(servers["records"], json!(["ns1.ours.test.", "ns2.ours.test."]));
+    let hidden = owner.post(&records, set("new.sub", "TXT", &["never answered"])).await;
+    hidden.refused(400, "invalid_request");
+    // The other order: what is below was there first.
+    zone(&owner, "a.b.later.test").await;
+    let later = zone(&owner, "later.test").await;
+    owner.get(&format!("{later}/records/a.b/NS")).await.data(200);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn files_as_they_are_in_the_wild() {
+    let app = spawn().await;
+    let owner = app.member("wild", "OWNER").await;
+    let zone = zone(&owner, "wild.test").await;
+    let import = format!("{zone}/import");
+    // A mail server that is an alias is wrong, and everywhere.
+    let alias = "@ 3600 MX 10 mail\nmail 3600 CNAME @\n@ 3600 A 192.0.2.1\n";
+    file(&owner, &import, alias).await.data(200);
+    owner.post(&format!("{zone}/records"), set("x", "A", &["192.0.2.1"])).await.data(201);
+    let both = "www 3600 CNAME @\nwww 3600 A 192.0.2.1\n@ 3600 A 192.0.2.1\n";
+    let refused = file(&owner, &import, both).await.refused(400, "invalid_request");
+    assert_eq!(refused["fields"][0]["path"], "/zone_file", "{refused}");
+    let taken = file(&owner, &format!("{import}?leave_out=true"), both).await.data(200);
+    assert_eq!(taken["left_out"][0]["line"], 1, "{taken}");
+    file(&owner, &import, "; nothing\n").await.refused(400, "invalid_request");
+    owner.get(&format!("{zone}/records/www/A")).await.data(200);
+    for (name, rtype, target) in [("self", "CNAME", "self"), ("@", "ALIAS", "@")] {
+        owner
+            .post(&format!("{zone}/records"), set(name, rtype, &[target]))
+            .await
+            .refused(400, "invalid_request");
+    }
+    let all = owner.get(&format!("{zone}/records?name=_")).await.data(200);
+    assert_eq!(all, json!([]), "a part of a name is no pattern");
+    app.db.remove().await.unwrap();
+}

@@ -132,11 +132,11 @@ pub async fn change_sets(tx: &TenantTx, edit: &Edit<'_>, changes: &[SetChange]) 
     let editing = begin(tx, edit).await?;
     let after = planned(&editing, changes)?;
     let pointers = pointers(&editing.name, changes);
-    finish(tx, edit, editing, after, &pointers).await
+    finish(tx, edit, editing, after, Source::Request(&pointers)).await
 }
 
 /// Where each set stands in the request.
-type Pointers = BTreeMap<(String, String), String>;
+pub type Pointers = BTreeMap<(String, String), String>;
 
 pub(crate) fn pointers(zone: &DomainName, changes: &[SetChange]) -> Pointers {
     let named = changes.iter().filter_map(|change| {
@@ -212,6 +212,10 @@ fn put(
         let ttl = ttl.unwrap_or(default_ttl);
         let draft = Draft { name: &change.name, rtype: &key.1, ttl, records };
         match check_set(zone, &draft) {
+            Ok(set) if leads_to_itself(&set) => {
+                let message = "leads to itself, and so nowhere".to_owned();
+                fields.push(FieldError { path: format!("{}/records/0", change.pointer), message });
+            }
             Ok(set) => {
                 after.insert(key, set);
             }
@@ -222,6 +226,10 @@ fn put(
     }
     refuse_fields(fields)?;
     Ok(after)
+}
+
+fn leads_to_itself(set: &RecordSet) -> bool {
+    ["CNAME", "ALIAS", "DNAME"].contains(&set.rtype.as_str()) && set.records.contains(&set.name)
 }
 
 fn key_of(zone: &DomainName, change: &SetChange) -> Result<(String, String), Vec<Problem>> {
@@ -269,25 +277,37 @@ fn refuse_fields(fields: Vec<FieldError>) -> Result<()> {
     })
 }
 
+/// Where sets come from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// From a request, where each stands somewhere.
+    Request(&'a Pointers),
+    /// From a zone file: what it says was checked, and is taken as it is, such as a mail server that is
+    /// an alias.
+    File,
+}
+
 /// Makes the zone hold `after`: checks it as a whole, and writes it unless this is a preview.
 pub async fn finish(
     tx: &TenantTx,
     edit: &Edit<'_>,
     editing: Editing,
     after: Sets,
-    pointers: &Pointers,
+    source: Source<'_>,
 ) -> Result<Changed> {
     let Editing { zone, name, before } = editing;
     let diff = difference(&before, &after);
     for difference in &diff {
         tx.ctx().require_set(zone.id, &name, &difference.name, &difference.rtype)?;
     }
-    check_whole(&name, &before, &after, pointers)?;
-    if diff.is_empty() || edit.preview {
-        return Ok(Changed { zone, diff });
+    if let Source::Request(pointers) = source {
+        check_whole(&name, &before, &after, pointers)?;
     }
     if after.len() > before.len() {
         check_room(tx, after.len()).await?;
+    }
+    if diff.is_empty() || edit.preview {
+        return Ok(Changed { zone, diff });
     }
     let budget = match edit.limits {
         Some(limits) => Some(budget::take_change(tx, &zone, limits).await?),
@@ -486,11 +506,15 @@ pub async fn import_file(
 ) -> Result<(Changed, Vec<zonefile::LeftOut>)> {
     tx.ctx().refuse_bound()?;
     let editing = begin(tx, edit).await?;
-    let file = zonefile::read(&editing.name, bytes).map_err(|broken| broken_file(&broken))?;
+    let file = zonefile::read(&editing.name, bytes)
+        .map_err(|broken| broken_file(&format!("line {}: {}", broken.line, broken.why)))?;
     let unread: Vec<&zonefile::LeftOut> =
         file.left_out.iter().filter(|l| !l.is_signing()).collect();
     if !unread.is_empty() && !import.leave_out {
         return Err(unreadable(&unread));
+    }
+    if file.sets.is_empty() {
+        return Err(broken_file("it has no record"));
     }
     let mut after = match import.mode {
         Mode::Merge => editing.before.clone(),
@@ -500,11 +524,49 @@ pub async fn import_file(
     if !import.servers || !after.contains_key(&(format!("{}.", editing.name), "NS".to_owned())) {
         after.extend(servers_of(&editing));
     }
-    Ok((finish(tx, edit, editing, after, &Pointers::new()).await?, file.left_out))
+    let mut left_out = file.left_out;
+    left_out.extend(leave_contradictions(&editing, &mut after, import)?);
+    Ok((finish(tx, edit, editing, after, Source::File).await?, left_out))
 }
 
-fn broken_file(broken: &zonefile::Broken) -> Error {
-    let message = format!("line {}: {}", broken.line, broken.why);
+/// Sets of a file that cannot stand beside each other: they go and are told, or the file is refused.
+fn leave_contradictions(
+    editing: &Editing,
+    after: &mut Sets,
+    import: Import,
+) -> Result<Vec<zonefile::LeftOut>> {
+    let mut left_out = Vec::new();
+    // What goes may be what another one could not stand beside.
+    while let Some((set, problem)) = contradiction(&editing.name, &editing.before, after) {
+        let what = format!("{} {}", set.name, set.rtype);
+        if !import.leave_out {
+            return Err(broken_file(&format!("{what} {}", problem.message)));
+        }
+        after.remove(&(set.name, set.rtype));
+        left_out.push(zonefile::LeftOut { line: 0, text: what, why: problem.message });
+    }
+    Ok(left_out)
+}
+
+/// The first set that no server would answer beside the others; a CNAME first.
+fn contradiction(name: &DomainName, before: &Sets, sets: &Sets) -> Option<(RecordSet, Problem)> {
+    let list: Vec<RecordSet> = sets.values().cloned().collect();
+    let kept = (format!("{name}."), "NS".to_owned());
+    let mut found: Vec<(RecordSet, Problem)> = check_zone(name, &list)
+        .into_iter()
+        .filter(|(_, problem)| !matches!(problem.field, Field::Record(_)))
+        .filter_map(|(at, problem)| Some((list.get(at)?.clone(), problem)))
+        .filter(|(set, _)| {
+            let key = (set.name.clone(), set.rtype.clone());
+            key != kept && before.get(&key) != Some(set)
+        })
+        .collect();
+    found.sort_by_key(|(set, _)| set.rtype != "CNAME");
+    found.into_iter().next()
+}
+
+fn broken_file(why: &str) -> Error {
+    let message = why.to_owned();
     Error::Refused {
         code: Code::InvalidRequest,
         message: format!("The zone file cannot be read, and nothing of it was taken: {message}."),

@@ -10,6 +10,7 @@ pub mod agreements;
 pub mod budget;
 pub mod challenge;
 pub mod changes;
+pub(crate) mod delegation;
 pub mod names;
 pub mod restore;
 pub mod reverse;
@@ -134,7 +135,7 @@ pub async fn list_zones(
         query = query.filter(dns_zone::Column::Id.is_in(zones));
     }
     if let Some(part) = &filter.name {
-        query = query.filter(dns_zone::Column::Name.contains(part.to_lowercase()));
+        query = query.filter(names::holds(dns_zone::Column::Name, &part.to_lowercase()));
     }
     if let Some(state) = &filter.state {
         query = query.filter(dns_zone::Column::State.eq(state.as_str()));
@@ -184,7 +185,7 @@ pub async fn list_sets(
         .order_by_asc(dns_record_set::Column::Name)
         .order_by_asc(dns_record_set::Column::Rtype);
     if let Some(part) = &filter.name {
-        query = query.filter(dns_record_set::Column::Name.contains(part.to_lowercase()));
+        query = query.filter(names::holds(dns_record_set::Column::Name, &part.to_lowercase()));
     }
     if let Some(rtype) = &filter.rtype {
         query = query.filter(dns_record_set::Column::Rtype.eq(rtype.to_uppercase()));

@@ -6,6 +6,7 @@ use crate::db::{SystemTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{TenantId, ZoneId};
 use crate::tables::{dns_agreement, dns_zone, domain};
+use sea_orm::sea_query::{LikeExpr, SimpleExpr};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use std::collections::BTreeSet;
 use values::DomainName;
@@ -42,8 +43,26 @@ impl Rules {
     fn is_ours(&self, name: &DomainName) -> bool {
         let below = &self.accounts_domain;
         let owns = |own: &DomainName| own == name || own.is_below(name);
-        name.is_below(below) || owns(below) || self.nameservers.iter().any(owns)
+        let beside = |own: &DomainName| is_within(name.as_str(), root(own));
+        name.is_below(below)
+            || owns(below)
+            || self.nameservers.iter().any(|own| owns(own) || beside(own))
     }
+}
+
+/// A text in which `%` and `_` stand for themselves.
+fn literal(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
+/// The rows whose column ends so.
+pub(crate) fn ends<C: ColumnTrait>(column: C, text: &str) -> SimpleExpr {
+    column.like(LikeExpr::new(format!("%{}", literal(text))).escape('\\'))
+}
+
+/// The rows whose column holds this text.
+pub(crate) fn holds<C: ColumnTrait>(column: C, text: &str) -> SimpleExpr {
+    column.like(LikeExpr::new(format!("%{}%", literal(text))).escape('\\'))
 }
 
 /// Who asks for a name.
@@ -122,14 +141,18 @@ fn check_reverse(name: &str, asker: Asker) -> Result<()> {
     Err(Error::field("name", why))
 }
 
-/// Lets nobody else take a name that is related to this one until the end of the transaction.
-pub(crate) async fn lock(tx: &SystemTx, name: &DomainName) -> Result<()> {
-    // Related names share everything from the registrable domain on; without one, the last two labels.
-    let root = psl::domain_str(name.as_str()).unwrap_or_else(|| {
+/// Related names share everything from the registrable domain on; without one, the last two labels.
+fn root(name: &DomainName) -> &str {
+    psl::domain_str(name.as_str()).unwrap_or_else(|| {
         let mut dots = name.as_str().rmatch_indices('.').map(|(at, _)| at);
         let at = dots.nth(1).map_or(0, |at| at.saturating_add(1));
         name.as_str().get(at..).unwrap_or_default()
-    });
+    })
+}
+
+/// Lets nobody else take a name that is related to this one until the end of the transaction.
+pub(crate) async fn lock(tx: &SystemTx, name: &DomainName) -> Result<()> {
+    let root = root(name);
     let sql = "SELECT pg_advisory_xact_lock(hashtextextended('zone ' || $1, 0))";
     tx.conn().execute_raw(statement(sql, [root.into()])).await?;
     Ok(())
@@ -182,7 +205,7 @@ async fn others(
         Condition::any()
             .add(dns_zone::Column::Name.eq(name.as_str()))
             .add(dns_zone::Column::Name.is_in(above.iter().copied()))
-            .add(dns_zone::Column::Name.ends_with(below.as_str())),
+            .add(ends(dns_zone::Column::Name, &below)),
     );
     let mut owners = BTreeSet::new();
     for zone in zones.all(tx.conn()).await?.into_iter().filter(|zone| Some(zone.id) != but) {
@@ -195,7 +218,7 @@ async fn others(
         Condition::any()
             .add(domain::Column::Name.eq(name.as_str()))
             .add(domain::Column::Name.is_in(above.iter().copied()))
-            .add(domain::Column::Name.ends_with(below.as_str())),
+            .add(ends(domain::Column::Name, &below)),
     );
     for row in domains.all(tx.conn()).await? {
         if row.name == name.as_str() && but.is_none() {
@@ -249,6 +272,7 @@ mod tests {
             "e164.arpa",
             "shop.corp",
             "hosting.test",
+            "panel.hosting.test",
             "ns1.hosting.test",
             "provider.de",
             "me.customers.provider.de",

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::db::SystemTx;
 use crate::dns::changes::{Difference, bump, by_key, write_diff};
+use crate::dns::delegation::{self, Standing};
 use crate::dns::{all_sets, names, next_serial, verification};
 use crate::error::{Code, Error};
 use crate::ids::{RowId, TenantId, ZoneId};
@@ -103,7 +104,16 @@ pub async fn write_zone(tx: &SystemTx, claim: &Claim, zone: &WantedZone<'_>) -> 
     names::lock(tx, name).await?;
     let row = match own_zone(tx, claim.tenant, name).await? {
         Some(row) => row,
-        None => insert(tx, claim, name, active).await?,
+        None => {
+            let row = insert(tx, claim, name, active).await?;
+            let apex = format!("{name}.");
+            let servers = records.iter().find(|set| set.rtype == "NS" && set.name == apex);
+            if let (true, Some(servers)) = (active, servers) {
+                delegation::join(tx, &row, &servers.records, Standing::Leave).await?;
+            }
+            let again = dns_zone::Entity::find_by_id(row.id).one(tx.conn()).await?;
+            again.unwrap_or(row)
+        }
     };
     let before = all_sets(tx.conn(), claim.tenant, row.id).await?;
     let standing = if action == Action::Merge { before.clone() } else { Vec::new() };
@@ -155,7 +165,7 @@ async fn insert(
         job_id: Set(Some(claim.job)),
         active: Set(active),
         state: Set("pending".to_owned()),
-        serial: Set(next_serial(0, now)),
+        serial: Set(next_serial(delegation::last_serial(tx, name).await?, now)),
         verification_token: Set(Some(verification::new_token())),
         created_at: Set(now),
         ..Default::default()

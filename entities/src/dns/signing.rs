@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::db::{SystemTx, TenantTx};
+use crate::dns::budget::{self, Limits};
 use crate::dns::lock_zone;
 use crate::ids::{RowId, ZoneId};
 use crate::outbox::Message;
@@ -33,9 +34,15 @@ pub struct Key {
 /// Lets a zone be signed, or not any more. Signing ends only when the zone above holds no DS for it,
 /// since the world would call the zone bogus: until then it goes on, and says why. Repeating it
 /// changes nothing but looks again at once.
-pub async fn request(tx: &TenantTx, id: ZoneId, signed: bool) -> Result<dns_zone::Model> {
+pub async fn request(
+    tx: &TenantTx,
+    id: ZoneId,
+    signed: bool,
+    limits: &Limits,
+) -> Result<dns_zone::Model> {
     tx.ctx().refuse_bound()?;
     let row = lock_zone(tx, id).await?;
+    let budget = budget::take_change(tx, &row, limits).await?;
     let wanted = match (row.dnssec.as_str(), signed) {
         ("off", true) => "starting",
         ("ending", true) => "on",
@@ -46,6 +53,7 @@ pub async fn request(tx: &TenantTx, id: ZoneId, signed: bool) -> Result<dns_zone
     tx.audit(Audit::DnsSigningRequested { zone: id, name: row.name.clone(), signed }).await?;
     let mut row: dns_zone::ActiveModel = row.into();
     row.dnssec = Set(wanted);
+    row.budget = Set(budget);
     row.dnssec_error = Set(None);
     row.dnssec_next_at = Set(None);
     let row = row.update(tx.conn()).await?;
@@ -60,8 +68,8 @@ pub enum Signing {
     On { ds: Vec<String> },
     /// It is not signed.
     Off,
-    /// It stays as it is, and why.
-    Waits(String),
+    /// It stays as it is, and why; some may remember for so many seconds what was seen in the zone above.
+    Waits { why: String, remembered_secs: Option<u32> },
 }
 
 /// Records what became of it.
@@ -84,6 +92,7 @@ pub async fn record(tx: &SystemTx, id: ZoneId, signing: &Signing) -> Result<()> 
         }
         Signing::Off if before == "ending" => {
             active.dnssec = Set("off".to_owned());
+            active.dnssec_hold_until = Set(None);
             active.dnssec_error = Set(None);
             active.ds = Set(serde_json::json!([]));
             dns_key::Entity::delete_many()
@@ -93,8 +102,12 @@ pub async fn record(tx: &SystemTx, id: ZoneId, signing: &Signing) -> Result<()> 
             Some(Audit::DnsSigningEnded { zone: id, name })
         }
         Signing::Off => None,
-        Signing::Waits(why) => {
+        Signing::Waits { why, remembered_secs } => {
             active.dnssec_error = Set(Some(why.clone()));
+            if let Some(secs) = remembered_secs {
+                let until = Utc::now().checked_add_signed(TimeDelta::seconds((*secs).into()));
+                active.dnssec_hold_until = Set(until);
+            }
             active.dnssec_next_at =
                 Set(Utc::now().checked_add_signed(TimeDelta::seconds(LOOK_AGAIN_SECS)));
             None

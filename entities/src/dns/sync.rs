@@ -5,7 +5,7 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::db::{SystemTx, statement};
-use crate::dns::{Copy, all_sets, soa};
+use crate::dns::{Copy, all_sets, delegation, soa};
 use crate::ids::{WorkerId, ZoneId};
 use crate::tables::dns_zone;
 use crate::tenancy::TenantCtx;
@@ -41,7 +41,6 @@ pub struct Held {
 
 const DUE: &str = "(
       (z.state <> 'in_sync' AND (z.next_at IS NULL OR z.next_at <= now()))
-   OR (z.active AND z.state = 'in_sync' AND z.copies_next_at <= now())
    OR (z.active AND z.state = 'in_sync' AND z.dnssec IN ('starting', 'ending')
         AND (z.dnssec_next_at IS NULL OR z.dnssec_next_at <= now()))
    OR (z.active AND z.state = 'in_sync'
@@ -177,6 +176,7 @@ fn pause(attempts: i32) -> f64 {
 
 /// Removes the rows of a zone that all servers have forgotten.
 pub async fn forget(tx: &SystemTx, held: &dns_zone::Model) -> Result<()> {
+    let servers = delegation::servers_of(tx, held).await?;
     let gone = dns_zone::Entity::delete_many()
         .filter(dns_zone::Column::Id.eq(held.id))
         .filter(dns_zone::Column::Fence.eq(held.fence))
@@ -186,8 +186,33 @@ pub async fn forget(tx: &SystemTx, held: &dns_zone::Model) -> Result<()> {
     if gone.rows_affected == 0 {
         return Ok(());
     }
+    delegation::part(tx, &held.name, &servers).await?;
+    // Whoever has transferred it before takes nothing older.
+    let sql = "INSERT INTO dns_serial (name, serial) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET serial = excluded.serial";
+    let values = [held.name.as_str().into(), held.serial.into()];
+    tx.conn().execute_raw(statement(sql, values)).await?;
     let entry = Audit::DnsZoneRemoved { zone: held.id, name: held.name.clone() };
     tx.audit(&TenantCtx::system(held.tenant_id), entry).await
+}
+
+/// Zones whose copies on the secondary servers are to be looked at. Whoever takes them has a while
+/// before they are due again.
+pub async fn take_copies_due(tx: &SystemTx, limit: i64) -> Result<Vec<dns_zone::Model>> {
+    let sql = "UPDATE dns_zone SET copies_next_at = now() + make_interval(secs => 30)
+         WHERE id IN (SELECT id FROM dns_zone WHERE active AND applied_version IS NOT NULL
+            AND state <> 'deleting' AND copies_next_at <= now()
+            ORDER BY copies_next_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+         RETURNING *";
+    let rows = tx.conn().query_all_raw(statement(sql, [limit.into()])).await?;
+    rows.iter().map(|row| Ok(dns_zone::Model::from_query_result(row, "")?)).collect()
+}
+
+/// The copies of a zone are to be looked at now.
+pub async fn look_at_copies(tx: &SystemTx, zone: ZoneId) -> Result<()> {
+    let sql = "UPDATE dns_zone SET copies_next_at = now() WHERE id = $1";
+    tx.conn().execute_raw(statement(sql, [zone.0.into()])).await?;
+    Ok(())
 }
 
 /// What a secondary server was seen to have of a zone; looked at again soon while it is behind.

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::db::TenantTx;
-use crate::dns::changes::{self, Changed, Edit, Mode, SetChange, Sets, Wanted};
+use crate::dns::changes::{self, Changed, Edit, Mode, SetChange, Sets, Source, Wanted};
 use crate::error::{Error, FieldError};
 use crate::ids::TemplateId;
 use crate::tables::dns_template::{self, Column};
@@ -284,7 +284,7 @@ pub async fn apply_template(
     };
     after.extend(wanted);
     let pointers = changes::pointers(&editing.name, &changes);
-    Ok((changes::finish(tx, edit, editing, after, &pointers).await?, left_out))
+    Ok((changes::finish(tx, edit, editing, after, Source::Request(&pointers)).await?, left_out))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::db::{SystemTx, TenantTx};
+use crate::dns::budget::{self, Limits};
 use crate::dns::changes::{Difference, bump, write_diff};
 use crate::dns::{lock_zone, name_of};
 use crate::ids::{TenantId, ZoneId};
@@ -59,7 +60,7 @@ pub async fn is_verified(tx: &SystemTx, tenant: TenantId, name: &DomainName) -> 
 
 /// Lets a worker look for the record, now and with growing pauses for some days. Repeating it looks
 /// again at once; a zone that is verified stays so.
-pub async fn request(tx: &TenantTx, id: ZoneId) -> Result<dns_zone::Model> {
+pub async fn request(tx: &TenantTx, id: ZoneId, limits: &Limits) -> Result<dns_zone::Model> {
     tx.ctx().refuse_bound()?;
     let row = lock_zone(tx, id).await?;
     tx.audit(Audit::DnsVerificationRequested { zone: id, name: row.name.clone() }).await?;
@@ -67,8 +68,10 @@ pub async fn request(tx: &TenantTx, id: ZoneId) -> Result<dns_zone::Model> {
         return Ok(row);
     }
     let token = row.verification_token.clone().unwrap_or_else(new_token);
+    let budget = budget::take_change(tx, &row, limits).await?;
     let mut row: dns_zone::ActiveModel = row.into();
     row.verification_token = Set(Some(token));
+    row.budget = Set(budget);
     row.verification_next_at = Set(Some(Utc::now()));
     row.verification_attempts = Set(0);
     row.verification_error = Set(None);

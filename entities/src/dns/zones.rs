@@ -5,6 +5,7 @@ use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::dns::budget::{self, Limits};
 use crate::dns::changes::{self, Difference};
+use crate::dns::delegation::{self, Standing};
 use crate::dns::names::{self, Asker, Rules};
 use crate::dns::{SoaTimes, lock_zone, name_of, next_serial, verification};
 use crate::error::{Code, Error};
@@ -109,7 +110,9 @@ pub async fn create_zone(
         before: None,
         after: Some(servers),
     };
+    let ns = diff.after.iter().flat_map(|set| set.records.clone()).collect();
     changes::write_diff(tx.conn(), (ctx.tenant(), row.id), &[diff]).await?;
+    delegation::join(&tx, &row, &ns, Standing::Refuse).await?;
     tx.audit(ctx, Audit::DnsDomainCreated { zone: row.id, name: row.name.clone() }).await?;
     tx.publish(ctx.tenant(), Message::ZoneChanged { zone: row.id }).await?;
     tx.commit().await?;
@@ -151,7 +154,7 @@ async fn insert(
         name: Set(new.name.to_string()),
         active: Set(true),
         state: Set("pending".to_owned()),
-        serial: Set(next_serial(0, now)),
+        serial: Set(next_serial(delegation::last_serial(tx, &new.name).await?, now)),
         default_ttl: Set(i32::try_from(ttl).map_err(Error::internal)?),
         soa: Set(serde_json::to_value(times)?),
         verification_token: Set(Some(verification::new_token())),
@@ -219,15 +222,17 @@ pub async fn delete_zone(tx: &TenantTx, id: ZoneId) -> Result<dns_zone::Model> {
 }
 
 /// Brings the zone to its servers at once, instead of after the pause that failures bring.
-pub async fn hurry(tx: &TenantTx, id: ZoneId) -> Result<dns_zone::Model> {
+pub async fn hurry(tx: &TenantTx, id: ZoneId, limits: &Limits) -> Result<dns_zone::Model> {
     tx.ctx().refuse_bound()?;
     let row = tx.own_by_id::<dns_zone::Entity>(id).lock_exclusive().one(tx.conn()).await?;
     let row = row.ok_or(Error::NotFound("zone"))?;
     let is_synced = row.state == "in_sync";
+    let budget = budget::take_change(tx, &row, limits).await?;
     tx.audit(Audit::DnsZoneSyncRequested { zone: id, name: row.name.clone() }).await?;
     let mut row: dns_zone::ActiveModel = row.into();
     row.attempts = Set(0);
     row.next_at = Set(None);
+    row.budget = Set(budget);
     row.copies_next_at = Set(Some(Utc::now()));
     if is_synced {
         row.state = Set("pending".to_owned());

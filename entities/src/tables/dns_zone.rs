@@ -48,6 +48,8 @@ pub struct Model {
     /// Why signing does not begin or end.
     pub dnssec_error: Option<String>,
     pub dnssec_next_at: Option<DateTimeUtc>,
+    /// Until then somebody may remember a DS that was seen in the zone above.
+    pub dnssec_hold_until: Option<DateTimeUtc>,
     /// What belongs into the parent zone: a list of texts.
     pub ds: Json,
     pub verification_token: Option<String>,

@@ -45,7 +45,7 @@ pub async fn converge(servers: &Servers, taken: &dns_zone::Model) -> Result<()> 
     tx.commit().await?;
     if matches!(outcome, Outcome::Applied { .. }) {
         tracing::info!(zone = %name, version = held.zone.version, "dns.zone_applied");
-        secondaries::follow(servers, &held, &name).await?;
+        secondaries::announce(servers, &held, &name).await?;
     }
     Ok(())
 }
@@ -87,7 +87,12 @@ async fn apply(servers: &Servers, held: &Held, name: &DomainName) -> Result<Outc
     let mut tries = 0;
     loop {
         let difference = match api.find_zone(name).await? {
-            None => Difference::Missing,
+            None => {
+                if held.zone.applied_version.is_none() {
+                    refuse_below_foreign(servers, name).await?;
+                }
+                Difference::Missing
+            }
             Some(zone) => {
                 refuse_foreign(held, &zone, &mark, name)?;
                 keep_settings(servers, held, &zone, name, &mark).await?;
@@ -146,6 +151,31 @@ fn refuse_foreign(held: &Held, zone: &ServerZone, mark: &str, name: &DomainName)
         Code::DnsFailed,
         format!("The DNS server has a zone {name} that was not made here. Remove it there first."),
     ))
+}
+
+/// Nobody takes a name out of a zone that somebody has made at the server by hand.
+async fn refuse_below_foreign(servers: &Servers, name: &DomainName) -> Result<()> {
+    let mut rest = name.as_str();
+    while let Some((_, parent)) = rest.split_once('.') {
+        let Ok(above) = DomainName::parse(parent) else { return Ok(()) };
+        if let Some(zone) = servers.primary.api.find_settings(&above).await?
+            && servers.marked(&zone.account).await?.is_none()
+            && !is_known(servers, &above).await?
+        {
+            return Err(Error::refused(
+                Code::DnsFailed,
+                format!("The DNS server has a zone {above} above it that was not made here."),
+            ));
+        }
+        rest = parent;
+    }
+    Ok(())
+}
+
+/// Zones that were made by an older version bear no mark yet.
+async fn is_known(servers: &Servers, name: &DomainName) -> Result<bool> {
+    let tx = servers.db.system().await?;
+    entities::dns::restore::is_known(&tx, name).await
 }
 
 /// What holds of the whole zone at the server.

@@ -30,8 +30,9 @@ use lapin::types::FieldTable;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 
 /// How long without news until it is looked for what is due.
 const POLL: Duration = Duration::from_secs(1);
@@ -39,8 +40,8 @@ const POLL: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 4;
 /// How many zones are taken at once.
 const BATCH: i64 = 16;
-/// How often in a row it is worked before slow things have their turn.
-const ROUNDS_MAX: usize = 50;
+/// How often it is looked whether a secondary server is to be looked at.
+const COPIES: Duration = Duration::from_millis(200);
 /// How often the servers are looked at.
 const HEALTH: Duration = Duration::from_secs(10);
 /// How often zones that nobody sold are looked for on the servers.
@@ -135,21 +136,6 @@ pub struct Worker {
     amqp_url: SecretString,
 }
 
-/// When the slow things were done last.
-#[derive(Default)]
-struct Rounds {
-    health: Option<Instant>,
-    orphans: Option<Instant>,
-}
-
-fn is_time(last: &mut Option<Instant>, every: Duration) -> bool {
-    let due = last.is_none_or(|at| at.elapsed() >= every);
-    if due {
-        *last = Some(Instant::now());
-    }
-    due
-}
-
 impl Worker {
     /// Connects to the database; the servers are asked as there is something to do.
     pub async fn open(config: config::DnsWorker) -> Result<Self> {
@@ -163,9 +149,10 @@ impl Worker {
 
     /// Runs until the process is stopped.
     pub async fn run(&self) -> Result<()> {
-        let mut rounds = Rounds::default();
+        // They end with this.
+        let _loops = beside(&self.servers);
         loop {
-            if let Err(error) = self.serve(&mut rounds).await {
+            if let Err(error) = self.serve().await {
                 tracing::warn!(cause = %error.chain(), "dns.interrupted");
             }
             // With the broker away, the rows are looked at all the same.
@@ -176,7 +163,7 @@ impl Worker {
         }
     }
 
-    async fn serve(&self, rounds: &mut Rounds) -> Result<()> {
+    async fn serve(&self) -> Result<()> {
         let connection = amqp::connect(&self.amqp_url, "migrapanel-dns").await?;
         let channel = amqp::consumer(&connection, 64).await?;
         let mut messages = channel
@@ -190,12 +177,7 @@ impl Worker {
             .map_err(amqp_error)?;
         tracing::info!(worker = %self.servers.worker, "dns.serving");
         loop {
-            for _ in 0..ROUNDS_MAX {
-                if self.work_once().await? == 0 {
-                    break;
-                }
-            }
-            self.slow(rounds).await;
+            while self.work_once().await? > 0 {}
             tokio::select! {
                 message = messages.next() => match message {
                     Some(Ok(delivery)) => acknowledge(delivery).await?,
@@ -225,21 +207,50 @@ impl Worker {
                 }
             })
             .await;
-        let verified = verification::look(&self.servers).await?;
-        Ok(count.saturating_add(verified))
+        Ok(count)
     }
+}
 
-    async fn slow(&self, rounds: &mut Rounds) {
-        if is_time(&mut rounds.health, HEALTH)
-            && let Err(error) = health::look(&self.servers).await
-        {
-            tracing::warn!(cause = %error.chain(), "dns.health_unknown");
+/// What waits for others' servers has loops of its own, so that it delays no change of a zone.
+fn beside(servers: &Servers) -> JoinSet<()> {
+    let mut loops = JoinSet::new();
+    let all = servers.clone();
+    loops.spawn(async move {
+        loop {
+            tell("verification", verification::look(&all).await);
+            tokio::time::sleep(POLL).await;
         }
-        if is_time(&mut rounds.orphans, ORPHANS)
-            && let Err(error) = health::remove_orphans(&self.servers).await
-        {
-            tracing::warn!(cause = %error.chain(), "dns.orphans_not_looked_for");
+    });
+    let all = servers.clone();
+    loops.spawn(async move {
+        loop {
+            let looked = secondaries::look(&all).await;
+            if !matches!(looked, Ok(1..)) {
+                tokio::time::sleep(COPIES).await;
+            }
+            tell("copies", looked);
         }
+    });
+    let all = servers.clone();
+    loops.spawn(async move {
+        loop {
+            tell("health", health::look(&all).await.map(|()| 0));
+            tokio::time::sleep(HEALTH).await;
+        }
+    });
+    let all = servers.clone();
+    loops.spawn(async move {
+        loop {
+            tokio::time::sleep(ORPHANS).await;
+            tell("orphans", health::remove_orphans(&all).await);
+        }
+    });
+    loops
+}
+
+fn tell(what: &str, outcome: Result<usize>) {
+    if let Err(error) = outcome {
+        tracing::warn!(what, cause = %error.chain(), "dns.not_looked_at");
     }
 }
 

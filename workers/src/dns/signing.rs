@@ -4,6 +4,7 @@
 use crate::dns::{Servers, query};
 use crate::error::Result;
 use crate::powerdns::Cryptokey;
+use chrono::{SecondsFormat, Utc};
 use entities::dns::signing::{self, Key, Signing};
 use entities::dns::sync::Held;
 use entities::error::{Code, Error};
@@ -17,8 +18,8 @@ use serde_json::json;
 pub async fn keep(servers: &Servers, held: &Held, name: &DomainName) -> Result<()> {
     let signing = match held.zone.dnssec.as_str() {
         "starting" | "on" => sign(servers, held, name).await?,
-        "ending" => match still_trusted(servers, name).await {
-            Some(why) => Signing::Waits(why),
+        "ending" => match still_trusted(servers, held, name).await {
+            Some(waits) => waits,
             None => unsign(servers, name).await?,
         },
         _ => return unsign(servers, name).await.map(|_off| ()),
@@ -89,23 +90,32 @@ async fn unsign(servers: &Servers, name: &DomainName) -> Result<Signing> {
     Ok(Signing::Off)
 }
 
-/// Why the zone must go on being signed; none when the zone above holds no DS for it.
-async fn still_trusted(servers: &Servers, name: &DomainName) -> Option<String> {
+/// Why the zone must go on being signed; none when the zone above holds no DS for it, and nobody can
+/// remember one.
+async fn still_trusted(servers: &Servers, held: &Held, name: &DomainName) -> Option<Signing> {
+    let waits = |why: String| Some(Signing::Waits { why, remembered_secs: None });
     let answered = query::ask(servers.resolver, &format!("{name}."), RecordType::DS).await;
     match answered {
         Ok(a) if ![ResponseCode::NoError, ResponseCode::NXDomain].contains(&a.code) => {
-            Some(format!("The resolver answers {} when asked for the DS of {name}.", a.code))
+            waits(format!("The resolver answers {} when asked for the DS of {name}.", a.code))
         }
-        Ok(answered) if answered.records.is_empty() => None,
-        Ok(answered) => {
-            let ttl = answered.records.iter().map(|record| record.ttl).max().unwrap_or_default();
-            Some(format!(
-                "The zone above {name} still holds DS records for it. Have your registrar remove them; \
-                 signing ends by itself when they are gone, {ttl} s after that at the latest."
+        Ok(answered) if answered.records.is_empty() => {
+            let until = held.zone.dnssec_hold_until.filter(|until| *until > Utc::now())?;
+            waits(format!(
+                "The zone above holds no DS any more, but some remember it: signing ends by itself at {}.",
+                until.to_rfc3339_opts(SecondsFormat::Secs, true)
             ))
         }
+        Ok(answered) => {
+            let ttl = answered.records.iter().map(|record| record.ttl).max().unwrap_or_default();
+            let why = format!(
+                "The zone above {name} still holds DS records for it. Have your registrar remove them; \
+                 signing ends by itself {ttl} s after that, when nobody remembers them."
+            );
+            Some(Signing::Waits { why, remembered_secs: Some(ttl) })
+        }
         Err(error) => {
-            Some(format!("It cannot be seen whether the zone above holds DS records: {error}"))
+            waits(format!("It cannot be seen whether the zone above holds DS records: {error}"))
         }
     }
 }

@@ -7,7 +7,7 @@ use entities::tables::dns_zone;
 use hickory_proto::rr::RecordType;
 
 /// How many are looked for at once.
-const BATCH: u64 = 10;
+const BATCH: u64 = 50;
 
 /// Looks for the records that are due; how many.
 pub async fn look(servers: &Servers) -> Result<usize> {
@@ -15,17 +15,20 @@ pub async fn look(servers: &Servers) -> Result<usize> {
     let zones = verification::due(&tx, BATCH).await?;
     drop(tx);
     let count = zones.len();
-    for zone in zones {
-        let refusal = refusal(servers, &zone).await;
-        let tx = servers.db.system().await?;
-        verification::record(&tx, zone.id, refusal.as_deref()).await?;
-        tx.commit().await?;
-        match refusal {
-            None => tracing::info!(zone = zone.name, "dns.verified"),
-            Some(why) => tracing::debug!(zone = zone.name, why, "dns.not_verified"),
-        }
-    }
+    futures::future::try_join_all(zones.iter().map(|zone| look_at(servers, zone))).await?;
     Ok(count)
+}
+
+async fn look_at(servers: &Servers, zone: &dns_zone::Model) -> Result<()> {
+    let refusal = refusal(servers, zone).await;
+    let tx = servers.db.system().await?;
+    verification::record(&tx, zone.id, refusal.as_deref()).await?;
+    tx.commit().await?;
+    match refusal {
+        None => tracing::info!(zone = zone.name, "dns.verified"),
+        Some(why) => tracing::debug!(zone = zone.name, why, "dns.not_verified"),
+    }
+    Ok(())
 }
 
 /// Why the zone is not verified; none: it is.

@@ -106,7 +106,11 @@ async fn import_zone(
     let left_out = left_out
         .into_iter()
         .take(LEFT_OUT)
-        .map(|l| LeftOutView { line: Some(l.line), what: l.text, why: l.why })
+        .map(|l| LeftOutView {
+            line: Some(l.line).filter(|line| *line > 0),
+            what: l.text,
+            why: l.why,
+        })
         .collect();
     super::answer(tx, changed, preview, left_out).await
 }

@@ -354,7 +354,7 @@ async fn sync_zone(
     id: web::Path<Uuid>,
 ) -> Result<Answer<ZoneView>, ApiError> {
     let tx = state.db.write(&caller.0, Permission::ZonesWrite).await?;
-    let row = zones::hurry(&tx, ZoneId(*id)).await?;
+    let row = zones::hurry(&tx, ZoneId(*id), &state.zones.limits).await?;
     tx.commit().await?;
     Ok(accepted(view(row)?))
 }
@@ -374,7 +374,7 @@ async fn verify_zone(
     id: web::Path<Uuid>,
 ) -> Result<Answer<ZoneView>, ApiError> {
     let tx = state.db.write(&caller.0, Permission::ZonesWrite).await?;
-    let row = verification::request(&tx, ZoneId(*id)).await?;
+    let row = verification::request(&tx, ZoneId(*id), &state.zones.limits).await?;
     tx.commit().await?;
     Ok(accepted(view(row)?))
 }
@@ -401,7 +401,7 @@ async fn sign_zone(
     Json(body): Json<Signed>,
 ) -> Result<Answer<ZoneView>, ApiError> {
     let tx = state.db.write(&caller.0, Permission::ZonesWrite).await?;
-    let row = signing::request(&tx, ZoneId(*id), body.enabled).await?;
+    let row = signing::request(&tx, ZoneId(*id), body.enabled, &state.zones.limits).await?;
     tx.commit().await?;
     Ok(accepted(view(row)?))
 }
@@ -543,8 +543,16 @@ struct DnsServerView {
     seen_at: Option<DateTime<Utc>>,
 }
 
+/// Servers are looked at every ten seconds.
+const UNSEEN_SECS: i64 = 60;
+
 impl From<dns_server::Model> for DnsServerView {
-    fn from(row: dns_server::Model) -> Self {
+    fn from(mut row: dns_server::Model) -> Self {
+        if (Utc::now() - row.checked_at).num_seconds() > UNSEEN_SECS {
+            let text = "Nobody looks at the server any more: check that migrapanel-dns runs.";
+            row.healthy = false;
+            row.error = Some(text.to_owned());
+        }
         Self {
             name: row.name,
             role: row.role,

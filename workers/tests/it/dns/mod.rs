@@ -24,7 +24,7 @@ use entities::values::DomainName;
 use secrecy::SecretString;
 use server::Server;
 use std::time::{Duration, Instant};
-use workers::dns::{Servers, converge};
+use workers::dns::{Servers, converge, secondaries};
 use zonefile::RecordSet;
 
 /// A tenant with a zone, and a first server.
@@ -52,6 +52,12 @@ pub fn rules() -> Rules {
     }
 }
 
+/// As good as none.
+pub fn free() -> Limits {
+    let limit = Limit::parse("1000/1").unwrap();
+    Limits { zone: vec![limit], tenant: vec![limit] }
+}
+
 impl Scene {
     pub async fn new(primary: Server) -> Self {
         let db = TestDb::create().await.unwrap();
@@ -73,12 +79,8 @@ impl Scene {
     }
 
     pub async fn zone(&self, text: &str) -> ZoneId {
-        let free = Limits {
-            zone: vec![Limit::parse("1000/1").unwrap()],
-            tenant: vec![Limit::parse("1000/1").unwrap()],
-        };
         let new = NewZone { name: name(text), change: Change::default() };
-        zones::create_zone(&self.db.db, &self.ctx, new, (&rules(), &free)).await.unwrap().id
+        zones::create_zone(&self.db.db, &self.ctx, new, (&rules(), &free())).await.unwrap().id
     }
 
     pub async fn row(&self, zone: ZoneId) -> Option<dns_zone::Model> {
@@ -101,9 +103,10 @@ impl Scene {
         let servers = self.worker();
         for _ in 0..20 {
             if due(&servers).await == 0 {
-                return;
+                break;
             }
         }
+        secondaries::look(&servers).await.unwrap();
     }
 
     /// Waits until a zone is in order.

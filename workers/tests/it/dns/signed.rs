@@ -12,7 +12,7 @@ use serde_json::json;
 
 async fn sign(scene: &Scene, zone: ZoneId, signed: bool) -> dns_zone::Model {
     let tx = scene.db.db.write(&scene.ctx, Permission::ZonesWrite).await.unwrap();
-    signing::request(&tx, zone, signed).await.unwrap();
+    signing::request(&tx, zone, signed, &super::free()).await.unwrap();
     tx.commit().await.unwrap();
     scene.forget_pauses().await;
     scene.settle().await;
@@ -87,7 +87,8 @@ async fn signing_ends_only_when_the_zone_above_has_let_go() {
     scene.await_sync(zone).await;
     let row = sign(&scene, zone, true).await;
     let ds: Vec<&str> = row.ds.as_array().unwrap().iter().filter_map(|ds| ds.as_str()).collect();
-    scene.put(above, "below", "NS", &["ns1.ours.test."]).await;
+    let delegated = scene.primary.answers_of("below.above.test", "NS");
+    assert!(delegated.contains("ns1.ours.test."), "the zone above knows it: {delegated}");
     scene.put(above, "below", "DS", &ds).await;
     scene.await_sync(above).await;
     let row = sign(&scene, zone, false).await;
@@ -99,6 +100,13 @@ async fn signing_ends_only_when_the_zone_above_has_let_go() {
     let absent = entities::dns::changes::Wanted::Absent;
     super::change(&scene.db.db, &scene.ctx, above, ("below", "DS"), absent).await;
     scene.await_sync(above).await;
+    scene.forget_pauses().await;
+    scene.settle().await;
+    // Whoever has seen the DS remembers it for its time.
+    let row = scene.row(zone).await.unwrap();
+    assert_eq!(row.dnssec, "ending");
+    assert!(row.dnssec_error.unwrap().contains("remember"));
+    scene.db.execute("UPDATE dns_zone SET dnssec_hold_until = now()").await.unwrap();
     scene.forget_pauses().await;
     scene.settle().await;
     let row = scene.row(zone).await.unwrap();

@@ -8,7 +8,7 @@ use workers::dns::verification::look;
 
 async fn request(scene: &Scene, zone: entities::ids::ZoneId) {
     let tx = scene.db.db.write(&scene.ctx, Permission::ZonesWrite).await.unwrap();
-    verification::request(&tx, zone).await.unwrap();
+    verification::request(&tx, zone, &super::free()).await.unwrap();
     tx.commit().await.unwrap();
 }
 
