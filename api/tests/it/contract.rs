@@ -119,6 +119,7 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/payments/{id}/refund") => json!({"reason": "x"}),
         ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
         (_, p) if p.starts_with("/api/dns/") => dns_body(method, path),
+        ("post", "/api/certificates") => json!({"names": ["www.nobodys.example"]}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
         ("post", "/api/migration/apply") => json!({"job_id": id, "approval_token": "x"}),
@@ -157,7 +158,6 @@ fn dns_body(method: &str, path: &str) -> Value {
         }
         ("patch", "/api/dns/templates/{id}") => json!({"description": "x"}),
         ("put", "/api/dns/addresses/{address}") => json!({"hostname": "host.test"}),
-        ("post", "/api/certificates") => json!({"names": ["www.nobodys.example"]}),
         _ => json!({}),
     }
 }

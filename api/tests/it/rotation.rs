@@ -189,7 +189,7 @@ async fn the_workers_key_comes_under_the_new_key() {
     let both = format!("{NEW_TOKEN_KEYS},{TOKEN_KEYS}");
     for (keys, count) in [(both.as_str(), 1), (both.as_str(), 0), (NEW_TOKEN_KEYS, 0)] {
         let (fine, said) = reseal(&app, TOKEN_KEYS, Some(keys)).await;
-        assert!(fine && said.ends_with(&format!("SSH keys: {count} sealed anew.\n")), "{said}");
+        assert!(fine && said.contains(&format!("SSH keys: {count} sealed anew.\n")), "{said}");
     }
     let (_, opened) = servers::open_identity(db, &keys(NEW_TOKEN_KEYS)).await.unwrap();
     assert_eq!(opened.expose_secret(), "private");

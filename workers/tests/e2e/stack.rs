@@ -204,12 +204,14 @@ impl Stack {
         );
     }
 
-    /// All rows but those of jobs, approvals, logs and the audit trail, which are history.
+    /// All rows but those of jobs, approvals, logs, the audit trail and the serials of zones that are gone,
+    /// which are history.
     pub fn slate(&self) -> BTreeSet<String> {
         let tables = self.sql(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public'
              AND tablename <> ALL (ARRAY['seaql_migrations', 'gate', 'job', 'job_step', 'job_log',
-                'audit_log', 'audit_seal', 'audit_unsealed', 'outbox', 'session', 'dns_zone_before'])
+                'audit_log', 'audit_seal', 'audit_unsealed', 'outbox', 'session', 'dns_zone_before',
+                'dns_serial'])
              AND tablename !~ '^migration' ORDER BY 1",
         );
         assert!(tables.lines().count() > 10, "{tables}");

@@ -112,7 +112,7 @@ pub const ROWS: &[Row] = &[
                 (0..5_000).for_each(|n| a.put(&format!("mysql/enemy_{n}.create"), ""))
             }),
             Refused("archive_too_large", |a| {
-                a.add("dnszones/enemy.example.db", lines(100_000, |n| format!("r{n} A 192.0.2.1")))
+                a.add("dnszones/enemy.example.db", lines(90_000, |n| format!("r{n} A 192.0.2.1")))
             }),
         ],
     },
