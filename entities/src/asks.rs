@@ -14,6 +14,8 @@ pub const QUEUE: &str = "migrapanel.asks";
 /// The queue of jobs that wait to be claimed.
 pub const JOB_QUEUE: &str = "migrapanel.jobs";
 /// The queue of what is to be carried to Stripe, or to follow from a payment.
+pub const POD_QUEUE: &str = "migrapanel.pods";
+/// What concerns billing.
 pub const BILLING_QUEUE: &str = "migrapanel.billing";
 /// The queue of zones that the DNS servers are to follow.
 pub const DNS_QUEUE: &str = "migrapanel.dns";

@@ -232,6 +232,14 @@ pub struct Migrator {
     /// own get their names, `USER.hosted.internal` by default.
     pub accounts_domain: DomainName,
     pub acme: Acme,
+    /// `MIGRAPANEL__NODE_LIMIT_SECS`: how long a command on a Proxmox node may take until it is not known
+    /// what became of it, by default 600.
+    pub node_limit_secs: u64,
+    /// `MIGRAPANEL__READY_SECS`: how long a new container may take until it answers, by default 180.
+    pub ready_secs: u64,
+    /// `MIGRAPANEL__RECONCILE_SECS`: how often the containers of each node are compared with what was
+    /// sold, by default 60.
+    pub reconcile_secs: u64,
 }
 
 /// The certificate authority.
@@ -277,6 +285,9 @@ impl Migrator {
             nameservers: nameservers()?,
             accounts_domain: accounts_domain()?,
             acme: Acme::read()?,
+            node_limit_secs: parsed("MIGRAPANEL__NODE_LIMIT_SECS", "600")?,
+            ready_secs: parsed("MIGRAPANEL__READY_SECS", "180")?,
+            reconcile_secs: parsed("MIGRAPANEL__RECONCILE_SECS", "60")?,
         })
     }
 }

@@ -111,6 +111,23 @@ pub enum Code {
     AmountChanged,
     /// A service is not in the state that this needs.
     ServiceState,
+    // containers
+    /// No server has room.
+    NoCapacity,
+    /// A container is not in the state that this needs.
+    CloudpodState,
+    /// A job works on it.
+    CloudpodBusy,
+    /// It is paid for by a subscription, which decides about it.
+    CloudpodSold,
+    /// A guest that is not ours has the number.
+    VmidTaken,
+    /// A node refused a command; the sentence has its words.
+    NodeRefused,
+    /// It is not known what became of a command.
+    NodeUnknown,
+    /// A container does not answer over the network.
+    NotReady,
     // certificates
     /// The tenant has not shown that a domain is theirs.
     DomainUnverified,

@@ -74,6 +74,14 @@ ids! {
     RepaymentId,
     /// One unit of something that was sold.
     ServiceId,
+    /// A container of a tenant.
+    CloudpodId,
+    /// Room on a server.
+    PlacementId,
+    /// Addresses that containers are given.
+    PoolId,
+    /// A backup of a container.
+    BackupId,
     /// A certificate.
     CertificateId,
     /// A program's key.

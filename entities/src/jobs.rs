@@ -35,6 +35,8 @@ pub enum Kind {
     Certificate,
     /// A hosting account that is made, suspended or ended for a service.
     Hosting,
+    /// A container of a tenant.
+    Cloudpod,
 }
 
 impl Kind {
@@ -47,7 +49,16 @@ impl Kind {
             Self::Activation => "activation",
             Self::Certificate => "certificate",
             Self::Hosting => "hosting",
+            Self::Cloudpod => "cloudpod",
         }
+    }
+}
+
+/// The message that announces a job to those who carry out its kind.
+fn ready(kind: &str, job: JobId) -> Message {
+    match kind == Kind::Cloudpod.as_str() {
+        true => Message::PodJobReady { job },
+        false => Message::JobReady { job },
     }
 }
 
@@ -109,7 +120,7 @@ async fn insert(conn: &DatabaseTransaction, ctx: &TenantCtx, new: NewJob) -> Res
     }
     .insert(conn)
     .await?;
-    outbox::append(conn, ctx.tenant(), Message::JobReady { job: id }).await?;
+    outbox::append(conn, ctx.tenant(), ready(new.kind.as_str(), id)).await?;
     Ok(id)
 }
 
@@ -143,7 +154,7 @@ async fn queue_again(
     row: job::Model,
     (phase, which): (&str, Run),
 ) -> Result<()> {
-    let id = row.id;
+    let (id, message) = (row.id, ready(&row.kind, row.id));
     let run = if which == Run::New { row.run.saturating_add(1) } else { row.run };
     let mut row: job::ActiveModel = row.into();
     row.phase = Set(phase.to_owned());
@@ -160,7 +171,8 @@ async fn queue_again(
     row.completed_at = Set(None);
     row.cancel_requested_at = Set(None);
     row.update(conn).await?;
-    outbox::append(conn, ctx.tenant(), Message::JobReady { job: id }).await
+    tracing::debug!(job = %id, "job.queued_again");
+    outbox::append(conn, ctx.tenant(), message).await
 }
 
 /// The job, when it is this tenant's.
@@ -371,7 +383,7 @@ pub async fn release(tx: &SystemTx, claim: &Claim) -> Result<()> {
     if released.rows_affected() == 0 {
         return Ok(());
     }
-    tx.publish(claim.tenant, Message::JobReady { job: claim.job }).await
+    tx.publish(claim.tenant, ready(&claim.kind, claim.job)).await
 }
 
 fn stale() -> Error {
@@ -450,25 +462,29 @@ pub async fn finish(tx: &SystemTx, claim: &Claim, ending: &Ending) -> Result<()>
     row.lease_until = Set(None);
     row.completed_at = Set(Some(Utc::now()));
     row.update(tx.conn()).await?;
-    for (id, tenant) in waiting(tx, 4).await? {
-        tx.publish(tenant, Message::JobReady { job: id }).await?;
+    for (message, tenant) in waiting(tx, 4).await? {
+        tx.publish(tenant, message).await?;
     }
     Ok(())
 }
 
 /// Those that wait: of each tenant its first, then its second, each time in the order of the queue.
-async fn waiting(tx: &SystemTx, limit: i64) -> Result<Vec<(JobId, TenantId)>> {
+async fn waiting(tx: &SystemTx, limit: i64) -> Result<Vec<(Message, TenantId)>> {
     let rows = tx
         .conn()
         .query_all_raw(statement(
-            "SELECT id, tenant_id FROM job WHERE state = 'queued'
+            "SELECT id, tenant_id, kind FROM job WHERE state = 'queued'
              ORDER BY row_number() OVER (PARTITION BY tenant_id, phase = 'analyze'
                 ORDER BY queued_at), queued_at
              LIMIT $1",
             [limit.into()],
         ))
         .await?;
-    rows.iter().map(|row| Ok((row.try_get("", "id")?, row.try_get("", "tenant_id")?))).collect()
+    let message = |row: &sea_orm::QueryResult| {
+        let kind: String = row.try_get("", "kind")?;
+        Ok((ready(&kind, row.try_get("", "id")?), row.try_get("", "tenant_id")?))
+    };
+    rows.iter().map(message).collect()
 }
 
 /// Announces again what waits and, before that, what a lost worker left behind, unless an
@@ -477,7 +493,7 @@ pub async fn sweep(tx: &SystemTx) -> Result<u64> {
     let rows = tx
         .conn()
         .query_all_raw(statement(
-            "SELECT id, tenant_id FROM job
+            "SELECT id, tenant_id, kind FROM job
              WHERE ((state = 'queued' AND queued_at < now() - make_interval(secs => $1))
                 OR (state IN ('running', 'unwinding') AND lease_until < now()))
                AND NOT EXISTS (SELECT FROM outbox o
@@ -488,8 +504,9 @@ pub async fn sweep(tx: &SystemTx) -> Result<u64> {
         .await?;
     let mut count = 0;
     for row in rows {
-        let job: JobId = row.try_get("", "id")?;
-        tx.publish(row.try_get("", "tenant_id")?, Message::JobReady { job }).await?;
+        let kind: String = row.try_get("", "kind")?;
+        let message = ready(&kind, row.try_get("", "id")?);
+        tx.publish(row.try_get("", "tenant_id")?, message).await?;
         count += 1;
     }
     Ok(count)

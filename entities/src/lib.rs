@@ -14,6 +14,7 @@ pub mod audit;
 pub mod billing;
 pub mod catalogue;
 pub mod certificates;
+pub mod cloudpods;
 pub mod config;
 pub mod db;
 pub mod dns;

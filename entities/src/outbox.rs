@@ -2,7 +2,7 @@
 //! relay brings to RabbitMQ. A message carries ids, never state: losing, doubling or reordering one
 //! is harmless.
 
-use crate::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE};
+use crate::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, POD_QUEUE};
 use crate::db::{Db, statement};
 use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, ServiceId, TenantId, ZoneId};
 use crate::tables::outbox;
@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 pub enum Message {
     /// A job waits to be claimed.
     JobReady { job: JobId },
+    /// A job of a container waits to be claimed.
+    PodJobReady { job: JobId },
     /// A product was made, changed or archived, and is to be so at Stripe.
     ProductChanged { product: ProductId },
     /// A price was made or archived, and is to be so at Stripe.
@@ -36,6 +38,7 @@ impl Message {
     fn kind(&self) -> &'static str {
         match self {
             Self::JobReady { .. } => "job_ready",
+            Self::PodJobReady { .. } => "pod_job_ready",
             Self::ProductChanged { .. } => "product_changed",
             Self::PriceChanged { .. } => "price_changed",
             Self::OrderChanged { .. } => "order_changed",
@@ -49,6 +52,7 @@ impl Message {
     pub fn queue(&self) -> &'static str {
         match self {
             Self::JobReady { .. } => JOB_QUEUE,
+            Self::PodJobReady { .. } => POD_QUEUE,
             Self::ZoneChanged { .. } => DNS_QUEUE,
             Self::ProductChanged { .. }
             | Self::PriceChanged { .. }

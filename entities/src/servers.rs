@@ -5,24 +5,69 @@ use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RowId, ServerId, TenantId};
-use crate::jobs::{self, Kind, NewJob};
+use crate::jobs::{self, NewJob};
 use crate::sealing::SealingKeys;
-use crate::tables::{server, server_grant, ssh_identity, tenant};
+use crate::tables::{cloudpod, node, server, server_grant, ssh_identity, tenant};
 use crate::tenancy::TenantKind;
 use crate::tenants;
 use chrono::Utc;
-use cpanel::protocol::{EnrollReport, Health};
+use cpanel::protocol::EnrollReport;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    Select,
+    ColumnTrait, Condition, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select,
     sea_query::{Expr, Query},
 };
 use secrecy::SecretString;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use values::{AbsPath, Hostname};
+use values::{AbsPath, BridgeName, Hostname, NodeName, StorageId};
+
+/// What a server is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Hosting accounts, through our agent.
+    #[sea_orm(string_value = "hosting")]
+    Hosting,
+    /// Containers: a node of Proxmox VE.
+    #[sea_orm(string_value = "proxmox")]
+    Proxmox,
+}
+
+/// What makes a server a Proxmox node.
+#[derive(Debug, Clone)]
+pub struct NewNode {
+    /// Nodes of one cluster share VMIDs, and containers move between them. One that is alone has a
+    /// cluster of its own.
+    pub cluster: String,
+    pub name: NodeName,
+    pub storage: StorageId,
+    pub template_storage: StorageId,
+    pub backup_storage: StorageId,
+    pub bridge: BridgeName,
+}
+
+/// What of a server is set by hand.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    pub maintenance: Option<bool>,
+    pub draining: Option<bool>,
+    /// `Some(None)` takes it away.
+    pub location: Option<Option<String>>,
+    pub labels: Option<BTreeMap<String, String>>,
+    /// How many times as much is given away as it has.
+    pub cpu_factor: Option<f64>,
+    pub memory_factor: Option<f64>,
+    pub disk_factor: Option<f64>,
+}
+
+/// The most that a factor of a server may be.
+pub const FACTOR_MAX: f64 = 100.0;
 
 /// A server that is to be added.
 #[derive(Debug)]
@@ -38,7 +83,12 @@ pub struct NewServer {
     /// What zones publish.
     pub ipv4: Ipv4Addr,
     pub ipv6: Option<Ipv6Addr>,
+    /// Of a hosting server.
     pub backup_dirs: Vec<AbsPath>,
+    pub location: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// Of a Proxmox node.
+    pub node: Option<NewNode>,
 }
 
 /// Adds a server; it is used only after enrolment.
@@ -52,9 +102,12 @@ pub async fn create_server(tx: &TenantTx, new: NewServer) -> Result<server::Mode
             "must be SHA256: and 43 characters, as `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints it on the server",
         ));
     }
-    if new.backup_dirs.iter().any(|d| d.as_str() == "/") || new.backup_dirs.is_empty() {
+    let lacks_dirs = new.backup_dirs.is_empty() && new.node.is_none();
+    if new.backup_dirs.iter().any(|d| d.as_str() == "/") || lacks_dirs {
         return Err(Error::field("backup_dirs", "needs at least one directory, and never /"));
     }
+    let kind = if new.node.is_some() { Kind::Proxmox } else { Kind::Hosting };
+    check_labels(new.location.as_deref(), &new.labels)?;
     let row = server::ActiveModel {
         id: Set(ServerId::new()),
         name: Set(new.name.clone()),
@@ -74,9 +127,22 @@ pub async fn create_server(tx: &TenantTx, new: NewServer) -> Result<server::Mode
         last_error: NotSet,
         created_at: Set(Utc::now()),
         enrolled_at: NotSet,
+        kind: Set(kind),
+        location: Set(new.location),
+        labels: Set(json!(new.labels)),
+        draining: Set(false),
+        cpu_cores: NotSet,
+        memory_mib: NotSet,
+        disk_mib: NotSet,
+        cpu_factor: NotSet,
+        memory_factor: NotSet,
+        disk_factor: NotSet,
     }
     .insert(tx.conn())
     .await?;
+    if let Some(new) = new.node {
+        insert_node(tx, row.id, new).await?;
+    }
     tx.audit(Audit::ServerCreated { id: row.id.to_string(), name: new.name }).await?;
     Ok(row)
 }
@@ -117,9 +183,13 @@ pub async fn list_servers(
     Ok((query.offset(offset).limit(limit).all(tx.conn()).await?, total))
 }
 
-/// The server, when this tenant may use it and it can be used now.
+/// The hosting server, when this tenant may use it and it can be used now.
 pub async fn usable_server(tx: &TenantTx, id: ServerId) -> Result<server::Model> {
     let row = find_server(tx, id).await?;
+    if row.kind != Kind::Hosting {
+        let text = format!("The server {} is for CloudPods: choose a hosting server.", row.name);
+        return Err(Error::refused(Code::ServerNotEnrolled, text));
+    }
     check_usable(&row)?;
     Ok(row)
 }
@@ -177,20 +247,137 @@ pub fn check_backup_path(tx: &TenantTx, row: &server::Model, path: &AbsPath) -> 
     ))
 }
 
-/// Takes a server out of use, or back into it.
-pub async fn set_maintenance(
-    tx: &TenantTx,
-    id: ServerId,
-    maintenance: bool,
-) -> Result<server::Model> {
+async fn insert_node(tx: &TenantTx, id: ServerId, new: NewNode) -> Result<()> {
+    let row = node::ActiveModel {
+        server_id: Set(id),
+        cluster: Set(new.cluster),
+        name: Set(new.name.to_string()),
+        storage: Set(new.storage.to_string()),
+        template_storage: Set(new.template_storage.to_string()),
+        backup_storage: Set(new.backup_storage.to_string()),
+        bridge: Set(new.bridge.to_string()),
+    };
+    node::Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    Ok(())
+}
+
+fn check_labels(location: Option<&str>, labels: &BTreeMap<String, String>) -> Result<()> {
+    let plain = |text: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        (1..=63).contains(&text.len()) && text.bytes().all(known)
+    };
+    let rule = "must be 1 to 63 letters, digits, dots, hyphens and underscores";
+    if location.is_some_and(|location| !plain(location)) {
+        return Err(Error::field("location", rule));
+    }
+    if labels.len() > 20 || !labels.iter().all(|(name, value)| plain(name) && plain(value)) {
+        return Err(Error::field("labels", format!("at most 20, name and value each {rule}")));
+    }
+    Ok(())
+}
+
+/// Changes what is set by hand: takes a server out of use or back into it, lets it drain, says where
+/// it is.
+pub async fn update_server(tx: &TenantTx, id: ServerId, change: Change) -> Result<server::Model> {
     let row = find_server(tx, id).await?;
-    let before = json!({ "maintenance": row.maintenance });
-    let mut row: server::ActiveModel = row.into();
-    row.maintenance = Set(maintenance);
-    let row = row.update(tx.conn()).await?;
-    let after = json!({ "maintenance": row.maintenance });
+    let before = seen(&row);
+    let location = change.location.as_ref().map_or(row.location.as_deref(), |l| l.as_deref());
+    check_labels(location, &change.labels.clone().unwrap_or_default())?;
+    let mut active: server::ActiveModel = row.into();
+    if let Some(maintenance) = change.maintenance {
+        active.maintenance = Set(maintenance);
+    }
+    if let Some(draining) = change.draining {
+        active.draining = Set(draining);
+    }
+    if let Some(location) = change.location {
+        active.location = Set(location);
+    }
+    if let Some(labels) = change.labels {
+        active.labels = Set(json!(labels));
+    }
+    for (path, factor, column) in [
+        ("cpu_factor", change.cpu_factor, &mut active.cpu_factor),
+        ("memory_factor", change.memory_factor, &mut active.memory_factor),
+        ("disk_factor", change.disk_factor, &mut active.disk_factor),
+    ] {
+        let Some(factor) = factor else { continue };
+        if !(0.1..=FACTOR_MAX).contains(&factor) {
+            return Err(Error::field(path, format!("must be 0.1 to {FACTOR_MAX}")));
+        }
+        *column = Set(factor);
+    }
+    let row = match active.is_changed() {
+        true => active.update(tx.conn()).await?,
+        false => find_server(tx, id).await?,
+    };
+    let after = seen(&row);
     tx.audit(Audit::ServerUpdated { id: id.to_string(), before, after }).await?;
     Ok(row)
+}
+
+fn seen(row: &server::Model) -> Value {
+    json!({
+        "maintenance": row.maintenance,
+        "draining": row.draining,
+        "location": row.location,
+        "labels": row.labels,
+        "cpu_factor": row.cpu_factor,
+        "memory_factor": row.memory_factor,
+        "disk_factor": row.disk_factor,
+    })
+}
+
+/// How many containers and accounts are on a server: when none is left, it has drained.
+pub async fn count_on(tx: &SystemTx, id: ServerId) -> Result<u64> {
+    let pods = cloudpod::Entity::find()
+        .filter(cloudpod::Column::ServerId.eq(id))
+        .filter(cloudpod::Column::Status.ne(crate::cloudpods::Status::Deleted))
+        .filter(cloudpod::Column::Vmid.is_not_null())
+        .count(tx.conn())
+        .await?;
+    let accounts = crate::tables::hosting_account::Entity::find()
+        .filter(crate::tables::hosting_account::Column::ServerId.eq(id))
+        .count(tx.conn())
+        .await?;
+    Ok(pods.saturating_add(accounts))
+}
+
+/// What makes this server a node; none: it is none.
+pub async fn find_node(tx: &SystemTx, id: ServerId) -> Result<Option<node::Model>> {
+    Ok(node::Entity::find_by_id(id).one(tx.conn()).await?)
+}
+
+/// What a Proxmox node has, as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    pub cpu_cores: i32,
+    pub memory_mib: i64,
+    pub disk_mib: i64,
+}
+
+/// Records that a node was looked at: it is used from now on.
+pub async fn record_node(
+    tx: &SystemTx,
+    id: ServerId,
+    capacity: Capacity,
+    health: &Value,
+) -> Result<()> {
+    let row = load_server(tx, id).await?;
+    let is_new = row.state != "enrolled";
+    let mut active: server::ActiveModel = row.into();
+    if is_new {
+        active.state = Set("enrolled".to_owned());
+        active.enrolled_at = Set(Some(Utc::now()));
+    }
+    active.cpu_cores = Set(Some(capacity.cpu_cores));
+    active.memory_mib = Set(Some(capacity.memory_mib));
+    active.disk_mib = Set(Some(capacity.disk_mib));
+    active.health = Set(Some(health.clone()));
+    active.health_at = Set(Some(Utc::now()));
+    active.last_error = Set(None);
+    active.update(tx.conn()).await?;
+    Ok(())
 }
 
 /// Lets a tenant use a server. Repeating it changes nothing.
@@ -224,7 +411,12 @@ pub async fn start_enrolment(tx: &TenantTx, id: ServerId) -> Result<JobId> {
     let row = find_server(tx, id).await?;
     let job = jobs::create_job(
         tx,
-        NewJob { kind: Kind::Enroll, phase: "enroll", server: row.id, subject: "enrolment".into() },
+        NewJob {
+            kind: jobs::Kind::Enroll,
+            phase: "enroll",
+            server: row.id,
+            subject: "enrolment".into(),
+        },
     )
     .await?;
     if row.state == "pending" {
@@ -283,12 +475,12 @@ pub async fn record_failure(tx: &SystemTx, id: ServerId, error: &str) -> Result<
 pub async fn record_health(
     tx: &SystemTx,
     id: ServerId,
-    health: Result<&Health, &str>,
+    health: Result<&Value, &str>,
 ) -> Result<()> {
     let mut row: server::ActiveModel = load_server(tx, id).await?.into();
     match health {
         Ok(health) => {
-            row.health = Set(Some(serde_json::to_value(health)?));
+            row.health = Set(Some(health.clone()));
             row.health_at = Set(Some(Utc::now()));
             row.last_error = Set(None);
         }
@@ -298,9 +490,12 @@ pub async fn record_health(
     Ok(())
 }
 
-/// The enrolled servers, for the health probe.
-pub async fn list_enrolled(tx: &SystemTx) -> Result<Vec<server::Model>> {
-    Ok(server::Entity::find().filter(server::Column::State.eq("enrolled")).all(tx.conn()).await?)
+/// The enrolled servers of a kind, for those who look after them.
+pub async fn list_enrolled(tx: &SystemTx, kind: Kind) -> Result<Vec<server::Model>> {
+    let enrolled = server::Entity::find()
+        .filter(server::Column::State.eq("enrolled"))
+        .filter(server::Column::Kind.eq(kind));
+    Ok(enrolled.all(tx.conn()).await?)
 }
 
 /// Keeps the key that workers log in with; when there is one already, that one stays.

@@ -128,6 +128,12 @@ pub enum Permission {
     /// What Stripe told.
     StripeEventsRead,
     StripeEventsReplay,
+    CloudpodsRead,
+    /// Starting and stopping.
+    CloudpodsPower,
+    CloudpodsWrite,
+    /// Ending one with all that is in it.
+    CloudpodsDelete,
     CertificatesRead,
     CertificatesWrite,
     ServicesRead,
@@ -143,13 +149,16 @@ impl Permission {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
-            Self::ProfileRead | Self::ProfileWrite | Self::SessionsRead | Self::CatalogueRead => {
-                Role::Viewer
-            }
+            Self::ProfileRead
+            | Self::ProfileWrite
+            | Self::SessionsRead
+            | Self::CatalogueRead
+            | Self::CloudpodsRead => Role::Viewer,
             Self::TenantRead
             | Self::MembersRead
             | Self::UsersRead
             | Self::AccountsRead
+            | Self::CloudpodsPower
             | Self::CertificatesRead
             | Self::ServicesRead
             | Self::MigrationsRead
@@ -179,6 +188,8 @@ impl Permission {
             | Self::StripeEventsRead
             | Self::StripeEventsReplay
             | Self::CertificatesWrite
+            | Self::CloudpodsWrite
+            | Self::CloudpodsDelete
             | Self::ServicesWrite
             | Self::WebhooksRead
             | Self::WebhooksWrite => Role::Admin,
@@ -237,6 +248,9 @@ impl Permission {
             Self::PaymentsRefund => Some("billing:refund"),
             Self::StripeEventsRead => Some("stripe_events:read"),
             Self::StripeEventsReplay => Some("stripe_events:write"),
+            Self::CloudpodsRead => Some("cloudpods:read"),
+            Self::CloudpodsPower => Some("cloudpods:power"),
+            Self::CloudpodsWrite | Self::CloudpodsDelete => Some("cloudpods:write"),
             Self::CertificatesRead => Some("certificates:read"),
             Self::CertificatesWrite => Some("certificates:write"),
             Self::ServicesRead => Some("services:read"),

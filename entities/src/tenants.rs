@@ -32,6 +32,9 @@ pub struct Limits {
     /// Hosting accounts, those that are being made included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<u32>,
+    /// `CloudPods`, those that are ordered included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloudpods: Option<u32>,
     /// Zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zones: Option<u32>,

@@ -5,9 +5,10 @@ use crate::acme;
 use crate::error::Result;
 use crate::ledger;
 use crate::saga::Cx;
-use crate::sagas::apply;
+use crate::sagas::{apply, cloudpod};
 use entities::audit::Audit;
 use entities::certificates;
+use entities::cloudpods;
 use entities::db::SystemTx;
 use entities::error::{Code, Error};
 use entities::jobs::{self, Ending};
@@ -35,8 +36,11 @@ pub enum End {
 
 /// Ends the job.
 pub async fn end(cx: &Cx, end: End) -> Result<()> {
+    let power = if ledger::is_of_pod(cx) { cloudpod::power(cx).await } else { None };
     let tx = cx.world.db.system().await?;
-    if ledger::is_of_service(cx) {
+    if ledger::is_of_pod(cx) {
+        cloudpods::settle(&tx, &cx.claim, pod_outcome(&end), power).await?;
+    } else if ledger::is_of_service(cx) {
         services::settle(&tx, &cx.claim, outcome(cx, &end)?).await?;
     } else if ledger::is_of_certificate(cx) {
         let outcome = certificate_outcome(cx, &tx, &end).await?;
@@ -53,6 +57,20 @@ pub async fn end(cx: &Cx, end: End) -> Result<()> {
     };
     jobs::finish(&tx, &cx.claim, &ending).await?;
     tx.commit().await
+}
+
+fn pod_outcome(end: &End) -> cloudpods::Outcome {
+    let (code, message) = match end {
+        End::Done(result) => return cloudpods::Outcome::Done(result.clone()),
+        End::TakenBack => return cloudpods::Outcome::Done(Value::Null),
+        End::Failed { code, message } | End::UndoFailed { code, message } => {
+            (code.clone(), message.clone())
+        }
+    };
+    match end {
+        End::UndoFailed { .. } => cloudpods::Outcome::Unclean { code, message },
+        _ => cloudpods::Outcome::Failed { code, message },
+    }
 }
 
 fn outcome(cx: &Cx, end: &End) -> Result<Outcome> {

@@ -51,6 +51,22 @@ impl Fleet {
 
     /// The connection to an enrolled server, with our agent at its other end.
     pub async fn session(&self, world: &World, row: &server::Model) -> Result<Arc<Session>> {
+        self.kept(row, async |session| {
+            agent::ensure_current(session, &world.agent).await.map(|_hello| ())
+        })
+        .await
+    }
+
+    /// The connection to a server without an agent.
+    pub async fn plain_session(&self, row: &server::Model) -> Result<Arc<Session>> {
+        self.kept(row, async |_| Ok(())).await
+    }
+
+    async fn kept(
+        &self,
+        row: &server::Model,
+        prepare: impl AsyncFnOnce(&Session) -> Result<()>,
+    ) -> Result<Arc<Session>> {
         let slot = Arc::clone(self.sessions.lock().await.entry(row.id).or_default());
         let mut slot = slot.lock().await;
         let wanted = endpoint(row)?;
@@ -62,7 +78,7 @@ impl Fleet {
             return Ok(Arc::clone(session));
         }
         let session = Session::connect(&wanted, &self.key).await?;
-        agent::ensure_current(&session, &world.agent).await?;
+        prepare(&session).await?;
         let session = Arc::new(session);
         *slot = Some((wanted, Arc::clone(&session)));
         Ok(session)

@@ -22,11 +22,14 @@ pub async fn keep_probing(world: World) {
 
 async fn probe_all(world: &World) -> Result<()> {
     let tx = world.db.system().await?;
-    let rows = servers::list_enrolled(&tx).await?;
+    let rows = servers::list_enrolled(&tx, servers::Kind::Hosting).await?;
     drop(tx);
     for row in rows {
         let health = probe(world, &row).await;
-        let told = health.as_ref().map_err(ToString::to_string);
+        let told = match health {
+            Ok(health) => Ok(serde_json::to_value(health)?),
+            Err(error) => Err(error.to_string()),
+        };
         let tx = world.db.system().await?;
         match &told {
             Ok(health) => servers::record_health(&tx, row.id, Ok(health)).await?,

@@ -24,6 +24,12 @@ pub fn is_of_certificate(cx: &Cx) -> bool {
     cx.claim.kind == Kind::Certificate.as_str()
 }
 
+/// Whether the job works on a pod.
+#[must_use]
+pub fn is_of_pod(cx: &Cx) -> bool {
+    cx.claim.kind == Kind::Cloudpod.as_str()
+}
+
 /// A step begins, so many percent of the way.
 pub async fn begin(cx: &Cx, step: &'static str, percent: i32) -> Result<()> {
     if !is_of_service(cx) {

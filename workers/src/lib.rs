@@ -1,8 +1,8 @@
 //! Messages and timers in, SSH out.
 //!
 //! [`relay`] brings the outbox to RabbitMQ and lets [`seal`] chain the audit trail. [`notifier`] sends
-//! the [`letters`]. [`billing`] handles what Stripe tells. [`dns`] makes the DNS servers equal to the zones. [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Servers
-//! are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
+//! the [`letters`]. [`billing`] handles what Stripe tells. [`dns`] makes the DNS servers equal to the zones. [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Containers are driven by [`provisioner`] on Proxmox nodes ([`proxmox`]), which [`reconcile`] compares
+//! with what was sold. Servers are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
 
 pub mod acme;
 pub mod agent;
@@ -21,6 +21,9 @@ pub mod letters;
 pub mod migrator;
 pub mod notifier;
 pub mod powerdns;
+pub mod provisioner;
+pub mod proxmox;
+pub mod reconcile;
 pub mod relay;
 pub mod runner;
 pub mod saga;

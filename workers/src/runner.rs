@@ -4,7 +4,7 @@ use crate::ending::{self, End};
 use crate::error::Result;
 use crate::ledger;
 use crate::saga::{Attempts, Cx, Direction, Progress, Saga, Undoing};
-use crate::sagas::{activation, analyze, apply, certificate, enroll, hosting};
+use crate::sagas::{activation, analyze, apply, certificate, cloudpod, enroll, hosting};
 use crate::world::World;
 use cpanel::plan::{Operation, Options};
 use cpanel::protocol::{Call, Level, StepReport};
@@ -154,7 +154,7 @@ async fn run_phase(cx: &Cx) -> Result<()> {
             let outcome = enroll::enroll(cx).await;
             end_enrolment(cx, outcome).await
         }
-        ("migration", "rollback") | ("hosting", "take_back") => roll_back(cx).await,
+        ("migration", "rollback") | ("hosting" | "cloudpod", "take_back") => roll_back(cx).await,
         ("migration", "confirm") => {
             let outcome = confirm_items(cx).await;
             end_confirmation(cx, outcome).await
@@ -168,10 +168,14 @@ async fn run_phase(cx: &Cx) -> Result<()> {
             let outcome = certificate::remove(cx).await;
             end_convergence(cx, outcome).await
         }
-        ("migration" | "hosting" | "certificate", _) if cx.claim.unwinding => {
+        ("cloudpod", phase) if !cloudpod::is_saga(phase) => {
+            let outcome = converge_pod(cx).await;
+            end_convergence(cx, outcome).await
+        }
+        ("migration" | "hosting" | "certificate" | "cloudpod", _) if cx.claim.unwinding => {
             unwind_failed(cx).await
         }
-        ("migration" | "hosting" | "certificate", _) => forward(cx).await,
+        ("migration" | "hosting" | "certificate" | "cloudpod", _) => forward(cx).await,
         (kind, phase) => Err(Error::internal(format!("nobody knows how to run {kind}/{phase}"))),
     }
 }
@@ -191,6 +195,7 @@ async fn give_up(cx: &Cx) -> Result<()> {
         ("hosting", "suspend" | "unsuspend" | "terminate") | ("certificate", "remove") => {
             end_convergence(cx, Err(error)).await
         }
+        ("cloudpod", phase) if !cloudpod::is_saga(phase) => end_convergence(cx, Err(error)).await,
         _ if taking_back => {
             let message = cx.claim.error.as_ref().map_or("", |(_, message)| message);
             end_undo_failed(cx, &error, message).await
@@ -228,6 +233,9 @@ async fn saga_function(cx: &Cx, saga: &mut Saga) -> Result<Value> {
     if ledger::is_of_certificate(cx) {
         return certificate::obtain(saga).await;
     }
+    if ledger::is_of_pod(cx) {
+        return cloudpod::run(saga).await;
+    }
     let tx = cx.world.db.system().await?;
     let row = migrations::load_migration(&tx, cx.claim.job).await?;
     drop(tx);
@@ -237,9 +245,9 @@ async fn saga_function(cx: &Cx, saga: &mut Saga) -> Result<Value> {
 
 async fn forward(cx: &Cx) -> Result<()> {
     let tx = cx.world.db.system().await?;
-    let bytes = match ledger::is_of_service(cx) || ledger::is_of_certificate(cx) {
-        true => None,
-        false => migrations::load_migration(&tx, cx.claim.job).await?.expanded_bytes,
+    let bytes = match cx.claim.kind == "migration" {
+        false => None,
+        true => migrations::load_migration(&tx, cx.claim.job).await?.expanded_bytes,
     };
     let more = bytes.unwrap_or(0).checked_div(BYTES_PER_SECOND).unwrap_or(0);
     let limit = cx.world.config.apply_limit_secs.saturating_add(u64::try_from(more).unwrap_or(0));
@@ -268,7 +276,7 @@ pub(crate) fn is_no_verdict(error: &Error) -> bool {
 }
 
 async fn complete(cx: &Cx, result: Value) -> Result<()> {
-    if cx.claim.phase == "analyze" || ledger::is_of_certificate(cx) {
+    if cx.claim.phase == "analyze" || ledger::is_of_certificate(cx) || ledger::is_of_pod(cx) {
         return ending::end(cx, End::Done(result)).await;
     }
     let cleaned: Result<Value> = ask_patiently(cx, "cleanup", Call::Cleanup).await;
@@ -290,6 +298,17 @@ pub(crate) async fn ask_patiently<T: DeserializeOwned>(
         match cx.ask_agent(step, call.clone(), Progress::Silent).await {
             Ok(answer) => return Ok(answer),
             Err(error) => attempts.after(cx, step, error).await?,
+        }
+    }
+}
+
+/// Tries again while the node is away for a moment, or when it is not known what became of a command.
+async fn converge_pod(cx: &Cx) -> Result<Value> {
+    let mut attempts = Attempts::within(ASIDE_PATIENCE);
+    loop {
+        match cloudpod::converge(cx).await {
+            Ok(result) => return Ok(result),
+            Err(error) => attempts.after(cx, &cx.claim.phase, error).await?,
         }
     }
 }
@@ -335,9 +354,9 @@ async fn unwind_failed(cx: &Cx) -> Result<()> {
 async fn end_undo_failed(cx: &Cx, error: &Error, message: &str) -> Result<()> {
     tracing::error!(cause = %error.chain(), "job.undo_failed");
     let code = error.code().as_str();
-    let next = match ledger::is_of_service(cx) || ledger::is_of_certificate(cx) {
-        true => "It is tried again.",
-        false => "Mend the cause and call rollback for this job.",
+    let next = match cx.claim.kind == "migration" {
+        false => "It is tried again.",
+        true => "Mend the cause and call rollback for this job.",
     };
     let message = format!("{message} Taking it back failed, too: {error} {next}");
     ending::end(cx, End::UndoFailed { code, message: message.trim().to_owned() }).await

@@ -236,7 +236,11 @@ fn is_passing(error: &Error) -> bool {
     }
     matches!(
         error.code(),
-        Code::ServerUnreachable | Code::Unavailable | Code::DnsFailed | Code::CaUnavailable
+        Code::ServerUnreachable
+            | Code::Unavailable
+            | Code::DnsFailed
+            | Code::CaUnavailable
+            | Code::NodeUnknown
     )
 }
 

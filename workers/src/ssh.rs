@@ -9,6 +9,7 @@ use russh::client::{self, Handle};
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg};
 use secrecy::{ExposeSecret, SecretString};
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,8 +23,18 @@ const KEEPALIVE: Duration = Duration::from_secs(7);
 pub enum Program {
     /// The agent; once enrolled, the key can start nothing else.
     Agent,
-    /// coreutils' `install`, with which the agent first comes to a server.
+    /// coreutils' `install`, with which the agent first comes to a server, and small files to a node.
     Install,
+    /// coreutils' `rm`, for those files.
+    Remove,
+    /// Proxmox VE: containers of a node.
+    Pct,
+    /// Proxmox VE: its API from the shell.
+    Pvesh,
+    /// Proxmox VE: archives that containers are installed from.
+    Pveam,
+    /// Proxmox VE: storages.
+    Pvesm,
 }
 
 impl Program {
@@ -31,6 +42,11 @@ impl Program {
         match self {
             Self::Agent => "/usr/local/lib/migrapanel/migrapanel-agent",
             Self::Install => "/usr/bin/install",
+            Self::Remove => "/usr/bin/rm",
+            Self::Pct => "/usr/sbin/pct",
+            Self::Pvesh => "/usr/bin/pvesh",
+            Self::Pveam => "/usr/bin/pveam",
+            Self::Pvesm => "/usr/sbin/pvesm",
         }
     }
 }
@@ -58,12 +74,12 @@ pub struct RemoteCommand {
 /// A value that was checked where it entered and may stand as an argument.
 pub trait Argument {
     /// The argument's text. It never begins with a hyphen.
-    fn text(&self) -> &str;
+    fn text(&self) -> Cow<'_, str>;
 }
 
 impl Argument for AbsPath {
-    fn text(&self) -> &str {
-        self.as_str()
+    fn text(&self) -> Cow<'_, str> {
+        self.as_str().into()
     }
 }
 
@@ -84,8 +100,21 @@ impl RemoteCommand {
     /// With a checked value.
     #[must_use]
     pub fn value(mut self, argument: &impl Argument) -> Self {
-        self.arguments.push(argument.text().to_owned());
+        self.arguments.push(argument.text().into_owned());
         self
+    }
+
+    /// With an option of this code and its checked value.
+    #[must_use]
+    pub fn option(self, name: &'static str, value: &impl Argument) -> Self {
+        self.literal(name).value(value)
+    }
+
+    /// The program and its arguments, for logs and for tests against others' parsers.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let program = self.program.path().rsplit('/').next().unwrap_or_default().to_owned();
+        std::iter::once(program).chain(self.arguments.iter().cloned()).collect()
     }
 
     /// The one string that sshd's shell reads.
@@ -210,45 +239,78 @@ impl Session {
         Ok(channel)
     }
 
-    /// Runs a command to its end with `input` on its standard input; its exit status and at most
-    /// 64 KiB of what it said.
+    /// Runs a command to its end with `input` on its standard input. Errors: `server_unreachable` when
+    /// it was not started, `node_unknown` when it is not known what became of it.
     pub async fn run(
         &self,
         command: &RemoteCommand,
         input: &[u8],
         limit: Duration,
-    ) -> Result<(Option<u32>, String)> {
+    ) -> Result<Ran> {
         let mut channel = self.start(command).await?;
         let began = std::time::Instant::now();
         let talk = async {
             channel.data(input).await?;
             channel.eof().await?;
-            let (mut status, mut said) = (None, Vec::new());
+            let (mut status, mut out, mut err) = (None, Vec::new(), Vec::new());
             while let Some(message) = channel.wait().await {
                 match message {
-                    ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
-                        let room = (64usize << 10).saturating_sub(said.len());
-                        said.extend(data.iter().take(room));
-                    }
+                    ChannelMsg::Data { data } => keep(&mut out, &data),
+                    ChannelMsg::ExtendedData { data, .. } => keep(&mut err, &data),
                     ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
                     _ => {}
                 }
             }
-            Ok::<_, russh::Error>((status, String::from_utf8_lossy(&said).into_owned()))
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            Ok::<_, russh::Error>((status, text(&out), text(&err)))
         };
-        let done = tokio::time::timeout(limit, talk)
-            .await
-            .map_err(|elapsed| unreachable_server(&self.name, &elapsed))?
-            .map_err(|error| unreachable_server(&self.name, &error))?;
+        let unknown = |cause: &dyn std::fmt::Display| self.unknown(command, cause);
+        let (status, out, err) = match tokio::time::timeout(limit, talk).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => return Err(unknown(&error)),
+            Err(_elapsed) => {
+                return Err(unknown(&format!("no answer within {} s", limit.as_secs())));
+            }
+        };
         tracing::info!(
             server = %self.name,
             command = %command.rendered(),
-            status = ?done.0,
+            status = ?status,
             duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "ssh.ran"
         );
-        Ok(done)
+        let status = status.ok_or_else(|| unknown(&"the connection ended without an exit status"))?;
+        Ok(Ran { status, out, err })
     }
+
+    /// It was started, and nobody knows what became of it.
+    fn unknown(&self, command: &RemoteCommand, cause: &dyn std::fmt::Display) -> Error {
+        tracing::warn!(server = %self.name, command = %command.rendered(), cause = %cause, "ssh.unknown");
+        let name: Vec<String> = command.words().into_iter().take(2).collect();
+        let text = format!(
+            "It is not known what became of {} on {} ({cause}): it is looked at before anything else is done.",
+            name.join(" "),
+            self.name
+        );
+        Error::refused(Code::NodeUnknown, text)
+    }
+}
+
+/// What a command said until its end.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    pub status: u32,
+    /// At most [`OUTPUT_MAX`] bytes of each.
+    pub out: String,
+    pub err: String,
+}
+
+/// How much of a command's output is kept.
+const OUTPUT_MAX: usize = 4 << 20;
+
+fn keep(kept: &mut Vec<u8>, data: &[u8]) {
+    let room = OUTPUT_MAX.saturating_sub(kept.len());
+    kept.extend(data.iter().take(room));
 }
 
 fn host_key_changed(endpoint: &Endpoint, shown: &str) -> Error {

@@ -4,8 +4,9 @@ use crate::audit::seal::Head;
 use crate::billing;
 use crate::catalogue::Billing;
 use crate::ids::{
-    CategoryId, CertificateId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PriceId, ProductId,
-    RepaymentId, RowId, ServiceId, SessionId, SubscriptionId, TemplateId, TenantId, UserId, ZoneId,
+    CategoryId, CertificateId, CloudpodId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PoolId,
+    PriceId, ProductId, RepaymentId, RowId, ServiceId, SessionId, SubscriptionId, TemplateId,
+    TenantId, UserId, ZoneId,
 };
 use crate::orders::Status;
 use crate::services::Desired;
@@ -630,6 +631,95 @@ pub enum Audit {
     DnsReverseSet {
         address: String,
         hostname: Option<String>,
+    },
+    IpPoolCreated {
+        pool: PoolId,
+        name: String,
+    },
+    IpPoolUpdated {
+        pool: PoolId,
+        before: Value,
+        after: Value,
+    },
+    IpPoolDeleted {
+        pool: PoolId,
+        name: String,
+    },
+    PodTemplatePut {
+        code: String,
+        archive: String,
+    },
+    PodTemplateRetired {
+        code: String,
+    },
+    CloudpodRequested {
+        cloudpod: CloudpodId,
+        hostname: String,
+        plan: Option<String>,
+    },
+    CloudpodProvisioned {
+        cloudpod: CloudpodId,
+        hostname: String,
+    },
+    CloudpodFailed {
+        cloudpod: CloudpodId,
+        error: String,
+    },
+    /// It is to be made again.
+    CloudpodRetried {
+        cloudpod: CloudpodId,
+    },
+    CloudpodStateRequested {
+        cloudpod: CloudpodId,
+        desired: String,
+        reason: Option<String>,
+    },
+    CloudpodSuspended {
+        cloudpod: CloudpodId,
+        reason: Option<String>,
+    },
+    CloudpodUnsuspended {
+        cloudpod: CloudpodId,
+    },
+    CloudpodActionRequested {
+        cloudpod: CloudpodId,
+        action: String,
+        parameters: Value,
+    },
+    CloudpodActed {
+        cloudpod: CloudpodId,
+        action: String,
+        result: Value,
+    },
+    CloudpodActionFailed {
+        cloudpod: CloudpodId,
+        action: String,
+        error: String,
+    },
+    /// It was started or stopped from inside, or on its node.
+    CloudpodPowerSeen {
+        cloudpod: CloudpodId,
+        before: String,
+        after: String,
+    },
+    CloudpodBackupsScheduled {
+        cloudpod: CloudpodId,
+        every_hours: Option<i32>,
+        keep: Option<i32>,
+    },
+    /// Somebody works in it through the panel.
+    CloudpodConsoleOpened {
+        cloudpod: CloudpodId,
+    },
+    CloudpodDeleted {
+        cloudpod: CloudpodId,
+        hostname: String,
+        reason: Option<String>,
+    },
+    /// A job's input was none that a command takes: something is wrong, or somebody tries.
+    CloudpodProvisioningInputRejected {
+        job: String,
+        input: String,
     },
     CertificateRequested {
         certificate: CertificateId,

@@ -4,7 +4,6 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::billing::{customers, payments, repayments};
-use crate::catalogue::Kind;
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{CheckoutId, OrderId};
@@ -117,7 +116,6 @@ pub async fn begin(
     if order.tenant_id != ctx.tenant() {
         return Err(Error::NotFound("order"));
     }
-    refuse_what_cannot_be_made(&tx, id).await?;
     let live = checkout::Entity::find()
         .filter(Column::OrderId.eq(id))
         .filter(Column::State.is_in(State::LIVE))
@@ -168,18 +166,6 @@ pub async fn begin(
     tx.audit(ctx, Audit::CheckoutOpened { order: id, number, attempt }).await?;
     tx.commit().await?;
     Ok(row)
-}
-
-/// Nobody pays for what there is nothing to make with.
-async fn refuse_what_cannot_be_made(tx: &SystemTx, order: OrderId) -> Result<()> {
-    let pods = order_item::Entity::find()
-        .filter(order_item::Column::OrderId.eq(order))
-        .filter(order_item::Column::Kind.eq(Kind::CloudpodPlan))
-        .one(tx.conn())
-        .await?;
-    let Some(item) = pods else { return Ok(()) };
-    let text = format!("{} cannot be made here yet. Order it later.", item.name);
-    Err(Error::refused(Code::NotForSale, text))
 }
 
 /// Fixes what Stripe is asked for: whoever asks again asks for the same. Answers what counts.
@@ -491,7 +477,12 @@ async fn settle_locked(
         }
         // Somebody had marked it as paid by hand: this money is too much.
         Ok(false) => "It was paid already.".to_owned(),
-        Err(error) if matches!(error.code(), Code::OrderState | Code::QuotaExceeded) => {
+        Err(error)
+            if matches!(
+                error.code(),
+                Code::OrderState | Code::QuotaExceeded | Code::NoCapacity
+            ) =>
+        {
             error.to_string()
         }
         Err(error) => return Err(error),

@@ -16,7 +16,7 @@ use sea_orm::{
     ColumnTrait, Condition, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::json;
-use values::{Prose, Title};
+use values::{PlanCode, Prose, Title};
 
 /// A product as it is to be.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct NewProduct {
     pub name: Title,
     pub description: Prose,
     pub specification: Specification,
+    /// What programs call it.
+    pub code: Option<PlanCode>,
     /// The lower, the further in front.
     pub position: i32,
 }
@@ -72,6 +74,7 @@ pub async fn create_product(tx: &TenantTx, new: NewProduct) -> Result<product::M
         sync_error: NotSet,
         version: NotSet,
         synced_version: NotSet,
+        code: Set(new.code.map(String::from)),
     };
     let row = row.insert(tx.conn()).await?;
     tx.audit(Audit::ProductCreated { product: row.id, name: row.name.clone() }).await?;

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::catalogue::Kind;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What somebody gets who buys a product. Traffic that is not named is not limited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub enum Specification {
         traffic_gib: Option<u32>,
         /// What is installed at first: `debian-12`.
         template: String,
+        /// Where it may be; by default anywhere, on the least loaded server.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        placement: Option<Siting>,
     },
     /// A hosting account.
     HostingPlan {
@@ -30,6 +34,77 @@ pub enum Specification {
     },
     /// So much more of something that a plan has.
     Addon { raises: Limit, by: u32 },
+}
+
+/// Where the containers of a plan are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Siting {
+    #[serde(skip_serializing_if = "is_default")]
+    pub policy: Policy,
+    /// Only on servers of this location.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Only on servers with all of these labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What is not to be on one server, as long as there is another with room.
+    #[serde(skip_serializing_if = "is_default")]
+    pub apart: Apart,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Which of the servers with room is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The least loaded.
+    #[default]
+    Spread,
+    /// The fullest, so that others stay free.
+    Pack,
+}
+
+/// What is kept apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Apart {
+    /// The containers of one order.
+    #[default]
+    Order,
+    /// All containers of the tenant.
+    Tenant,
+    No,
+}
+
+impl Siting {
+    /// Of a plan.
+    #[must_use]
+    pub fn of(plan: &Specification) -> Self {
+        match plan {
+            Specification::CloudpodPlan { placement, .. } => placement.clone().unwrap_or_default(),
+            _ => Self::default(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let plain = |text: &str| {
+            let known = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+            (1..=63).contains(&text.len()) && text.bytes().all(known)
+        };
+        let rule = "must be 1 to 63 letters, digits, dots, hyphens and underscores";
+        if self.location.as_deref().is_some_and(|location| !plain(location)) {
+            return Err(Error::field("specification/placement/location", rule));
+        }
+        if self.labels.len() > 20 || !self.labels.iter().all(|(k, v)| plain(k) && plain(v)) {
+            let rule = format!("at most 20, name and value each {rule}");
+            return Err(Error::field("specification/placement/labels", rule));
+        }
+        Ok(())
+    }
 }
 
 /// What an add-on gives more of.
@@ -102,11 +177,19 @@ impl Specification {
     /// Refuses numbers that nothing can have.
     pub fn check(&self) -> Result<()> {
         match self {
-            Self::CloudpodPlan { cpu_cores, memory_mib, disk_mib, traffic_gib, template } => {
+            Self::CloudpodPlan {
+                cpu_cores,
+                memory_mib,
+                disk_mib,
+                traffic_gib,
+                template,
+                placement,
+            } => {
                 within("cpu_cores", *cpu_cores, (1, CPU_CORES_MAX))?;
                 within("memory_mib", *memory_mib, MEMORY_MIB)?;
                 within("disk_mib", *disk_mib, (POD_DISK_MIB_MIN, DISK_MIB_MAX))?;
                 traffic(*traffic_gib)?;
+                placement.as_ref().map_or(Ok(()), Siting::check)?;
                 check_template(template)
             }
             Self::HostingPlan { disk_mib, domains, mailboxes, databases, traffic_gib } => {
@@ -157,16 +240,11 @@ fn within(name: &str, value: u32, (least, most): (u32, u32)) -> Result<()> {
     Err(Error::field(&format!("specification/{name}"), format!("must be {least} to {most}")))
 }
 
-/// A template is named by 1 to 64 lower-case letters, digits, dots, hyphens and underscores, so that its
-/// name may stand in a file's.
 fn check_template(name: &str) -> Result<()> {
-    let begins = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-    let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-    if begins && name.len() <= 64 && name.bytes().all(known) {
-        return Ok(());
+    match values::TemplateCode::parse(name) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::field("specification/template", error.rule)),
     }
-    let rule = "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, the first a letter";
-    Err(Error::field("specification/template", rule))
 }
 
 #[cfg(test)]

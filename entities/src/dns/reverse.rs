@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::audit::Audit;
+use crate::cloudpods::pools;
 use crate::db::SystemTx;
 use crate::dns::changes::{Difference, bump, write_diff};
 use crate::dns::set_of;
@@ -48,8 +49,8 @@ pub struct Named {
 
 /// Refuses an address that is not the caller's: the platform's staff has all, a tenant those that were
 /// allocated to it.
-fn may_name(ctx: &TenantCtx) -> Result<()> {
-    if ctx.is_platform_staff() {
+async fn may_name(tx: &SystemTx, ctx: &TenantCtx, address: IpAddr) -> Result<()> {
+    if ctx.is_platform_staff() || pools::is_held_by(tx, ctx.tenant(), address).await? {
         return Ok(());
     }
     Err(Error::NotFound("address"))
@@ -94,7 +95,7 @@ async fn set_at(tx: &SystemTx, zone: &dns_zone::Model, name: &str) -> Result<Opt
 pub async fn find_name(tx: &SystemTx, ctx: &TenantCtx, address: IpAddr) -> Result<Named> {
     ctx.require(Permission::ZonesRead)?;
     ctx.refuse_bound()?;
-    may_name(ctx)?;
+    may_name(tx, ctx, address).await?;
     let zone = zone_of(tx, address).await?;
     let set = set_at(tx, &zone, &format!("{}.", reverse_name(address))).await?;
     Ok(Named { address, zone, set })
@@ -109,7 +110,7 @@ pub async fn set_name(
 ) -> Result<Named> {
     ctx.require_write(Permission::ZonesWrite)?;
     ctx.refuse_bound()?;
-    may_name(ctx)?;
+    may_name(tx, ctx, address).await?;
     let named = put_name(tx, address, hostname).await?;
     let entry = Audit::DnsReverseSet {
         address: address.to_string(),

@@ -23,7 +23,7 @@ pub const QUANTITY_MAX: u32 = 1000;
 pub struct Wanted {
     pub price: PriceId,
     pub quantity: u32,
-    /// For the first units of a hosting plan; those without one get names of ours.
+    /// For the first units of a plan; those without one get names of ours. A pod is called so.
     pub domains: Vec<DomainName>,
 }
 
@@ -84,13 +84,13 @@ pub(super) async fn draw(tx: &TenantTx, wanted: &[Wanted]) -> Result<Vec<Line>> 
     Ok(lines)
 }
 
-/// A domain is named once, and for a hosting plan.
+/// A domain is named once, and for a plan.
 fn check_domains(lines: &[Line]) -> Result<()> {
     let mut named = BTreeSet::new();
     for (nth, line) in lines.iter().enumerate() {
         let refuse = |rule: &str| Error::field(&format!("items/{nth}/domains"), rule);
-        if !line.domains.is_empty() && line.product.kind != Kind::HostingPlan {
-            return Err(refuse("are for hosting plans only"));
+        if !line.domains.is_empty() && line.product.kind == Kind::Addon {
+            return Err(refuse("are for plans only"));
         }
         if u32::try_from(line.domains.len()).is_ok_and(|count| count > line.quantity) {
             return Err(refuse("are more than the quantity"));
@@ -125,9 +125,13 @@ pub async fn check_free(
     wanted: &[Wanted],
     ours: &DomainName,
 ) -> Result<()> {
-    let names: Vec<DomainName> = wanted.iter().flat_map(|line| line.domains.clone()).collect();
+    let pods = prices_of_pods(tx, wanted).await?;
+    // A pod is only called so.
+    let sites: Vec<_> =
+        wanted.iter().enumerate().filter(|(_, line)| !pods.contains(&line.price)).collect();
+    let names: Vec<DomainName> = sites.iter().flat_map(|(_, line)| line.domains.clone()).collect();
     let owners = hosting::domain_ownership(tx, tenant, None, &names).await?;
-    for (nth, line) in wanted.iter().enumerate() {
+    for (nth, line) in sites {
         for name in &line.domains {
             let is_free = owners.get(name) == Some(&Ownership::Free);
             if !is_free || name == ours || name.is_below(ours) || ours.is_below(name) {
@@ -137,6 +141,21 @@ pub async fn check_free(
         }
     }
     Ok(())
+}
+
+async fn prices_of_pods(tx: &SystemTx, wanted: &[Wanted]) -> Result<BTreeSet<PriceId>> {
+    let prices = price::Entity::find()
+        .filter(price::Column::Id.is_in(wanted.iter().map(|line| line.price)))
+        .all(tx.conn())
+        .await?;
+    let pods = product::Entity::find()
+        .filter(product::Column::Id.is_in(prices.iter().map(|price| price.product_id)))
+        .filter(product::Column::Kind.eq(Kind::CloudpodPlan))
+        .all(tx.conn())
+        .await?;
+    let pods: BTreeSet<_> = pods.into_iter().map(|row| row.id).collect();
+    let of_pods = prices.into_iter().filter(|price| pods.contains(&price.product_id));
+    Ok(of_pods.map(|price| price.id).collect())
 }
 
 fn one_subscription(lines: &[Line]) -> Result<()> {
@@ -252,6 +271,7 @@ mod tests {
                 sync_error: None,
                 version: 1,
                 synced_version: 0,
+                code: None,
             },
             quantity,
             domains: Vec::new(),

@@ -3,12 +3,13 @@
 
 use crate::Result;
 use crate::catalogue::Kind;
+use crate::cloudpods;
 use crate::db::{SystemTx, statement};
 use crate::hosting;
 use crate::ids::{OrderId, OrderItemId, RowId, TenantId};
 use crate::tables::reservation::{self, Column};
 use crate::tables::{order_item, orders};
-use crate::tenants;
+use crate::tenants::{self, Limits};
 use chrono::{TimeDelta, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, SelectStatement};
 use sea_orm::{
@@ -18,7 +19,7 @@ use sea_orm::{
 };
 
 /// How long room is held for somebody who is about to pay: as long as Stripe keeps a session open.
-const HELD_FOR: TimeDelta = TimeDelta::hours(24);
+pub(super) const HELD_FOR: TimeDelta = TimeDelta::hours(24);
 
 /// Holds room for all lines of an order that nothing was made for yet, for a while or, once it was paid
 /// for, until it is used. What is held already is not asked about again. The order's row is locked.
@@ -28,31 +29,8 @@ pub(super) async fn hold(
     for_a_while: bool,
 ) -> Result<()> {
     let items = open_items(conn, order.id).await?;
-    let plans = items.iter().filter(|item| item.kind == Kind::HostingPlan);
-    let wanted: u64 = plans.map(|item| u64::from(item.quantity.unsigned_abs())).sum();
-    if wanted > 0 {
-        let tenant = order.tenant_id;
-        tenants::lock_limit(conn, tenant, ACCOUNTS).await?;
-        if held(conn, Condition::all().add(Column::OrderId.eq(order.id))).await? < wanted {
-            tenants::reserve(
-                conn,
-                tenant,
-                |l| l.accounts,
-                ACCOUNTS,
-                async |conn| {
-                    let taken = hosting::count_taken(conn, tenant, None).await?;
-                    let others = Condition::all()
-                        .add(Column::TenantId.eq(tenant))
-                        .add(Column::OrderId.ne(order.id));
-                    // Room for one more behind all but the last of them is room for all.
-                    let all =
-                        taken.saturating_add(held(conn, others).await?).saturating_add(wanted);
-                    Ok(all.saturating_sub(1))
-                },
-            )
-            .await?;
-        }
-    }
+    hold_quota(conn, order, &items, (Kind::HostingPlan, ACCOUNTS)).await?;
+    hold_quota(conn, order, &items, (Kind::CloudpodPlan, cloudpods::LIMIT)).await?;
     let expires_at = for_a_while.then(|| Utc::now() + HELD_FOR);
     let rows = items.into_iter().map(|item| reservation::ActiveModel {
         id: Set(RowId::new()),
@@ -75,11 +53,50 @@ pub(super) async fn hold(
     Ok(())
 }
 
+/// Refuses an order that goes beyond a limit of its tenant, unless all of it is held already.
+async fn hold_quota(
+    conn: &DatabaseTransaction,
+    order: &orders::Model,
+    items: &[order_item::Model],
+    (kind, name): (Kind, &str),
+) -> Result<()> {
+    let plans = items.iter().filter(|item| item.kind == kind);
+    let wanted: u64 = plans.map(|item| u64::from(item.quantity.unsigned_abs())).sum();
+    if wanted == 0 {
+        return Ok(());
+    }
+    let tenant = order.tenant_id;
+    tenants::lock_limit(conn, tenant, name).await?;
+    let own = Condition::all().add(Column::OrderId.eq(order.id));
+    if held(conn, kind, own).await? >= wanted {
+        return Ok(());
+    }
+    let limit: fn(&Limits) -> Option<u32> = match kind {
+        Kind::CloudpodPlan => |limits| limits.cloudpods,
+        _ => |limits| limits.accounts,
+    };
+    tenants::reserve(conn, tenant, limit, name, async |conn| {
+        let there = match kind {
+            Kind::CloudpodPlan => cloudpods::create::count_pods(conn, tenant).await?,
+            _ => hosting::count_taken(conn, tenant, None).await?,
+        };
+        let others =
+            Condition::all().add(Column::TenantId.eq(tenant)).add(Column::OrderId.ne(order.id));
+        // Room for one more behind all but the last of them is room for all.
+        let others = held(conn, kind, others).await?;
+        Ok(there.saturating_add(others).saturating_add(wanted).saturating_sub(1))
+    })
+    .await
+}
+
 /// What the limit is called under which hosting accounts are counted.
 pub(crate) const ACCOUNTS: &str = "hosting accounts";
 
 /// The lines of an order that nothing was made for yet.
-async fn open_items(conn: &DatabaseTransaction, order: OrderId) -> Result<Vec<order_item::Model>> {
+pub(super) async fn open_items(
+    conn: &DatabaseTransaction,
+    order: OrderId,
+) -> Result<Vec<order_item::Model>> {
     let consumed = reservation::Entity::find()
         .filter(Column::OrderId.eq(order))
         .filter(Column::ConsumedAt.is_not_null())
@@ -103,12 +120,12 @@ fn live() -> Condition {
     )
 }
 
-/// How many hosting accounts are held room for.
-async fn held<C: ConnectionTrait>(conn: &C, whose: Condition) -> Result<u64> {
+/// How many of a kind are held room for.
+async fn held<C: ConnectionTrait>(conn: &C, kind: Kind, whose: Condition) -> Result<u64> {
     let rows: Vec<i32> = reservation::Entity::find()
         .filter(live())
         .filter(whose)
-        .filter(Column::Kind.eq(Kind::HostingPlan))
+        .filter(Column::Kind.eq(kind))
         .select_only()
         .column(Column::Quantity)
         .into_tuple()
@@ -119,7 +136,12 @@ async fn held<C: ConnectionTrait>(conn: &C, whose: Condition) -> Result<u64> {
 
 /// How many hosting accounts of a tenant are ordered and not made yet.
 pub(crate) async fn count_held<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
-    held(conn, Condition::all().add(Column::TenantId.eq(tenant))).await
+    held(conn, Kind::HostingPlan, Condition::all().add(Column::TenantId.eq(tenant))).await
+}
+
+/// How many pods of a tenant are ordered and not made yet.
+pub(crate) async fn count_held_pods<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
+    held(conn, Kind::CloudpodPlan, Condition::all().add(Column::TenantId.eq(tenant))).await
 }
 
 /// Gives back what is held for an order. May be repeated.

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::audit::Audit;
+use crate::cloudpods::sold;
 use crate::db::SystemTx;
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, RowId};
@@ -106,7 +107,7 @@ impl Status {
 /// Brings an order to a status in the name of `ctx`; whether it was not there already. The row stays
 /// locked until the end of the transaction, so that of many who come with the same news one acts on
 /// it. What is not allowed is refused with `order_state`, and what finds no room with
-/// `quota_exceeded`.
+/// `quota_exceeded` or `no_capacity`.
 pub async fn advance(
     tx: &SystemTx,
     ctx: &TenantCtx,
@@ -116,6 +117,13 @@ pub async fn advance(
 ) -> Result<bool> {
     let row = lock(tx, id).await?;
     let there = ctx.within(row.tenant_id);
+    if row.status != to && row.status.next().contains(&to) {
+        match to {
+            Status::PendingPayment => hold_places(tx, &row, true).await?,
+            Status::Paid | Status::Provisioning => hold_places(tx, &row, false).await?,
+            _ => {}
+        }
+    }
     let Some((_, entry)) = step(tx.conn(), ctx.actor(), row, to, cause).await? else {
         return Ok(false);
     };
@@ -131,7 +139,16 @@ pub async fn lock(tx: &SystemTx, id: OrderId) -> Result<orders::Model> {
 
 /// Holds room anew for an order that waits for payment still, and whose row is locked.
 pub(crate) async fn hold_again(tx: &SystemTx, row: &orders::Model) -> Result<()> {
-    reservations::hold(tx.conn(), row, true).await
+    reservations::hold(tx.conn(), row, true).await?;
+    hold_places(tx, row, true).await
+}
+
+/// Holds places on servers for the pods of an order. Those of an order that comes to nothing are given
+/// back by [`crate::cloudpods::placement::release_idle`].
+async fn hold_places(tx: &SystemTx, row: &orders::Model, for_a_while: bool) -> Result<()> {
+    let items = reservations::open_items(tx.conn(), row.id).await?;
+    let until = for_a_while.then(|| Utc::now() + reservations::HELD_FOR);
+    sold::hold(tx, row, &items, until).await
 }
 
 /// Brings an order, whose row is locked, to a status; none when it is there. The caller records the

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::billing::repayments;
 use crate::catalogue::Kind;
+use crate::cloudpods::sold;
 use crate::db::{Db, SystemTx, statement};
 use crate::error::Error;
 use crate::hosting;
@@ -50,6 +51,8 @@ pub(super) async fn go_on(tx: &SystemTx, row: service::Model) -> Result<service:
             become_state(tx, row.into(), State::Terminated, Some(entry)).await
         }
         (State::Pending, _) => make(tx, row).await,
+        // A pod goes its own way, and tells.
+        _ if row.kind == Kind::CloudpodPlan => Ok(row),
         (State::Provisioning, _) => take_back(tx, row).await,
         (State::Active, Desired::Suspended) => queue(tx, row, "suspend").await,
         (State::Suspended, Desired::Active) => queue(tx, row, "unsuspend").await,
@@ -64,8 +67,12 @@ pub(super) async fn go_on(tx: &SystemTx, row: service::Model) -> Result<service:
 }
 
 async fn make(tx: &SystemTx, row: service::Model) -> Result<service::Model> {
-    if row.kind != Kind::HostingPlan {
-        return settle::fail(tx, row, "This kind of product cannot be made here yet.").await;
+    if row.kind == Kind::CloudpodPlan {
+        let row = become_state(tx, row.into(), State::Provisioning, None).await?;
+        let pod = sold::make(tx, &row).await?;
+        let mut row: service::ActiveModel = super::load_service(tx, row.id).await?.into();
+        row.job_id = Set(pod.job_id);
+        return Ok(row.update(tx.conn()).await?);
     }
     let Some(server) = placement::choose(tx, row.tenant_id, row.server_id).await? else {
         if Utc::now() - row.waiting_since > PATIENCE {
@@ -124,6 +131,7 @@ async fn take_back(tx: &SystemTx, row: service::Model) -> Result<service::Model>
 const DUE: &str = "SELECT s.id FROM service s JOIN orders o ON o.id = s.order_id
     WHERE s.state <> s.desired AND NOT (s.state = 'failed' AND s.desired <> 'terminated')
       AND s.state <> 'terminated' AND s.next_at <= now()
+      AND (s.kind = 'hosting_plan' OR s.state IN ('pending', 'failed'))
       AND NOT EXISTS (SELECT FROM job j WHERE j.id = s.job_id
             AND j.state IN ('queued', 'running', 'unwinding'))
     ORDER BY s.next_at LIMIT $1 FOR UPDATE OF o SKIP LOCKED";
@@ -169,10 +177,12 @@ pub async fn retry(
         return Err(super::refusal(&row, "its money went back, so it is to be ordered anew"));
     }
     let tenant = row.tenant_id;
+    // A pod that failed counts still.
+    let limited = row.kind == Kind::HostingPlan;
     tenants::reserve(
         tx.conn(),
         tenant,
-        |l| l.accounts,
+        if limited { |l| l.accounts } else { |_| None },
         reservations::ACCOUNTS,
         async |conn| {
             let taken = hosting::count_taken(conn, tenant, None).await?;

@@ -18,6 +18,7 @@ pub use settle::{Outcome, settle};
 use crate::Result;
 use crate::audit::Audit;
 use crate::catalogue::{self, Kind, Specification};
+use crate::cloudpods::sold;
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, PriceId, ServiceId};
@@ -180,7 +181,10 @@ async fn insert(tx: &SystemTx, items: &[order_item::Model]) -> Result<()> {
 }
 
 /// A plan's numbers with those of the order's add-ons.
-fn raised(plan: &order_item::Model, items: &[order_item::Model]) -> Result<Specification> {
+pub(crate) fn raised(
+    plan: &order_item::Model,
+    items: &[order_item::Model],
+) -> Result<Specification> {
     let mut specification: Specification = serde_json::from_value(plan.specification.clone())?;
     for item in items.iter().filter(|item| item.kind == Kind::Addon) {
         if let Specification::Addon { raises, by } =
@@ -192,8 +196,8 @@ fn raised(plan: &order_item::Model, items: &[order_item::Model]) -> Result<Speci
     Ok(specification)
 }
 
-/// Gives a service what is sold at this price, with the add-ons of its order; whether that is new. On the
-/// servers' layout of today nothing follows from the numbers; what is made later asks the row.
+/// Gives a service what is sold at this price, with the add-ons of its order; whether that is new. A pod
+/// is resized; on hosting servers nothing follows from the numbers.
 pub(crate) async fn follow_price(
     tx: &SystemTx,
     row: &service::Model,
@@ -217,7 +221,10 @@ pub(crate) async fn follow_price(
     let mut active: service::ActiveModel = row.clone().into();
     active.specification = Set(after.clone());
     active.updated_at = Set(Utc::now());
-    active.update(tx.conn()).await?;
+    let resized = active.update(tx.conn()).await?;
+    if resized.kind == Kind::CloudpodPlan {
+        sold::follow_size(tx, &resized).await?;
+    }
     let entry = Audit::ServiceResized { service: row.id, before, after };
     tx.audit(&TenantCtx::system(row.tenant_id), entry).await?;
     Ok(true)
@@ -264,7 +271,7 @@ fn refusal(row: &service::Model, rule: &str) -> Error {
     Error::refused(Code::ServiceState, text)
 }
 
-async fn want_as(
+pub(crate) async fn want_as(
     tx: &SystemTx,
     ctx: Option<&TenantCtx>,
     id: ServiceId,
@@ -292,6 +299,10 @@ async fn want_as(
     let row = active.update(tx.conn()).await?;
     let reason = reason.map(str::to_owned);
     tx.audit(&there, Audit::ServiceRequested { service: id, desired, reason }).await?;
+    if row.kind == Kind::CloudpodPlan {
+        sold::follow(tx, &there, &row).await?;
+    }
+    let row = load_service(tx, id).await?;
     if !converge::is_at_work(tx, &row).await? {
         let order = row.order_id;
         converge::go_on(tx, row).await?;
@@ -301,7 +312,7 @@ async fn want_as(
 }
 
 /// The service, locked until the transaction ends, after its order: always in this order.
-pub(super) async fn lock(tx: &SystemTx, id: ServiceId) -> Result<service::Model> {
+pub(crate) async fn lock(tx: &SystemTx, id: ServiceId) -> Result<service::Model> {
     let row = service::Entity::find_by_id(id).one(tx.conn()).await?;
     let order = row.ok_or(Error::NotFound("service"))?.order_id;
     orders::status::lock(tx, order).await?;

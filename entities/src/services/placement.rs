@@ -17,7 +17,8 @@ const PLACE_LOCK: i64 = 0x6d69_6773;
 /// the platform may use all. One that is enrolled, healthy and not in maintenance; the one that was
 /// tried last only when there is no other. Load are the accounts that are there and that are coming.
 const LEAST_LOADED: &str = "SELECT s.id FROM server s
-    WHERE s.state = 'enrolled' AND NOT s.maintenance AND s.last_error IS NULL
+    WHERE s.kind = 'hosting' AND s.state = 'enrolled' AND NOT s.maintenance AND NOT s.draining
+      AND s.last_error IS NULL
       AND NOT EXISTS (SELECT FROM jsonb_each(s.health -> 'services') h WHERE h.value = 'false')
       AND (EXISTS (SELECT FROM server_grant g
               JOIN tenant_ancestry a ON a.ancestor_id = g.tenant_id

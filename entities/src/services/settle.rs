@@ -6,7 +6,7 @@ use crate::audit::Audit;
 use crate::db::SystemTx;
 use crate::error::Error;
 use crate::hosting;
-use crate::ids::OrderId;
+use crate::ids::{OrderId, ServiceId};
 use crate::jobs::{self, Claim};
 use crate::orders::{self, Status};
 use crate::tables::service;
@@ -75,6 +75,58 @@ pub async fn settle(tx: &SystemTx, claim: &Claim, outcome: Outcome) -> Result<()
     if row.next_at <= Utc::now() {
         converge::go_on(tx, row).await?;
     }
+    settle_order(tx, order).await
+}
+
+/// The pod of a service was made. Its order's row and its own are locked, as for all that follow.
+pub(crate) async fn pod_made(tx: &SystemTx, id: ServiceId) -> Result<()> {
+    let row = lock(tx, id).await?;
+    let order = row.order_id;
+    made(tx, row).await?;
+    settle_order(tx, order).await
+}
+
+/// The pod of a service waits for another attempt.
+pub(crate) async fn pod_waits(tx: &SystemTx, id: ServiceId, message: &str) -> Result<()> {
+    let mut row: service::ActiveModel = lock(tx, id).await?.into();
+    row.error = Set(Some(message.to_owned()));
+    row.updated_at = Set(Utc::now());
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// The pod of a service could not be made.
+pub(crate) async fn pod_failed(tx: &SystemTx, id: ServiceId, message: &str) -> Result<()> {
+    let row = lock(tx, id).await?;
+    let order = row.order_id;
+    fail(tx, row, message).await?;
+    settle_order(tx, order).await
+}
+
+/// The pod of a service is suspended.
+pub(crate) async fn pod_suspended(tx: &SystemTx, id: ServiceId) -> Result<()> {
+    let row = lock(tx, id).await?;
+    let entry = Audit::ServiceSuspended { service: id, reason: row.reason.clone() };
+    done(tx, row.into(), State::Suspended, entry).await?;
+    Ok(())
+}
+
+/// The pod of a service is open again.
+pub(crate) async fn pod_unsuspended(tx: &SystemTx, id: ServiceId) -> Result<()> {
+    let row = lock(tx, id).await?;
+    done(tx, row.into(), State::Active, Audit::ServiceUnsuspended { service: id }).await?;
+    Ok(())
+}
+
+/// The pod of a service is gone.
+pub(crate) async fn pod_deleted(tx: &SystemTx, id: ServiceId) -> Result<()> {
+    let row = lock(tx, id).await?;
+    if row.state == State::Terminated {
+        return Ok(());
+    }
+    let (order, entry) =
+        (row.order_id, Audit::ServiceTerminated { service: id, reason: row.reason.clone() });
+    done(tx, row.into(), State::Terminated, entry).await?;
     settle_order(tx, order).await
 }
 

@@ -13,6 +13,10 @@ pub mod certificate;
 pub mod certificate_name;
 pub mod certificate_order;
 pub mod checkout;
+pub mod cloudpod;
+pub mod cloudpod_backup;
+pub mod cloudpod_snapshot;
+pub mod cloudpod_traffic;
 pub mod dispute;
 pub mod dns_agreement;
 pub mod dns_budget;
@@ -23,10 +27,14 @@ pub mod dns_template;
 pub mod dns_zone;
 pub mod dns_zone_before;
 pub mod domain;
+pub mod finding;
+pub mod guest;
 pub mod hosting_account;
 pub mod idempotency;
 pub mod invitation;
 pub mod invoice;
+pub mod ip_address;
+pub mod ip_pool;
 pub mod job;
 pub mod job_log;
 pub mod job_step;
@@ -38,11 +46,14 @@ pub mod migration_approval;
 pub mod migration_backup;
 pub mod migration_conflict;
 pub mod migration_resource;
+pub mod node;
 pub mod order_item;
 pub mod order_transition;
 pub mod orders;
 pub mod outbox;
 pub mod payment;
+pub mod placement;
+pub mod pod_template;
 pub mod price;
 pub mod product;
 pub mod recovery_code;
@@ -90,6 +101,10 @@ owned!(
     category,
     certificate,
     checkout,
+    cloudpod,
+    cloudpod_backup,
+    cloudpod_snapshot,
+    cloudpod_traffic,
     dispute,
     dns_agreement,
     dns_budget,
@@ -110,11 +125,12 @@ owned!(
     order_transition,
     orders,
     payment,
+    placement,
     price,
     product,
     repayment,
-    subscription,
     service,
+    subscription,
     webhook_attempt,
     webhook_delivery,
     webhook_endpoint

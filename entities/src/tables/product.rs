@@ -28,6 +28,8 @@ pub struct Model {
     pub version: i64,
     /// The version that Stripe has.
     pub synced_version: i64,
+    /// What programs call it.
+    pub code: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

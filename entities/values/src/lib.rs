@@ -8,12 +8,17 @@
 mod money;
 mod names;
 mod paths;
+mod pods;
 mod tax;
 mod text;
 
 pub use money::{Currency, Money};
 pub use names::{DatabaseName, DatabaseUser, DomainName, Hostname, MailAddress, Username};
 pub use paths::{AbsPath, RelPath};
+pub use pods::{
+    ArchiveName, BridgeName, NodeName, PlanCode, SnapshotName, SshKey, StorageId, TemplateCode,
+    Vmid, VolumeId,
+};
 pub use tax::{Country, VatId};
 pub use text::{Prose, Title, is_blank, is_hidden};
 

@@ -106,7 +106,8 @@ impl Servers {
         })
     }
 
-    async fn tag(&self) -> Result<&str> {
+    /// What tells this installation from others on the same servers: eight digits.
+    pub async fn tag(&self) -> Result<&str> {
         let find = async || {
             let tx = self.db.system().await?;
             let platform = tenants::platform(&tx).await?.ok_or(Error::NotFound("tenant"))?;

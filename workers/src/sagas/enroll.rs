@@ -3,6 +3,7 @@
 
 use crate::agent::{self, AgentBinary};
 use crate::error::Result;
+use crate::proxmox::Node;
 use crate::saga::{Cx, Progress};
 use crate::ssh::{Program, RemoteCommand, Session};
 use cpanel::protocol::{Call, Enroll, EnrollReport, Level};
@@ -19,6 +20,9 @@ const AGENT_PATH: &str = "/usr/local/lib/migrapanel/migrapanel-agent";
 /// Enrols the job's server; answers what was changed.
 pub async fn enroll(cx: &Cx) -> Result<Value> {
     let server = &cx.server;
+    if server.kind == servers::Kind::Proxmox {
+        return node(cx).await;
+    }
     cx.log(
         Level::Info,
         "connect",
@@ -56,6 +60,28 @@ pub async fn enroll(cx: &Cx) -> Result<Value> {
     Ok(json!(report))
 }
 
+/// A Proxmox node is used as it is: it is looked at, and what it has is written down.
+async fn node(cx: &Cx) -> Result<Value> {
+    let node = Node::of(cx).await?;
+    cx.log(Level::Info, "connect", &format!("{} shows its pinned host key.", cx.server.host)).await?;
+    let look = node.examine().await?;
+    for note in &look.notes {
+        cx.log(Level::Warn, "examine", note).await?;
+    }
+    let capacity = look.capacity;
+    let text = format!(
+        "Proxmox VE {}: {} cores, {} MiB of memory, {} MiB in the storage {}.",
+        look.version, capacity.cpu_cores, capacity.memory_mib, capacity.disk_mib, node.row.storage
+    );
+    cx.log(Level::Info, "examine", &text).await?;
+    let tx = cx.world.db.system().await?;
+    servers::record_node(&tx, cx.server.id, capacity, &look.health()).await?;
+    let entry = Audit::ServerEnrolled { id: cx.server.id.to_string(), changes: 0 };
+    tx.audit(&cx.claim.ctx(), entry).await?;
+    tx.commit().await?;
+    Ok(json!({ "version": look.version, "notes": look.notes, "changes": [text] }))
+}
+
 /// Brings the agent to a server that has none, as root with an unrestricted key.
 async fn install(session: &Session, binary: &AgentBinary) -> Result<()> {
     let target = AbsPath::parse(AGENT_PATH)?;
@@ -66,11 +92,11 @@ async fn install(session: &Session, binary: &AgentBinary) -> Result<()> {
         .literal("--")
         .literal("/dev/stdin")
         .value(&target);
-    let (status, said) = session.run(&command, &binary.bytes, Duration::from_secs(300)).await?;
-    if status == Some(0) {
+    let ran = session.run(&command, &binary.bytes, Duration::from_secs(300)).await?;
+    if ran.status == 0 {
         return Ok(());
     }
-    tracing::warn!(said, "enroll.install_failed");
+    tracing::warn!(said = ran.err, "enroll.install_failed");
     Err(Error::refused(
         Code::EnrolmentFailed,
         "The agent could not be installed. Check the free space below /usr/local and that root's key may run commands.",

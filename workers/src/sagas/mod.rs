@@ -4,6 +4,7 @@ pub mod activation;
 pub mod analyze;
 pub mod apply;
 pub mod certificate;
+pub mod cloudpod;
 pub mod enroll;
 pub mod hosting;
 mod steps;

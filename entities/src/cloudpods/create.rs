@@ -1,0 +1,258 @@
+//! Making a pod for whoever asks.
+
+use super::converge;
+use super::placement::{self, Wanted};
+use super::{Desired, LIMIT, Size, Status, templates};
+use crate::Result;
+use crate::audit::Audit;
+use crate::catalogue::specification::Siting;
+use crate::catalogue::{Kind, Specification};
+use crate::db::{Db, SystemTx, statement};
+use crate::error::{Code, Error};
+use crate::ids::{CloudpodId, ProductId, ServerId, ServiceId, TenantId};
+use crate::orders::reservations;
+use crate::tables::cloudpod::{self, Column};
+use crate::tables::{product, tenant_ancestry};
+use crate::tenancy::{Permission, TenantCtx};
+use crate::tenants;
+use chrono::Utc;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
+    QueryFilter, QueryOrder,
+};
+use serde_json::json;
+use values::{DomainName, PlanCode, SshKey, TemplateCode};
+
+/// The most keys that root gets.
+pub const KEYS_MAX: usize = 20;
+
+/// A pod that somebody asks for.
+#[derive(Debug)]
+pub struct NewPod {
+    pub hostname: PodName,
+    pub plan: PlanCode,
+    /// None: the plan's.
+    pub template: Option<TemplateCode>,
+    pub server: Option<ServerId>,
+    pub ssh_keys: Vec<SshKey>,
+}
+
+/// The name of a container: a host name of one or more labels, without underscores, and no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodName(String);
+
+impl PodName {
+    /// Reads a name.
+    pub fn parse(text: &str) -> Result<Self> {
+        let refuse = |rule: String| Error::field("hostname", rule);
+        let host = values::Hostname::parse(text).map_err(|error| refuse(error.to_string()))?;
+        let name = host.as_str();
+        if name.parse::<std::net::IpAddr>().is_ok() {
+            return Err(refuse("must be a name, not an address".to_owned()));
+        }
+        if name.contains('_') {
+            return Err(refuse("must not have an underscore".to_owned()));
+        }
+        if name.split('.').next_back().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit())) {
+            return Err(refuse("must not end with a label of digits only".to_owned()));
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as a domain, when it has more than one label.
+    #[must_use]
+    pub fn domain(&self) -> Option<DomainName> {
+        DomainName::parse(&self.0).ok()
+    }
+}
+
+/// Makes a pod of a plan, with a place on a server, and queues its job. Refused with `no_capacity` when
+/// no server has room, `quota_exceeded` beyond the tenant's limit.
+pub async fn create_pod(db: &Db, ctx: &TenantCtx, new: NewPod) -> Result<cloudpod::Model> {
+    ctx.require_write(Permission::CloudpodsWrite)?;
+    if new.ssh_keys.len() > KEYS_MAX {
+        return Err(Error::field("ssh_keys", format!("must be at most {KEYS_MAX}")));
+    }
+    let tx = db.system_as(ctx).await?;
+    let plan = find_plan(&tx, ctx.tenant(), &new.plan).await?;
+    let specification: Specification = serde_json::from_value(plan.specification.clone())?;
+    let mut size = Size::of_plan(&specification)?;
+    if let Some(template) = new.template {
+        size.template = template;
+    }
+    templates::open_template(&tx, &size.template).await?;
+    reserve_quota(&tx, ctx.tenant()).await?;
+    refuse_twin(&tx, ctx.tenant(), &new.hostname).await?;
+    if let Some(server) = new.server {
+        refuse_hidden(&tx, ctx, server).await?;
+    }
+    let made = Made {
+        hostname: &new.hostname,
+        size: &size,
+        ssh_keys: &new.ssh_keys,
+        plan: Some((new.plan.as_str(), plan.id)),
+        service: None,
+        server: new.server,
+    };
+    let row = insert(&tx, ctx.tenant(), &made).await?;
+    placement::lock(&tx).await?;
+    let siting = Siting::of(&specification);
+    let wanted = Wanted {
+        tenant: ctx.tenant(),
+        size: &size,
+        siting: &siting,
+        server: new.server,
+        avoid: None,
+        cluster: None,
+        order: None,
+    };
+    let place = placement::take(&tx, &wanted, placement::Holder::Pod(row.id)).await?;
+    if place.is_none() {
+        return Err(placement::no_room(&plan.name));
+    }
+    let entry = Audit::CloudpodRequested {
+        cloudpod: row.id,
+        hostname: row.hostname.clone(),
+        plan: row.plan.clone(),
+    };
+    tx.audit(ctx, entry).await?;
+    let row = converge::go_on_as(&tx, ctx, row).await?;
+    tx.commit().await?;
+    Ok(row)
+}
+
+/// What a pod's row is made of.
+pub(super) struct Made<'a> {
+    pub hostname: &'a PodName,
+    pub size: &'a Size,
+    pub ssh_keys: &'a [SshKey],
+    pub plan: Option<(&'a str, ProductId)>,
+    pub service: Option<ServiceId>,
+    pub server: Option<ServerId>,
+}
+
+pub(super) async fn insert(
+    tx: &SystemTx,
+    tenant: TenantId,
+    made: &Made<'_>,
+) -> Result<cloudpod::Model> {
+    let now = Utc::now();
+    let row = cloudpod::ActiveModel {
+        id: Set(CloudpodId::new()),
+        tenant_id: Set(tenant),
+        hostname: Set(made.hostname.as_str().to_owned()),
+        plan: Set(made.plan.map(|(code, _)| code.to_owned())),
+        product_id: Set(made.plan.map(|(_, product)| product)),
+        service_id: Set(made.service),
+        specification: Set(serde_json::to_value(made.size)?),
+        ssh_keys: Set(json!(made.ssh_keys)),
+        pinned_server_id: Set(made.server),
+        desired: Set(Desired::Active),
+        status: Set(Status::Pending),
+        attempts: Set(0),
+        next_at: Set(now),
+        waiting_since: Set(now),
+        was_running: Set(true),
+        dns: Set(json!([])),
+        created_at: Set(now),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    Ok(row.insert(tx.conn()).await?)
+}
+
+/// The plan of a code that a tenant sees: its own, or one of a tenant above it, the nearest first.
+async fn find_plan(tx: &SystemTx, tenant: TenantId, code: &PlanCode) -> Result<product::Model> {
+    let above = tenant_ancestry::Entity::find()
+        .filter(tenant_ancestry::Column::DescendantId.eq(tenant))
+        .order_by_asc(tenant_ancestry::Column::Depth)
+        .all(tx.conn())
+        .await?;
+    let sellers: Vec<TenantId> = above.iter().map(|row| row.ancestor_id).collect();
+    let rows = product::Entity::find()
+        .filter(product::Column::Code.eq(code.as_str()))
+        .filter(product::Column::TenantId.is_in(sellers.clone()))
+        .filter(product::Column::Kind.eq(Kind::CloudpodPlan))
+        .filter(product::Column::ArchivedAt.is_null())
+        .all(tx.conn())
+        .await?;
+    let nearest = rows.into_iter().min_by_key(|row| {
+        sellers.iter().position(|seller| *seller == row.tenant_id).unwrap_or(usize::MAX)
+    });
+    nearest.ok_or_else(|| {
+        Error::field("plan", "is no plan of CloudPods: see GET /api/products?kind=cloudpod_plan")
+    })
+}
+
+/// Refuses one pod more than the tenant may have. Those that are ordered and not made yet count.
+async fn reserve_quota(tx: &SystemTx, tenant: TenantId) -> Result<()> {
+    tenants::reserve(
+        tx.conn(),
+        tenant,
+        |limits| limits.cloudpods,
+        LIMIT,
+        async |conn| {
+            let there = count_pods(conn, tenant).await?;
+            Ok(there.saturating_add(reservations::count_held_pods(conn, tenant).await?))
+        },
+    )
+    .await
+}
+
+/// How many pods a tenant has.
+pub(crate) async fn count_pods<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
+    Ok(cloudpod::Entity::find()
+        .filter(Column::TenantId.eq(tenant))
+        .filter(Column::Status.ne(Status::Deleted))
+        .count(conn)
+        .await?)
+}
+
+async fn refuse_twin(tx: &SystemTx, tenant: TenantId, name: &PodName) -> Result<()> {
+    let twins = cloudpod::Entity::find()
+        .filter(Column::TenantId.eq(tenant))
+        .filter(Column::Hostname.eq(name.as_str()))
+        .filter(Column::Status.ne(Status::Deleted))
+        .count(tx.conn())
+        .await?;
+    if twins == 0 {
+        return Ok(());
+    }
+    let text = format!("There is a CloudPod {} already: choose another name.", name.as_str());
+    Err(Error::refused(Code::Conflict, text))
+}
+
+/// Another tenant's server is none.
+async fn refuse_hidden(tx: &SystemTx, ctx: &TenantCtx, server: ServerId) -> Result<()> {
+    let sql = "SELECT 1 AS one FROM server s WHERE s.id = $2 AND s.kind = 'proxmox' AND (
+            EXISTS (SELECT FROM server_grant g JOIN tenant_ancestry a ON a.ancestor_id = g.tenant_id
+                WHERE g.server_id = s.id AND a.descendant_id = $1)
+            OR EXISTS (SELECT FROM tenant t WHERE t.id = $1 AND t.kind = 'platform'))";
+    let values = [ctx.tenant().0.into(), server.0.into()];
+    match tx.conn().query_one_raw(statement(sql, values)).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::NotFound("server")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_the_name_of_a_host() {
+        for good in ["web-1", "web-1.example.com", "Web.Example", "xn--bcher-kva.example"] {
+            assert!(PodName::parse(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "192.0.2.1", "2001:db8::1", "a_b.c.example", "-x", "--force", "a b", "10"]
+        {
+            assert!(PodName::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

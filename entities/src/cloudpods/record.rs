@@ -1,0 +1,296 @@
+//! What a worker that holds a pod's job writes down.
+
+use super::actions::Target;
+use super::settle::Power;
+use super::{Size, Status, lock, placement};
+use crate::Result;
+use crate::audit::Audit;
+use crate::db::SystemTx;
+use crate::error::Error;
+use crate::ids::{BackupId, CloudpodId, RowId, ServerId};
+use crate::jobs::{self, Claim};
+use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot, guest, placement as places};
+use crate::tenancy::TenantCtx;
+use chrono::Utc;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    QueryOrder,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use values::Vmid;
+
+/// A backup as its storage has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Saved {
+    pub backup: BackupId,
+    pub volume: String,
+    pub bytes: i64,
+}
+
+/// Writes down what an action changed beside the pod's own row.
+pub(super) async fn acted(
+    tx: &SystemTx,
+    row: &cloudpod::Model,
+    (phase, result): (&str, &Value),
+) -> Result<()> {
+    let parameters = row.parameters.clone().unwrap_or(Value::Null);
+    let name = parameters.get("name").and_then(Value::as_str);
+    match phase {
+        "resize" => {
+            let size: Size = serde_json::from_value(parameters)?;
+            resize_place(tx, row, &size).await
+        }
+        "snapshot" => set_snapshot(tx, row.id, name).await,
+        "delete_snapshot" => forget_snapshot(tx, row.id, name).await,
+        "rollback" => Ok(()),
+        "reinstall" => {
+            cloudpod_snapshot::Entity::delete_many()
+                .filter(cloudpod_snapshot::Column::CloudpodId.eq(row.id))
+                .exec(tx.conn())
+                .await?;
+            let mut active: cloudpod::ActiveModel = row.clone().into();
+            if let Some(keys) = parameters.get("ssh_keys").filter(|keys| keys.is_array()) {
+                active.ssh_keys = Set(keys.clone());
+            }
+            if let Some(template) = parameters.get("template").filter(|t| t.is_string()) {
+                let mut size = Size::of(row)?;
+                size.template = serde_json::from_value(template.clone())?;
+                active.specification = Set(serde_json::to_value(size)?);
+            }
+            active.updated_at = Set(Utc::now());
+            active.update(tx.conn()).await?;
+            Ok(())
+        }
+        "root_keys" => {
+            let mut active: cloudpod::ActiveModel = row.clone().into();
+            active.ssh_keys = Set(parameters.get("ssh_keys").cloned().unwrap_or(Value::Null));
+            active.update(tx.conn()).await?;
+            Ok(())
+        }
+        // A restored container has no snapshots.
+        "restore" => {
+            cloudpod_snapshot::Entity::delete_many()
+                .filter(cloudpod_snapshot::Column::CloudpodId.eq(row.id))
+                .exec(tx.conn())
+                .await?;
+            Ok(())
+        }
+        "backup" => {
+            let saved: Saved = serde_json::from_value(result.clone())?;
+            let found = cloudpod_backup::Entity::find_by_id(saved.backup).one(tx.conn()).await?;
+            let mut found: cloudpod_backup::ActiveModel =
+                found.ok_or(Error::NotFound("backup"))?.into();
+            found.state = Set("ready".to_owned());
+            found.volume = Set(Some(saved.volume));
+            found.bytes = Set(Some(saved.bytes));
+            found.update(tx.conn()).await?;
+            Ok(())
+        }
+        "delete_backup" => forget_backup(tx, &parameters).await,
+        "move" => moved(tx, row, serde_json::from_value(parameters)?).await,
+        _ => Ok(()),
+    }
+}
+
+/// Takes back what an action that failed had taken.
+pub(super) async fn not_acted(tx: &SystemTx, row: &cloudpod::Model, phase: &str) -> Result<()> {
+    let parameters = row.parameters.clone().unwrap_or(Value::Null);
+    let name = parameters.get("name").and_then(Value::as_str);
+    match phase {
+        "resize" => resize_place(tx, row, &Size::of(row)?).await,
+        "snapshot" => forget_snapshot(tx, row.id, name).await,
+        "delete_snapshot" => set_snapshot(tx, row.id, name).await,
+        "backup" => forget_backup(tx, &parameters).await,
+        "delete_backup" => {
+            let id: BackupId = serde_json::from_value(parameters["backup"].clone())?;
+            if let Some(found) = cloudpod_backup::Entity::find_by_id(id).one(tx.conn()).await? {
+                let mut found: cloudpod_backup::ActiveModel = found.into();
+                found.state = Set("ready".to_owned());
+                found.update(tx.conn()).await?;
+            }
+            Ok(())
+        }
+        "move" => release_target(tx, row).await,
+        _ => Ok(()),
+    }
+}
+
+async fn resize_place(tx: &SystemTx, row: &cloudpod::Model, size: &Size) -> Result<()> {
+    let place = placement::of_pod(tx, row.id).await?;
+    let place = place.ok_or_else(|| Error::internal("a pod without a place"))?;
+    let mut place: places::ActiveModel = place.into();
+    place.cpu_cores = Set(i32::try_from(size.cpu_cores).map_err(Error::internal)?);
+    place.memory_mib = Set(i64::from(size.memory_mib));
+    place.disk_mib = Set(i64::from(size.disk_mib));
+    place.update(tx.conn()).await?;
+    Ok(())
+}
+
+async fn set_snapshot(tx: &SystemTx, pod: CloudpodId, name: Option<&str>) -> Result<()> {
+    let found = cloudpod_snapshot::Entity::find()
+        .filter(cloudpod_snapshot::Column::CloudpodId.eq(pod))
+        .filter(cloudpod_snapshot::Column::Name.eq(name.unwrap_or_default()))
+        .one(tx.conn())
+        .await?;
+    if let Some(found) = found {
+        let mut found: cloudpod_snapshot::ActiveModel = found.into();
+        found.state = Set("ready".to_owned());
+        found.update(tx.conn()).await?;
+    }
+    Ok(())
+}
+
+async fn forget_snapshot(tx: &SystemTx, pod: CloudpodId, name: Option<&str>) -> Result<()> {
+    cloudpod_snapshot::Entity::delete_many()
+        .filter(cloudpod_snapshot::Column::CloudpodId.eq(pod))
+        .filter(cloudpod_snapshot::Column::Name.eq(name.unwrap_or_default()))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
+}
+
+async fn forget_backup(tx: &SystemTx, parameters: &Value) -> Result<()> {
+    let id: BackupId = serde_json::from_value(parameters["backup"].clone())?;
+    cloudpod_backup::Entity::delete_by_id(id).exec(tx.conn()).await?;
+    Ok(())
+}
+
+/// The places of a pod: its own first, then the one that it moves to.
+async fn places(tx: &SystemTx, pod: CloudpodId) -> Result<Vec<places::Model>> {
+    Ok(places::Entity::find()
+        .filter(places::Column::CloudpodId.eq(pod))
+        .filter(places::Column::ReleasedAt.is_null())
+        .order_by_asc(places::Column::CreatedAt)
+        .all(tx.conn())
+        .await?)
+}
+
+async fn moved(tx: &SystemTx, row: &cloudpod::Model, target: Target) -> Result<()> {
+    let mut found = places(tx, row.id).await?.into_iter();
+    let own = found.next().ok_or_else(|| Error::internal("a pod without a place"))?;
+    for other in found {
+        places::Entity::delete_by_id(other.id).exec(tx.conn()).await?;
+    }
+    let mut own: places::ActiveModel = own.into();
+    own.server_id = Set(target.server);
+    own.update(tx.conn()).await?;
+    let mut active: cloudpod::ActiveModel = row.clone().into();
+    active.server_id = Set(Some(target.server));
+    active.update(tx.conn()).await?;
+    Ok(())
+}
+
+async fn release_target(tx: &SystemTx, row: &cloudpod::Model) -> Result<()> {
+    for other in places(tx, row.id).await?.into_iter().skip(1) {
+        places::Entity::delete_by_id(other.id).exec(tx.conn()).await?;
+    }
+    Ok(())
+}
+
+/// Keeps that a VMID belongs to a guest that is not ours, so that it is never given.
+pub async fn record_guest(
+    tx: &SystemTx,
+    (cluster, vmid): (&str, Vmid),
+    server: ServerId,
+    name: Option<&str>,
+) -> Result<()> {
+    let row = guest::ActiveModel {
+        id: Set(RowId::new()),
+        cluster: Set(cluster.to_owned()),
+        vmid: Set(vmid.into()),
+        server_id: Set(Some(server)),
+        name: Set(name.map(str::to_owned)),
+        seen_at: Set(Utc::now()),
+    };
+    let again = OnConflict::columns([guest::Column::Cluster, guest::Column::Vmid])
+        .update_columns([guest::Column::ServerId, guest::Column::Name, guest::Column::SeenAt])
+        .to_owned();
+    guest::Entity::insert(row).on_conflict(again).exec_without_returning(tx.conn()).await?;
+    Ok(())
+}
+
+/// What a node says of a pod's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub power: Power,
+    pub cpu_cores: Option<u32>,
+    pub memory_mib: Option<u32>,
+    pub disk_mib: Option<u32>,
+    /// Seconds since it was started.
+    pub uptime_secs: u64,
+}
+
+/// Keeps what a node says of a pod; when nothing works on it, its status follows what its node says.
+/// Whether that was new.
+pub async fn record_seen(tx: &SystemTx, id: CloudpodId, seen: &Seen) -> Result<bool> {
+    let row = lock(tx, id).await?;
+    let is_idle = !super::is_working(tx, row.job_id).await?;
+    let status = match (row.status, seen.power) {
+        (Status::Active, Power::Stopped) if is_idle => Status::Stopped,
+        (Status::Stopped, Power::Running) if is_idle => Status::Active,
+        (status, _) => status,
+    };
+    let is_new = status != row.status;
+    let (tenant, before) = (row.tenant_id, row.status);
+    let mut active: cloudpod::ActiveModel = row.into();
+    active.seen_at = Set(Some(Utc::now()));
+    active.seen = Set(Some(serde_json::to_value(seen)?));
+    active.status = Set(status);
+    active.update(tx.conn()).await?;
+    if is_new {
+        let entry = Audit::CloudpodPowerSeen {
+            cloudpod: id,
+            before: before.as_str().to_owned(),
+            after: status.as_str().to_owned(),
+        };
+        tx.audit(&TenantCtx::system(tenant), entry).await?;
+    }
+    Ok(is_new)
+}
+
+/// Keeps that a claimed job was about to be carried out with an input that no command takes.
+pub async fn record_rejection(tx: &SystemTx, claim: &Claim, what: &str) -> Result<()> {
+    jobs::hold(tx, claim).await?;
+    let entry = Audit::CloudpodProvisioningInputRejected {
+        job: claim.job.to_string(),
+        input: what.to_owned(),
+    };
+    tx.audit(&claim.ctx(), entry).await
+}
+
+/// The pods on a server that there is a container of, or may be one.
+pub async fn pods_on(tx: &SystemTx, server: ServerId) -> Result<Vec<cloudpod::Model>> {
+    Ok(cloudpod::Entity::find()
+        .filter(cloudpod::Column::ServerId.eq(server))
+        .filter(cloudpod::Column::Status.ne(Status::Deleted))
+        .filter(cloudpod::Column::Vmid.is_not_null())
+        .all(tx.conn())
+        .await?)
+}
+
+/// How many pods of a cluster had a VMID, whatever has become of them.
+pub async fn is_vmid_ours(tx: &SystemTx, cluster: &str, vmid: Vmid) -> Result<bool> {
+    let ours = places::Entity::find()
+        .filter(places::Column::Cluster.eq(cluster))
+        .filter(places::Column::Vmid.eq(i64::from(vmid)))
+        .count(tx.conn())
+        .await?;
+    Ok(ours > 0)
+}
+
+/// The backups of a pod that its servers have, or are making.
+pub async fn backups_of(tx: &SystemTx, pod: CloudpodId) -> Result<Vec<cloudpod_backup::Model>> {
+    Ok(cloudpod_backup::Entity::find()
+        .filter(cloudpod_backup::Column::CloudpodId.eq(pod))
+        .order_by_asc(cloudpod_backup::Column::CreatedAt)
+        .all(tx.conn())
+        .await?)
+}
+
+/// A backup.
+pub async fn load_backup(tx: &SystemTx, id: BackupId) -> Result<cloudpod_backup::Model> {
+    let row = cloudpod_backup::Entity::find_by_id(id).one(tx.conn()).await?;
+    row.ok_or(Error::NotFound("backup"))
+}

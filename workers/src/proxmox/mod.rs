@@ -1,0 +1,97 @@
+//! Proxmox VE: a node's tools, called over SSH with arrays of arguments.
+//!
+//! Reading goes through `pvesh get … --output-format json`, changing through `pct`, `pveam` and `pvesm`, which
+//! wait for the task that they begin. An answer that is lost leaves a command *unknown*, not failed:
+//! whoever goes on looks first ([`Node::look`]). What is ours is told by the mark in a container's
+//! description ([`Mark`]); nothing else is ever changed or removed.
+
+mod arguments;
+pub mod commands;
+mod look;
+
+pub use arguments::{ApiPath, Description, Disk, KeysFile, Mebibytes, Network, Volume};
+pub use commands::Create;
+pub use look::{Container, Examined, Guest, Mark};
+
+use crate::error::Result;
+use crate::saga::Cx;
+use crate::ssh::{Program, Ran, RemoteCommand, Session};
+use crate::world::World;
+use entities::cloudpods::placement;
+use entities::error::{Code, Error};
+use entities::tables::{node, server};
+use entities::values::NodeName;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a question may take.
+const LOOK: Duration = Duration::from_secs(30);
+/// How much of a node's words is passed on.
+const WORDS_MAX: usize = 400;
+
+/// A node that is connected to.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub session: Arc<Session>,
+    pub row: node::Model,
+    pub name: NodeName,
+    /// How long a command may take.
+    pub limit: Duration,
+}
+
+impl Node {
+    /// The node of a job's server.
+    pub async fn of(cx: &Cx) -> Result<Self> {
+        Self::connect(&cx.world, &cx.server).await
+    }
+
+    /// The node that a server is.
+    pub async fn connect(world: &World, server: &server::Model) -> Result<Self> {
+        let tx = world.db.system().await?;
+        let row = placement::node_of(&tx, server.id).await?;
+        drop(tx);
+        let session = world.fleet.plain_session(server).await?;
+        let limit = Duration::from_secs(world.config.node_limit_secs);
+        Ok(Self { session, name: NodeName::parse(&row.name)?, row, limit })
+    }
+
+    /// Runs a command to its end; what it printed. One that the node refuses is `node_refused` with its
+    /// words.
+    pub async fn run(&self, command: &RemoteCommand, input: &[u8]) -> Result<String> {
+        let ran = self.session.run(command, input, self.limit).await?;
+        self.judge(command, ran)
+    }
+
+    fn judge(&self, command: &RemoteCommand, ran: Ran) -> Result<String> {
+        if ran.status == 0 {
+            return Ok(ran.out);
+        }
+        let words: Vec<String> = command.words().into_iter().take(2).collect();
+        let said = if ran.err.trim().is_empty() { &ran.out } else { &ran.err };
+        let said: String = said.trim().chars().filter(|c| !c.is_control() || *c == '\n').collect();
+        let last: Vec<&str> = said.lines().rev().take(3).collect();
+        let said: String = last.into_iter().rev().collect::<Vec<_>>().join(" ");
+        let said: String = said.chars().take(WORDS_MAX).collect();
+        tracing::warn!(server = %self.row.name, status = ran.status, said, "node.refused");
+        let text = format!("{} was refused on {}: {said}", words.join(" "), self.row.name);
+        Err(Error::refused(Code::NodeRefused, text))
+    }
+
+    /// What the API answers for a path.
+    pub async fn get(&self, path: &ApiPath) -> Result<Value> {
+        let command = RemoteCommand::new(Program::Pvesh)
+            .literal("get")
+            .value(path)
+            .literal("--output-format")
+            .literal("json");
+        let ran = self.session.run(&command, b"", LOOK.min(self.limit)).await?;
+        Ok(serde_json::from_str(&self.judge(&command, ran)?)?)
+    }
+}
+
+/// Whether a node's refusal says this. Proxmox has no codes: these are its words.
+#[must_use]
+pub fn says(error: &Error, words: &str) -> bool {
+    error.code() == Code::NodeRefused && error.to_string().contains(words)
+}

@@ -1,0 +1,249 @@
+//! Snapshots and backups.
+
+use super::{Job, provision, terminate};
+use crate::error::Result;
+use crate::proxmox::{ApiPath, Create, Node, commands, says};
+use crate::saga::{Cx, Saga, Step};
+use cpanel::protocol::Level;
+use entities::cloudpods::record::{self, Saved};
+use entities::cloudpods::settle::Power;
+use entities::cloudpods::{Act};
+use entities::error::{Code, Error};
+use entities::ids::BackupId;
+use entities::servers;
+use entities::values::{BridgeName, SnapshotName, StorageId, VolumeId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Makes a snapshot.
+pub(super) async fn snapshot(saga: &mut Saga) -> Result<Value> {
+    saga.step(TakeSnapshot).await?;
+    Ok(json!({}))
+}
+
+#[derive(Debug, Serialize)]
+struct TakeSnapshot;
+
+fn name_of(job: &Job) -> Result<SnapshotName> {
+    match job.parameters()? {
+        Act::Snapshot { name, .. } | Act::Rollback { name } | Act::DeleteSnapshot { name } => Ok(name),
+        _ => Err(Error::internal("a job for a snapshot without its name")),
+    }
+}
+
+impl Step for TakeSnapshot {
+    type Output = ();
+
+    fn name(&self) -> &'static str {
+        "snapshot"
+    }
+
+    async fn run(&self, cx: &Cx) -> Result<()> {
+        let job = Job::load(cx).await?;
+        let name = name_of(&job)?;
+        let node = job.at_rest(cx).await?;
+        if has_snapshot(&node, &job, &name).await? {
+            return Ok(());
+        }
+        node.run(&commands::snapshot(job.vmid, &name), b"").await.map(|_said| ())
+    }
+
+    async fn undo(&self, cx: &Cx, _: Option<()>) -> Result<()> {
+        let job = Job::load(cx).await?;
+        let name = name_of(&job)?;
+        let node = job.at_rest(cx).await?;
+        ensure_no_snapshot(&node, &job, &name).await
+    }
+}
+
+async fn has_snapshot(node: &Node, job: &Job, name: &SnapshotName) -> Result<bool> {
+    Ok(node.snapshots(job.vmid).await?.iter().any(|there| there == name.as_str()))
+}
+
+async fn ensure_no_snapshot(node: &Node, job: &Job, name: &SnapshotName) -> Result<()> {
+    if !has_snapshot(node, job, name).await? {
+        return Ok(());
+    }
+    match node.run(&commands::delete_snapshot(job.vmid, name), b"").await {
+        Err(error) if says(&error, "does not exist") => Ok(()),
+        other => other.map(|_said| ()),
+    }
+}
+
+/// Goes back to a snapshot; one that ran runs again. Going back twice comes to the same.
+pub(super) async fn roll_back(cx: &Cx, job: &Job) -> Result<Value> {
+    let name = name_of(job)?;
+    let node = job.at_rest(cx).await?;
+    let ran = node.current(job.vmid).await?.power == Power::Running || job.row.status == entities::cloudpods::Status::Active;
+    node.run(&commands::rollback(job.vmid, &name), b"").await?;
+    let container = node.look(job.vmid).await?;
+    if let Some(container) = container {
+        job.rest(cx, &node, container).await?;
+    }
+    renew(cx, job, &node).await?;
+    if ran {
+        provision::start(&node, job.vmid).await?;
+    }
+    Ok(json!({}))
+}
+
+/// The configuration of now comes back, too, where an old one came with the data: size, address, mark.
+async fn renew(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
+    let bridge = BridgeName::parse(&node.row.bridge)?;
+    let new: Create<'_> = job.create(cx, &bridge, node).await?;
+    node.run(&commands::settle(&new), b"").await?;
+    provision::guard(node, job.vmid).await
+}
+
+/// Removes a snapshot.
+pub(super) async fn delete_snapshot(cx: &Cx, job: &Job) -> Result<Value> {
+    let name = name_of(job)?;
+    let node = job.at_rest(cx).await?;
+    ensure_no_snapshot(&node, job, &name).await?;
+    Ok(json!({}))
+}
+
+/// Which backup a job is about.
+#[derive(Debug, Deserialize)]
+struct Which {
+    backup: BackupId,
+}
+
+/// Makes a backup.
+pub(super) async fn back_up(saga: &mut Saga) -> Result<Value> {
+    let before = saga.step(ListBackups).await?;
+    let saved = saga.step(MakeBackup { before }).await?;
+    Ok(serde_json::to_value(saved)?)
+}
+
+/// What the storage has of this pod before: what is new afterwards is the backup.
+#[derive(Debug, Serialize)]
+struct ListBackups;
+
+impl Step for ListBackups {
+    type Output = Vec<String>;
+
+    fn name(&self) -> &'static str {
+        "look"
+    }
+
+    async fn run(&self, cx: &Cx) -> Result<Vec<String>> {
+        let job = Job::load(cx).await?;
+        let node = job.at_rest(cx).await?;
+        Ok(archives(&node, &job).await?.into_iter().map(|(volume, _)| volume).collect())
+    }
+
+    async fn undo(&self, _: &Cx, _: Option<Vec<String>>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The backups of a pod's container in its node's storage, with their sizes.
+async fn archives(node: &Node, job: &Job) -> Result<Vec<(String, u64)>> {
+    let storage = StorageId::parse(&node.row.backup_storage)?;
+    let number = u64::try_from(i64::from(job.vmid)).map_err(Error::internal)?;
+    let content = node.content(&storage).await?;
+    let ours = content
+        .into_iter()
+        .filter(|(volume, _, vmid)| *vmid == Some(number) && volume.contains("vzdump-lxc-"));
+    Ok(ours.map(|(volume, bytes, _)| (volume, bytes)).collect())
+}
+
+#[derive(Debug, Serialize)]
+struct MakeBackup {
+    before: Vec<String>,
+}
+
+impl Step for MakeBackup {
+    type Output = Saved;
+
+    fn name(&self) -> &'static str {
+        "backup"
+    }
+
+    async fn run(&self, cx: &Cx) -> Result<Saved> {
+        let job = Job::load(cx).await?;
+        // A backup that a lost command began is waited for, with its lock.
+        let node = job.at_rest(cx).await?;
+        if self.fresh(&node, &job).await?.is_none() {
+            let storage = StorageId::parse(&node.row.backup_storage)?;
+            let path = ApiPath::new().part("nodes").value(&node.name).part("vzdump");
+            node.run(&commands::back_up(&path, job.vmid, &storage), b"").await?;
+        }
+        let found = self.fresh(&node, &job).await?;
+        let (volume, bytes) = found.ok_or_else(|| {
+            let text = "The node says that it made a backup, and its storage has none.";
+            Error::refused(Code::NodeRefused, text)
+        })?;
+        let Which { backup } = job.parameters()?;
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(Saved { backup, volume, bytes })
+    }
+
+    async fn undo(&self, cx: &Cx, _: Option<Saved>) -> Result<()> {
+        let job = Job::load(cx).await?;
+        let node = job.at_rest(cx).await?;
+        while let Some((volume, _)) = self.fresh(&node, &job).await? {
+            terminate::free(&node, &VolumeId::parse(&volume)?).await?;
+        }
+        Ok(())
+    }
+}
+
+impl MakeBackup {
+    async fn fresh(&self, node: &Node, job: &Job) -> Result<Option<(String, u64)>> {
+        let there = archives(node, job).await?;
+        Ok(there.into_iter().find(|(volume, _)| !self.before.contains(volume)))
+    }
+}
+
+/// Replaces the container by what a backup holds; one that ran runs again.
+pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
+    let Which { backup } = job.parameters()?;
+    let tx = cx.world.db.system().await?;
+    let row = record::load_backup(&tx, backup).await?;
+    drop(tx);
+    let missing = || Error::internal("a backup that is ready without a volume");
+    let volume = VolumeId::parse(&row.volume.ok_or_else(missing)?)?;
+    if row.server_id.is_some_and(|server| server != cx.server.id) {
+        let text = "The backup lies in the storage of the node that the CloudPod was on before: it cannot be restored from here.";
+        return Err(Error::refused(Code::NodeRefused, text));
+    }
+    let node = Node::of(cx).await?;
+    let standing = node.look(job.vmid).await?;
+    if let Some(container) = standing {
+        if !job.owns(&container) {
+            return Err(super::foreign(&node, job.vmid, &container));
+        }
+        job.rest(cx, &node, container).await?;
+        if node.current(job.vmid).await?.power == Power::Running {
+            node.run(&commands::stop(job.vmid), b"").await?;
+        }
+    }
+    cx.log(Level::Info, "restore", &format!("From {volume}.")).await?;
+    let storage = StorageId::parse(&node.row.storage)?;
+    node.run(&commands::restore(job.vmid, &volume, &storage), b"").await?;
+    renew(cx, job, &node).await?;
+    if job.row.status == entities::cloudpods::Status::Active {
+        provision::start(&node, job.vmid).await?;
+        provision::await_ready(cx, job).await?;
+    }
+    Ok(json!({}))
+}
+
+/// Removes a backup from the storage that has it.
+pub(super) async fn delete_backup(cx: &Cx, job: &Job) -> Result<Value> {
+    let Which { backup } = job.parameters()?;
+    let tx = cx.world.db.system().await?;
+    let row = record::load_backup(&tx, backup).await?;
+    let server = match row.server_id {
+        Some(id) => servers::load_server(&tx, id).await?,
+        None => (*cx.server).clone(),
+    };
+    drop(tx);
+    if let Some(volume) = row.volume {
+        let node = Node::connect(&cx.world, &server).await?;
+        terminate::free(&node, &VolumeId::parse(&volume)?).await?;
+    }
+    Ok(json!({}))
+}

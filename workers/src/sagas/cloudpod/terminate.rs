@@ -1,0 +1,105 @@
+//! The end of a container, with all that belongs to it.
+
+use super::{Job, LOOK_EVERY};
+use crate::error::Result;
+use crate::proxmox::{Node, commands, says};
+use crate::saga::Cx;
+use cpanel::protocol::Level;
+use entities::cloudpods::settle::Power;
+use entities::cloudpods::{names, record};
+use entities::error::{Code, Error};
+use entities::servers;
+use entities::values::{StorageId, VolumeId};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Names first, so that nobody is led to what goes; then the container with its disks and snapshots,
+/// then its backups. Its place, addresses and rows go with the end of the job.
+pub(super) async fn terminate(cx: &Cx, job: &Job) -> Result<Value> {
+    let tx = cx.world.db.system().await?;
+    let notes = names::withdraw(&tx, &cx.claim).await?;
+    tx.commit().await?;
+    for note in &notes {
+        cx.log(Level::Info, "names", note).await?;
+    }
+    let node = Node::of(cx).await?;
+    ensure_absent(cx, job, &node).await?;
+    cx.log(Level::Info, "terminate", "The container is gone.").await?;
+    let backups = remove_backups(cx, job).await?;
+    Ok(json!({ "backups_removed": backups }))
+}
+
+/// Ensures that there is no container of this pod on the node. One that is not ours stays. A task that
+/// is at work is waited for, since what it makes would stay otherwise.
+pub(super) async fn ensure_absent(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
+    let until = Instant::now() + node.limit;
+    loop {
+        let Some(container) = node.look(job.vmid).await? else { return Ok(()) };
+        if !job.owns(&container) {
+            return Ok(());
+        }
+        if container.lock.is_some() {
+            if Instant::now() < until {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            node.unlock(job.vmid).await?;
+        }
+        if node.current(job.vmid).await?.power == Power::Running {
+            match node.run(&commands::stop(job.vmid), b"").await {
+                Err(error) if says(&error, "not running") => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        match node.run(&commands::destroy(job.vmid), b"").await {
+            Ok(_) => {}
+            Err(error) if says(&error, "does not exist") => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if Instant::now() >= until {
+            let text = format!("The container {} does not go.", job.vmid);
+            return Err(Error::refused(Code::NodeRefused, text));
+        }
+        cx.log(Level::Info, "terminate", "Looking whether it is gone.").await?;
+    }
+}
+
+/// Removes the pod's backups from the storages of the nodes that made them.
+async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
+    let tx = cx.world.db.system().await?;
+    let rows = record::backups_of(&tx, job.row.id).await?;
+    drop(tx);
+    let mut removed = 0;
+    for row in rows {
+        let Some(server) = row.server_id else { continue };
+        let tx = cx.world.db.system().await?;
+        let server = servers::load_server(&tx, server).await?;
+        drop(tx);
+        let node = Node::connect(&cx.world, &server).await?;
+        if let Some(volume) = row.volume {
+            free(&node, &VolumeId::parse(&volume)?).await?;
+            removed += 1;
+        }
+    }
+    // A backup whose end nobody saw is told by its number, which is nobody else's.
+    let node = Node::of(cx).await?;
+    let storage = StorageId::parse(&node.row.backup_storage)?;
+    let number = u64::try_from(i64::from(job.vmid)).map_err(Error::internal)?;
+    for (volume, _, vmid) in node.content(&storage).await? {
+        if vmid == Some(number) && volume.contains("vzdump-lxc-") {
+            free(&node, &VolumeId::parse(&volume)?).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes a volume; one that is gone is no error.
+pub(super) async fn free(node: &Node, volume: &VolumeId) -> Result<()> {
+    match node.run(&commands::free(volume), b"").await {
+        Err(error) if says(&error, "does not exist") || says(&error, "no such") => Ok(()),
+        other => other.map(|_said| ()),
+    }
+}
