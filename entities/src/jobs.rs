@@ -137,7 +137,7 @@ pub(crate) async fn requeue_as_system(
     queue_again(tx.conn(), &TenantCtx::system(row.tenant_id), row, (phase, which)).await
 }
 
-async fn queue_again(
+pub(crate) async fn queue_again(
     conn: &DatabaseTransaction,
     ctx: &TenantCtx,
     row: job::Model,
@@ -333,6 +333,10 @@ pub enum Stopping {
 
 /// Stops a job, whose row is locked. None: it has ended, or is being taken back already.
 pub async fn cancel(tx: &TenantTx, row: job::Model) -> Result<Option<Stopping>> {
+    stop(tx.conn(), row).await
+}
+
+pub(crate) async fn stop(conn: &DatabaseTransaction, row: job::Model) -> Result<Option<Stopping>> {
     let stopping = match row.state.as_str() {
         "queued" => Stopping::AtOnce,
         "running" => Stopping::Asked,
@@ -348,7 +352,7 @@ pub async fn cancel(tx: &TenantTx, row: job::Model) -> Result<Option<Stopping>> 
         row.error_message = Set(Some(error.to_string()));
         row.completed_at = Set(Some(Utc::now()));
     }
-    row.update(tx.conn()).await?;
+    row.update(conn).await?;
     Ok(Some(stopping))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, amqp as amqp_error};
 use crate::world::World;
-use crate::{amqp, asks, health, runner};
+use crate::{amqp, asks, dead_letters, health, runner};
 use entities::asks::{JOB_QUEUE, QUEUE};
 use entities::error::Error;
 use entities::outbox::Message;
@@ -89,7 +89,8 @@ async fn close(connection: Connection) {
 }
 
 /// A permit first, then the message is acknowledged, since what counts is the claim in Postgres: a
-/// job that is lost between the two is announced again by the relay.
+/// job that is lost between the two is announced again by the relay. One that no worker can run is
+/// announced again and again: it is a dead letter, too, for somebody to look.
 async fn take(
     world: &World,
     slots: &Arc<Semaphore>,
@@ -97,24 +98,21 @@ async fn take(
     delivery: Delivery,
 ) -> Result<()> {
     let permit = Arc::clone(slots).acquire_owned().await.map_err(Error::internal)?;
+    let message = dead_letters::read(&world.db, JOB_QUEUE, &delivery.data).await?;
     delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
-    let job = match serde_json::from_slice(&delivery.data) {
-        Ok(Message::JobReady { job }) => job,
-        Ok(other) => {
-            tracing::error!(message = ?other, "migrator.message_for_others");
-            return Ok(());
-        }
-        Err(error) => {
-            tracing::error!(error = %error, "migrator.unreadable_message");
-            return Ok(());
-        }
-    };
+    let Some(Message::JobReady { job }) = message else { return Ok(()) };
     let world = world.clone();
     running.spawn(async move {
         match runner::run_job(&world, job).await {
             Ok(true) => tracing::info!(job = %job, "job.ended"),
             Ok(false) => tracing::debug!(job = %job, "job.not_now"),
-            Err(error) => tracing::error!(job = %job, cause = %error.chain(), "job.broken"),
+            Err(error) => {
+                tracing::error!(job = %job, cause = %error.chain(), "job.broken");
+                let kept = dead_letters::after_failure(&world.db, JOB_QUEUE, &delivery.data, error);
+                if let Err(error) = kept.await {
+                    tracing::debug!(job = %job, cause = %error.chain(), "job.tried_again");
+                }
+            }
         }
         drop(permit);
     });

@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod certificate_name;
 pub mod certificate_order;
 pub mod checkout;
+pub mod dead_letter;
 pub mod dispute;
 pub mod dns_agreement;
 pub mod dns_budget;
