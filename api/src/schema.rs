@@ -5,8 +5,10 @@ use cpanel::plan::{Component, Mode, Suspended};
 use entities::billing::{checkouts, events, repayments, subscriptions};
 use entities::catalogue::{Billing, Kind, Limit};
 use entities::certificates::{self, Challenge, NAMES_MAX};
+use entities::dead_letters::Reason;
 use entities::error::Error;
 use entities::orders::Status;
+use entities::oversight::Stuck;
 use entities::services::{self, Desired};
 use entities::tenancy::{Role, TenantKind};
 use entities::values::{Country, Currency, Prose, Title};
@@ -429,6 +431,45 @@ fn one_of(path: &str, text: &str, known: &[&str]) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::field(path, format!("must be one of {}", known.join(", "))))
+}
+
+const JOB_STATES: [&str; 5] = ["queued", "running", "unwinding", "done", "failed"];
+
+/// Where a job stands.
+pub(crate) fn job_state() -> Object {
+    let mut schema = named(JOB_STATES);
+    let text = "`unwinding`: it has failed or was stopped, and what it did is taken back.";
+    schema.description = Some(text.to_owned());
+    schema
+}
+
+pub(crate) fn maybe_job_state() -> Object {
+    named(JOB_STATES)
+}
+
+/// Refuses what is no state of a job.
+pub(crate) fn check_job_state(state: &str) -> Result<(), Error> {
+    one_of("state", state, &JOB_STATES)
+}
+
+/// Why a job does not get on.
+pub(crate) fn stuck() -> Array {
+    let mut schema = ArrayBuilder::new().items(named(Stuck::ALL)).build();
+    let text = "Why it does not get on; empty: it does, or has ended. `lease_ended`: its worker is gone and no other has taken it over. `not_taken`: it waits for more than five minutes, and nothing that it would have to wait for runs. `no_progress`: it was taken up more than three times at the same place. `over_deadline`: it runs longer than it may.";
+    schema.description = Some(text.to_owned());
+    schema
+}
+
+/// Why a message is dead.
+pub(crate) fn dead_letter_reason() -> Object {
+    let mut schema = maybe_dead_letter_reason();
+    let text = "`unreadable`: it is no message that we know. `foreign`: it is for those who read another queue. `failing`: acting on it failed again and again.";
+    schema.description = Some(text.to_owned());
+    schema
+}
+
+pub(crate) fn maybe_dead_letter_reason() -> Object {
+    named(Reason::ALL)
 }
 
 /// Whether a zone is signed.

@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$SANDBOX_CACHE/target}
 # `release` for measurements.
 PROFILE=${MIGRAPANEL_PROFILE:-debug}
 BIN=$LOCAL/bin
-BINARIES=(migrapanel-api migrapanel-relay migrapanel-notifier migrapanel-billing migrapanel-dns migrapanel-migrator migrapanel-agent
+BINARIES=(migrapanel-api migrapanel-relay migrapanel-notifier migrapanel-billing migrapanel-dns migrapanel-migrator migrapanel-provisioner migrapanel-agent
     migrapanel-stripe-sandbox)
 
 need_cargo() {

@@ -2,7 +2,7 @@
 
 RUN=$LOCAL/run
 LOGS=$LOCAL/logs
-PROCESSES=(api relay notifier migrator billing dns)
+PROCESSES=(api relay notifier migrator provisioner billing dns)
 
 # keep_secret NAME VALUE: made once, kept in .local/secrets.env.
 keep_secret() {
@@ -45,7 +45,7 @@ stop_process() {
 
 stop_processes() {
     local name
-    for name in dns billing migrator notifier relay api; do
+    for name in dns billing provisioner migrator notifier relay api; do
         stop_process "$name"
     done
 }

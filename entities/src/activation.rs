@@ -70,7 +70,7 @@ pub struct Waking {
 /// What a claimed job is to do; none when there is nothing left.
 pub async fn load(tx: &SystemTx, claim: &Claim) -> Result<Option<Waking>> {
     jobs::hold(tx, claim).await?;
-    let rows = sleeping(tx, claim).await?;
+    let rows = sleeping(tx, claim.job).await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let account = crate::tables::hosting_account::Entity::find_by_id(first.account_id)
         .one(tx.conn())
@@ -86,9 +86,9 @@ pub async fn load(tx: &SystemTx, claim: &Claim) -> Result<Option<Waking>> {
     Ok(Some(Waking { user: Username::parse(&account.username)?, mail }))
 }
 
-async fn sleeping(tx: &SystemTx, claim: &Claim) -> Result<Vec<domain::Model>> {
+async fn sleeping(tx: &SystemTx, job: JobId) -> Result<Vec<domain::Model>> {
     Ok(domain::Entity::find()
-        .filter(domain::Column::ActivationJobId.eq(claim.job))
+        .filter(domain::Column::ActivationJobId.eq(job))
         .filter(domain::Column::Active.eq(false))
         .order_by_asc(domain::Column::Name)
         .all(tx.conn())
@@ -118,7 +118,7 @@ async fn waits_for_mail(tx: &SystemTx, row: &domain::Model, name: &DomainName) -
 
 /// Ends a claimed job: its domains are active, or tried again later.
 pub async fn settle(tx: &SystemTx, claim: &Claim, done: bool) -> Result<()> {
-    for row in sleeping(tx, claim).await? {
+    for row in sleeping(tx, claim.job).await? {
         let name = row.name.clone();
         let mut row: domain::ActiveModel = row.into();
         if done {
@@ -134,4 +134,19 @@ pub async fn settle(tx: &SystemTx, claim: &Claim, done: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Ends a queued job that was cancelled before it began: its domains are tried again later.
+pub(crate) async fn cancelled(tx: &SystemTx, job: JobId) -> Result<()> {
+    for row in sleeping(tx, job).await? {
+        let mut row: domain::ActiveModel = row.into();
+        row.activation_next_at = Set(Utc::now().checked_add_signed(AGAIN));
+        row.update(tx.conn()).await?;
+    }
+    Ok(())
+}
+
+/// Whether domains still wait for a job that has failed.
+pub(crate) async fn is_wanted(tx: &SystemTx, job: JobId) -> Result<bool> {
+    Ok(!sleeping(tx, job).await?.is_empty())
 }

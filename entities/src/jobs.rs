@@ -55,7 +55,7 @@ impl Kind {
 }
 
 /// The message that announces a job to those who carry out its kind.
-fn ready(kind: &str, job: JobId) -> Message {
+pub(crate) fn ready(kind: &str, job: JobId) -> Message {
     match kind == Kind::Cloudpod.as_str() {
         true => Message::PodJobReady { job },
         false => Message::JobReady { job },
@@ -148,7 +148,7 @@ pub(crate) async fn requeue_as_system(
     queue_again(tx.conn(), &TenantCtx::system(row.tenant_id), row, (phase, which)).await
 }
 
-async fn queue_again(
+pub(crate) async fn queue_again(
     conn: &DatabaseTransaction,
     ctx: &TenantCtx,
     row: job::Model,
@@ -345,6 +345,10 @@ pub enum Stopping {
 
 /// Stops a job, whose row is locked. None: it has ended, or is being taken back already.
 pub async fn cancel(tx: &TenantTx, row: job::Model) -> Result<Option<Stopping>> {
+    stop(tx.conn(), row).await
+}
+
+pub(crate) async fn stop(conn: &DatabaseTransaction, row: job::Model) -> Result<Option<Stopping>> {
     let stopping = match row.state.as_str() {
         "queued" => Stopping::AtOnce,
         "running" => Stopping::Asked,
@@ -360,7 +364,7 @@ pub async fn cancel(tx: &TenantTx, row: job::Model) -> Result<Option<Stopping>> 
         row.error_message = Set(Some(error.to_string()));
         row.completed_at = Set(Some(Utc::now()));
     }
-    row.update(tx.conn()).await?;
+    row.update(conn).await?;
     Ok(Some(stopping))
 }
 

@@ -3,7 +3,7 @@
 //! Reading order: [`ids`] and [`values`] → [`error`] → [`tenancy`] → [`db`] → [`audit`] and
 //! [`outbox`] → the features: [`sessions`], [`accounts`], [`tenants`], [`members`], [`keys`], [`servers`], [`jobs`], [`migrations`], [`hosting`],
 //! [`dns`], [`webhooks`], [`catalogue`], [`orders`], [`services`],
-//! [`certificates`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
+//! [`certificates`]; what operators look at: [`oversight`], [`dead_letters`]. A rule is a plain function whose first parameter is a transaction: a [`db::TenantTx`]
 //! proves that somebody was authenticated, that the permission was checked and that row-level
 //! security is pinned to the tenant; a [`db::SystemTx`] sees all tenants.
 
@@ -17,6 +17,7 @@ pub mod certificates;
 pub mod cloudpods;
 pub mod config;
 pub mod db;
+pub mod dead_letters;
 pub mod dns;
 pub mod error;
 pub mod hosting;
@@ -34,6 +35,8 @@ pub mod mfa;
 pub mod migrations;
 pub mod orders;
 pub mod outbox;
+pub mod oversight;
+pub mod redaction;
 pub mod sealing;
 pub mod secrets;
 pub mod servers;

@@ -3,6 +3,8 @@
 
 use crate::Result;
 use crate::db::{Db, SystemTx, statement};
+use crate::dead_letters::{self, MAIL, Reason};
+use crate::error::{Code, Error};
 use crate::ids::{LinkId, RowId};
 use crate::tables::mail;
 use crate::tenancy::Role;
@@ -118,15 +120,46 @@ pub async fn take(db: &Db, limit: i64) -> Result<Vec<Waiting>> {
         .await?;
     let mut taken = Vec::with_capacity(rows.len());
     for row in rows {
-        taken.push(Waiting {
-            id: row.try_get("", "id")?,
-            to: row.try_get("", "recipient")?,
-            letter: serde_json::from_value(row.try_get("", "letter")?)?,
-            attempts: row.try_get("", "attempts")?,
-        });
+        let id = row.try_get("", "id")?;
+        // One that nobody can read keeps no other from being sent.
+        match serde_json::from_value(row.try_get("", "letter")?) {
+            Ok(letter) => taken.push(Waiting {
+                id,
+                to: row.try_get("", "recipient")?,
+                letter,
+                attempts: row.try_get("", "attempts")?,
+            }),
+            Err(error) => give_up(&tx, id, Reason::Unreadable, &error.to_string()).await?,
+        }
     }
     tx.commit().await?;
     Ok(taken)
+}
+
+/// Ends the attempts at a letter: it is a dead letter from now on.
+async fn give_up(tx: &SystemTx, id: RowId, reason: Reason, error: &str) -> Result<()> {
+    let sql = "UPDATE mail SET failed_at = now(), last_error = $2
+        WHERE id = $1 AND sent_at IS NULL";
+    let given_up = tx.conn().execute_raw(statement(sql, [id.0.into(), error.into()])).await?;
+    if given_up.rows_affected() == 0 {
+        return Ok(());
+    }
+    let payload = dead_letters::posted(id)?;
+    let letter = dead_letters::Letter { queue: MAIL, payload: &payload, reason, error };
+    dead_letters::keep_in(tx, letter).await
+}
+
+/// Puts a letter that was given up back into the post.
+pub(crate) async fn put_back(tx: &SystemTx, id: RowId) -> Result<()> {
+    let sql = "UPDATE mail SET failed_at = NULL, attempts = 0, next_at = now()
+        WHERE id = $1 AND sent_at IS NULL";
+    let back = tx.conn().execute_raw(statement(sql, [id.0.into()])).await?;
+    if back.rows_affected() == 0 {
+        let text = "This letter was sent, or is not in the post any more. Discard it.";
+        return Err(Error::refused(Code::Conflict, text));
+    }
+    tx.conn().execute_unprepared("NOTIFY mail").await?;
+    Ok(())
 }
 
 /// The server has taken the letter.
@@ -147,11 +180,15 @@ pub async fn mark_failed(db: &Db, waiting: &Waiting, why: &str, for_good: bool) 
     let pause = 15.0 * f64::powi(2.0, waiting.attempts.clamp(0, 11));
     let over = for_good || waiting.attempts >= ATTEMPTS_MAX;
     let tx = db.system().await?;
+    if over {
+        give_up(&tx, waiting.id, Reason::Failing, why).await?;
+        return tx.commit().await;
+    }
     tx.conn()
         .execute_raw(statement(
-            "UPDATE mail SET last_error = $2, next_at = now() + make_interval(secs => $3),
-                 failed_at = CASE WHEN $4 THEN now() END WHERE id = $1 AND sent_at IS NULL",
-            [waiting.id.0.into(), why.into(), pause.into(), over.into()],
+            "UPDATE mail SET last_error = $2, next_at = now() + make_interval(secs => $3)
+             WHERE id = $1 AND sent_at IS NULL",
+            [waiting.id.0.into(), why.into(), pause.into()],
         ))
         .await?;
     tx.commit().await

@@ -3,7 +3,8 @@
 //! is harmless.
 
 use crate::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, POD_QUEUE};
-use crate::db::{Db, statement};
+use crate::db::{Db, SystemTx, statement};
+use crate::dead_letters;
 use crate::ids::{JobId, OrderId, PriceId, ProductId, RowId, ServiceId, TenantId, ZoneId};
 use crate::tables::outbox;
 use crate::{Result, telemetry};
@@ -32,7 +33,12 @@ pub enum Message {
     ServiceChanged { service: ServiceId },
     /// A zone is to be otherwise at the DNS servers, or something about it is to be looked at.
     ZoneChanged { zone: ZoneId },
+    /// A dead letter is to be sent to its queue again, byte for byte.
+    LetterReplayed { letter: RowId },
 }
+
+/// The queues that messages go to.
+pub const QUEUES: [&str; 3] = [JOB_QUEUE, BILLING_QUEUE, DNS_QUEUE];
 
 impl Message {
     fn kind(&self) -> &'static str {
@@ -44,13 +50,14 @@ impl Message {
             Self::OrderChanged { .. } => "order_changed",
             Self::ServiceChanged { .. } => "service_changed",
             Self::ZoneChanged { .. } => "zone_changed",
+            Self::LetterReplayed { .. } => "letter_replayed",
         }
     }
 
-    /// The queue of those who act on it.
+    /// The queue of those who act on it; none: that of the letter.
     #[must_use]
-    pub fn queue(&self) -> &'static str {
-        match self {
+    pub fn queue(&self) -> Option<&'static str> {
+        Some(match self {
             Self::JobReady { .. } => JOB_QUEUE,
             Self::PodJobReady { .. } => POD_QUEUE,
             Self::ZoneChanged { .. } => DNS_QUEUE,
@@ -58,7 +65,8 @@ impl Message {
             | Self::PriceChanged { .. }
             | Self::OrderChanged { .. }
             | Self::ServiceChanged { .. } => BILLING_QUEUE,
-        }
+            Self::LetterReplayed { .. } => return None,
+        })
     }
 }
 
@@ -84,8 +92,19 @@ pub(crate) async fn append(
 #[derive(Debug)]
 pub struct Unsent {
     pub id: RowId,
-    pub message: Message,
+    pub queue: String,
+    /// As it goes over the wire.
+    pub payload: Vec<u8>,
     pub traceparent: Option<String>,
+}
+
+/// Where a message goes, and what is sent; none: there is nothing to send any more.
+async fn addressed(tx: &SystemTx, message: &Message) -> Result<Option<(String, Vec<u8>)>> {
+    match (message, message.queue()) {
+        (Message::LetterReplayed { letter }, _) => dead_letters::find_payload(tx, *letter).await,
+        (_, Some(queue)) => Ok(Some((queue.to_owned(), serde_json::to_vec(message)?))),
+        (_, None) => Ok(None),
+    }
 }
 
 /// Takes up to `limit` unsent messages, oldest first, hands them to `send`, and marks those that it
@@ -105,24 +124,28 @@ where
             [limit.into()],
         ))
         .await?;
-    let mut unsent = Vec::with_capacity(rows.len());
+    let (mut unsent, mut void) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
         let id: RowId = row.try_get("", "id")?;
         // A newer service may have written what this one does not know: it waits for a newer relay.
         match serde_json::from_value(row.try_get("", "payload")?) {
-            Ok(message) => {
-                let traceparent = row.try_get("", "traceparent")?;
-                unsent.push(Unsent { id, message, traceparent });
-            }
+            Ok(message) => match addressed(&tx, &message).await? {
+                Some((queue, payload)) => {
+                    let traceparent = row.try_get("", "traceparent")?;
+                    unsent.push(Unsent { id, queue, payload, traceparent });
+                }
+                None => void.push(id),
+            },
             Err(error) => {
                 tracing::error!(message.id = %id, error = %error, "outbox.unknown_message")
             }
         }
     }
-    if unsent.is_empty() {
+    if unsent.is_empty() && void.is_empty() {
         return Ok(0);
     }
-    let sent = send(unsent).await;
+    let mut sent = send(unsent).await;
+    sent.extend(void);
     let count = sent.len();
     outbox::Entity::update_many()
         .col_expr(outbox::Column::SentAt, sea_orm::sea_query::Expr::value(Utc::now()))

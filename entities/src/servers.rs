@@ -7,7 +7,7 @@ use crate::error::{Code, Error};
 use crate::ids::{JobId, RowId, ServerId, TenantId};
 use crate::jobs::{self, NewJob};
 use crate::sealing::SealingKeys;
-use crate::tables::{cloudpod, node, server, server_grant, ssh_identity, tenant};
+use crate::tables::{cloudpod, job, node, server, server_grant, ssh_identity, tenant};
 use crate::tenancy::TenantKind;
 use crate::tenants;
 use chrono::Utc;
@@ -468,6 +468,36 @@ pub async fn record_failure(tx: &SystemTx, id: ServerId, error: &str) -> Result<
         row.state = Set("pending".to_owned());
     }
     row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// A queued enrolment was cancelled before it began: a server that was never enrolled waits again,
+/// unless another enrolment of it is under way.
+pub(crate) async fn enrolment_cancelled(tx: &SystemTx, id: ServerId) -> Result<()> {
+    let row = load_server(tx, id).await?;
+    let at_work = job::Entity::find()
+        .filter(job::Column::ServerId.eq(id))
+        .filter(job::Column::Kind.eq(jobs::Kind::Enroll.as_str()))
+        .filter(job::Column::State.is_in(["queued", "running", "unwinding"]))
+        .count(tx.conn())
+        .await?;
+    if row.state == "enrolling" && at_work == 0 {
+        let mut row: server::ActiveModel = row.into();
+        row.state = Set("pending".to_owned());
+        row.update(tx.conn()).await?;
+    }
+    Ok(())
+}
+
+/// A failed enrolment is run again.
+pub(crate) async fn enrolment_requeued(tx: &SystemTx, id: ServerId) -> Result<()> {
+    let row = load_server(tx, id).await?;
+    if row.state == "pending" {
+        let mut row: server::ActiveModel = row.into();
+        row.state = Set("enrolling".to_owned());
+        row.last_error = Set(None);
+        row.update(tx.conn()).await?;
+    }
     Ok(())
 }
 

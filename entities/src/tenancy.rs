@@ -111,6 +111,13 @@ pub enum Permission {
     ServersRead,
     ServersWrite,
     JobsRead,
+    /// Looking at the jobs of all tenants.
+    JobsOversee,
+    /// Stopping jobs, and bringing them on.
+    JobsWrite,
+    /// Messages that no worker could act on.
+    DeadLettersRead,
+    DeadLettersWrite,
     CatalogueRead,
     CatalogueWrite,
     OrdersRead,
@@ -162,6 +169,7 @@ impl Permission {
             | Self::CertificatesRead
             | Self::ServicesRead
             | Self::MigrationsRead
+            | Self::JobsRead
             | Self::ServersUse => Role::Member,
             Self::ZonesRead
             | Self::OrdersRead
@@ -183,7 +191,10 @@ impl Permission {
             | Self::ZonesWrite
             | Self::ServersRead
             | Self::ServersWrite
-            | Self::JobsRead
+            | Self::JobsOversee
+            | Self::JobsWrite
+            | Self::DeadLettersRead
+            | Self::DeadLettersWrite
             | Self::CatalogueWrite
             | Self::StripeEventsRead
             | Self::StripeEventsReplay
@@ -204,7 +215,10 @@ impl Permission {
             self,
             Self::ServersRead
                 | Self::ServersWrite
-                | Self::JobsRead
+                | Self::JobsOversee
+                | Self::JobsWrite
+                | Self::DeadLettersRead
+                | Self::DeadLettersWrite
                 | Self::Impersonate
                 | Self::OrdersSettle
                 | Self::PaymentsRefund
@@ -237,7 +251,10 @@ impl Permission {
             Self::MigrationsWrite | Self::MigrationsForce => Some("migrations:write"),
             Self::ServersUse | Self::ServersRead => Some("servers:read"),
             Self::ServersWrite => Some("servers:write"),
-            Self::JobsRead => Some("jobs:read"),
+            Self::JobsRead | Self::JobsOversee => Some("jobs:read"),
+            Self::JobsWrite => Some("jobs:write"),
+            Self::DeadLettersRead => Some("dead_letters:read"),
+            Self::DeadLettersWrite => Some("dead_letters:write"),
             Self::CatalogueRead => Some("catalogue:read"),
             Self::CatalogueWrite => Some("catalogue:write"),
             Self::OrdersRead => Some("orders:read"),

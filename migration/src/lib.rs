@@ -31,6 +31,7 @@ mod m20261122_160000_billing;
 mod m20261122_170000_services;
 mod m20261123_000000_dns;
 mod m20261123_010000_certificates;
+mod m20261123_110000_dead_letters;
 mod m20261123_120000_cloudpods;
 
 /// Brings a database to this version of the schema.
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_170000_services::Migration),
             Box::new(m20261123_000000_dns::Migration),
             Box::new(m20261123_010000_certificates::Migration),
+            Box::new(m20261123_110000_dead_letters::Migration),
             Box::new(m20261123_120000_cloudpods::Migration),
         ]
     }

@@ -1,6 +1,7 @@
 //! Answering what the API asks and waits for.
 
 use crate::agent;
+use crate::dead_letters;
 use crate::error::{Result, amqp as amqp_error};
 use crate::facts::{Named, control_facts};
 use crate::saga::{Cx, Undoing};
@@ -10,7 +11,8 @@ use cpanel::plan::{Operation, Ownership};
 use cpanel::protocol::{
     Call, Changes, Check, CheckStatus, InspectReport, JobRef, Preview, Source, Verification,
 };
-use entities::asks::{Answer, Ask, Question};
+use entities::asks::{Answer, Ask, QUEUE, Question};
+use entities::dead_letters::Reason;
 use entities::error::Error;
 use entities::ids::{JobId, ServerId};
 use entities::jobs::Claim;
@@ -19,7 +21,7 @@ use entities::tenancy::Permission;
 use entities::values::{AbsPath, Username};
 use entities::{hosting, migrations, servers, telemetry};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicPublishOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicPublishOptions};
 use lapin::{BasicProperties, Channel};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,23 +29,30 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 /// Answers one question. It is taken off the queue first: who asks waits only so long, and asks
-/// again.
+/// again. What is no question is kept before that.
 pub async fn handle(world: &World, channel: &Channel, delivery: Delivery) -> Result<()> {
-    delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
     let properties = &delivery.properties;
-    let (Some(reply_to), Some(id)) = (properties.reply_to(), properties.correlation_id()) else {
-        tracing::warn!("ask.without_address");
-        return Ok(());
+    let address = properties.reply_to().as_ref().zip(properties.correlation_id().as_ref());
+    let ask = match read(world, &delivery.data, address.is_some()).await {
+        Ok(ask) => ask,
+        Err(error) => {
+            // It could not be kept: somebody takes it again.
+            let again = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            delivery.acker.nack(again).await.map_err(amqp_error)?;
+            return Err(error);
+        }
     };
-    let answer = match serde_json::from_slice::<Ask>(&delivery.data) {
-        Ok(ask) => {
+    delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
+    let Some((reply_to, id)) = address else { return Ok(()) };
+    let answer = match ask {
+        Some(ask) => {
             let span = tracing::info_span!(
                 "ask.answer", tenant.id = %ask.tenant, request.id = %ask.request
             );
             telemetry::join(&span, ask.traceparent.as_deref());
             answer(world, &ask).instrument(span).await
         }
-        Err(error) => Err(Error::internal(error)),
+        None => Err(Error::internal("a question that nobody can read")),
     };
     let answer = match answer {
         Ok(value) => Answer::Ok { value },
@@ -63,6 +72,16 @@ pub async fn handle(world: &World, channel: &Channel, delivery: Delivery) -> Res
         .await
         .map_err(amqp_error)?;
     Ok(())
+}
+
+/// The question; what is none, or does not say who waits for the answer, is a dead letter.
+async fn read(world: &World, bytes: &[u8], has_address: bool) -> Result<Option<Ask>> {
+    let ask = dead_letters::read_any(&world.db, QUEUE, bytes).await?;
+    if !has_address && ask.is_some() {
+        let why = (Reason::Unreadable, "It does not say where the answer is to go.");
+        dead_letters::keep(&world.db, QUEUE, bytes, why).await?;
+    }
+    Ok(ask)
 }
 
 async fn answer(world: &World, ask: &Ask) -> Result<Value> {

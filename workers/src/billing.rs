@@ -3,6 +3,7 @@
 //! notifications only say that it is time to look, so that losing one delays and loses nothing.
 
 use crate::amqp;
+use crate::dead_letters;
 use crate::error::{Result, amqp as amqp_error};
 use billing::{Billing, change, checkout, inbox, reconcile, repay, sync};
 use entities::asks::BILLING_QUEUE;
@@ -123,11 +124,13 @@ impl Worker {
         }
     }
 
-    /// A message is acknowledged when what it tells was acted on.
+    /// A message is acknowledged when what it tells was acted on, or when it is a dead letter.
     async fn hear(&self, delivery: Delivery) -> Result<()> {
-        match serde_json::from_slice(&delivery.data) {
-            Ok(message) => self.act(&message).await?,
-            Err(error) => tracing::error!(%error, "billing.unreadable_message"),
+        let db = &self.billing.db;
+        if let Some(message) = dead_letters::read(db, BILLING_QUEUE, &delivery.data).await?
+            && let Err(error) = self.act(&message).await
+        {
+            dead_letters::after_failure(db, BILLING_QUEUE, &delivery.data, error).await?;
         }
         delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
         Ok(())
@@ -146,7 +149,9 @@ impl Worker {
             Message::ProductChanged { .. }
             | Message::PriceChanged { .. }
             | Message::JobReady { .. }
-            | Message::ZoneChanged { .. } => Ok(()),
+            | Message::PodJobReady { .. }
+            | Message::ZoneChanged { .. }
+            | Message::LetterReplayed { .. } => Ok(()),
         }
     }
 

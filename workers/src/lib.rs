@@ -1,8 +1,12 @@
 //! Messages and timers in, SSH out.
 //!
 //! [`relay`] brings the outbox to RabbitMQ and lets [`seal`] chain the audit trail. [`notifier`] sends
-//! the [`letters`]. [`billing`] handles what Stripe tells. [`dns`] makes the DNS servers equal to the zones. [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]), and answers the API's questions ([`asks`]). Containers are driven by [`provisioner`] on Proxmox nodes ([`proxmox`]), which [`reconcile`] compares
-//! with what was sold. Servers are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it the agent ([`agent`]).
+//! the [`letters`]. [`billing`] handles what Stripe tells. [`dns`] makes the DNS servers equal to the zones.
+//! [`migrator`] claims jobs and runs their [`sagas`] with stored steps and undo ([`saga`], [`runner`]),
+//! and answers the API's questions ([`asks`]). What none of them can act on is kept ([`dead_letters`]).
+//! Containers are driven by [`provisioner`] on Proxmox nodes ([`proxmox`]), which [`reconcile`] compares
+//! with what was sold. Servers are reached through [`fleet`]: one SSH connection each ([`ssh`]), on it
+//! the agent ([`agent`]).
 
 pub mod acme;
 pub mod agent;
@@ -10,6 +14,7 @@ pub mod amqp;
 pub mod asks;
 pub mod billing;
 pub mod caa;
+pub mod dead_letters;
 pub mod dns;
 pub mod ending;
 pub mod error;

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, amqp as amqp_error};
 use crate::world::World;
-use crate::{amqp, asks, health, runner};
+use crate::{amqp, asks, dead_letters, health, runner};
 use entities::asks::{JOB_QUEUE, QUEUE};
 use entities::error::Error;
 use entities::outbox::Message;
@@ -26,55 +26,72 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Runs until the process is asked to end; then jobs are let go for others to take over.
 pub async fn run(world: World) -> Result<()> {
     tokio::spawn(health::keep_probing(world.clone()));
-    let jobs = Arc::new(Semaphore::new(JOBS));
-    let mut running = JoinSet::new();
+    keep_serving(&world, async |jobs| {
+        let connection = amqp::connect(&world.config.base.amqp_url, "migrapanel-migrator").await?;
+        let channel = amqp::consumer(&connection, 16).await?;
+        let questions = consume(&channel, QUEUE).await?;
+        let answering = tokio::spawn(answer_all(world.clone(), channel, questions));
+        let ended = serve(&world, &connection, JOB_QUEUE, jobs).await;
+        answering.abort();
+        close(connection).await;
+        ended
+    })
+    .await
+}
+
+/// The jobs that this process runs.
+pub(crate) struct Running {
+    slots: Arc<Semaphore>,
+    jobs: JoinSet<()>,
+}
+
+/// Serves again and again until the process is asked to end; then running jobs are let go.
+pub(crate) async fn keep_serving(
+    world: &World,
+    mut serve: impl AsyncFnMut(&mut Running) -> Result<()>,
+) -> Result<()> {
+    let mut running = Running { slots: Arc::new(Semaphore::new(JOBS)), jobs: JoinSet::new() };
     while !world.ending.is_cancelled() {
-        if let Err(error) = serve(&world, &jobs, &mut running).await {
-            tracing::warn!(cause = %error.chain(), "migrator.interrupted");
+        if let Err(error) = serve(&mut running).await {
+            tracing::warn!(cause = %error.chain(), "jobs.interrupted");
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
                 () = world.ending.cancelled() => {}
             }
         }
     }
-    let letting_go = async { while running.join_next().await.is_some() {} };
+    let letting_go = async { while running.jobs.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, letting_go).await.is_err() {
-        tracing::warn!("migrator.jobs_left_running");
+        tracing::warn!("jobs.left_running");
     }
     Ok(())
 }
 
-/// Takes messages until the broker is lost or the process is asked to end. Jobs go on running
+/// Takes the jobs of a queue until the broker is lost or the process is asked to end. Jobs go on running
 /// without the broker: it only announces them.
-async fn serve(world: &World, slots: &Arc<Semaphore>, running: &mut JoinSet<()>) -> Result<()> {
-    let connection = amqp::connect(&world.config.base.amqp_url, "migrapanel-migrator").await?;
-    let job_channel = amqp::consumer(&connection, 2).await?;
-    let ask_channel = amqp::consumer(&connection, 16).await?;
-    let mut jobs = consume(&job_channel, JOB_QUEUE).await?;
-    let questions = consume(&ask_channel, QUEUE).await?;
-    let answering = tokio::spawn(answer_all(world.clone(), ask_channel, questions));
-    tracing::info!(worker = %world.worker, "migrator.serving");
-    let ended = loop {
+pub(crate) async fn serve(
+    world: &World,
+    connection: &Connection,
+    queue: &'static str,
+    running: &mut Running,
+) -> Result<()> {
+    let channel = amqp::consumer(connection, 2).await?;
+    let mut jobs = consume(&channel, queue).await?;
+    tracing::info!(worker = %world.worker, queue, "jobs.serving");
+    loop {
         tokio::select! {
-            () = world.ending.cancelled() => break Ok(()),
+            () = world.ending.cancelled() => return Ok(()),
             delivery = jobs.next() => match delivery {
-                Some(Ok(delivery)) => {
-                    if let Err(error) = take(world, slots, running, delivery).await {
-                        break Err(error);
-                    }
-                }
-                Some(Err(error)) => break Err(amqp_error(error)),
-                None => break Err(Error::Unavailable("the broker closed the channel".into())),
+                Some(Ok(delivery)) => take(world, queue, running, delivery).await?,
+                Some(Err(error)) => return Err(amqp_error(error)),
+                None => return Err(Error::Unavailable("the broker closed the channel".into())),
             },
         }
-        while running.try_join_next().is_some() {}
-    };
-    answering.abort();
-    close(connection).await;
-    ended
+        while running.jobs.try_join_next().is_some() {}
+    }
 }
 
-async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
+pub(crate) async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
     let tag = "".into();
     channel
         .basic_consume(queue.into(), tag, BasicConsumeOptions::default(), FieldTable::default())
@@ -82,39 +99,40 @@ async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
         .map_err(amqp_error)
 }
 
-async fn close(connection: Connection) {
+pub(crate) async fn close(connection: Connection) {
     if let Err(error) = connection.close(200, "".into()).await {
-        tracing::debug!(error = %error, "migrator.connection_was_gone");
+        tracing::debug!(error = %error, "jobs.connection_was_gone");
     }
 }
 
 /// A permit first, then the message is acknowledged, since what counts is the claim in Postgres: a
-/// job that is lost between the two is announced again by the relay.
+/// job that is lost between the two is announced again by the relay. One that no worker can run is
+/// announced again and again: it is a dead letter, too, for somebody to look.
 async fn take(
     world: &World,
-    slots: &Arc<Semaphore>,
-    running: &mut JoinSet<()>,
+    queue: &'static str,
+    running: &mut Running,
     delivery: Delivery,
 ) -> Result<()> {
-    let permit = Arc::clone(slots).acquire_owned().await.map_err(Error::internal)?;
+    let slots = Arc::clone(&running.slots);
+    let permit = slots.acquire_owned().await.map_err(Error::internal)?;
+    let message = dead_letters::read(&world.db, queue, &delivery.data).await?;
     delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
-    let job = match serde_json::from_slice(&delivery.data) {
-        Ok(Message::JobReady { job }) => job,
-        Ok(other) => {
-            tracing::error!(message = ?other, "migrator.message_for_others");
-            return Ok(());
-        }
-        Err(error) => {
-            tracing::error!(error = %error, "migrator.unreadable_message");
-            return Ok(());
-        }
+    let Some(Message::JobReady { job } | Message::PodJobReady { job }) = message else {
+        return Ok(());
     };
     let world = world.clone();
-    running.spawn(async move {
+    running.jobs.spawn(async move {
         match runner::run_job(&world, job).await {
             Ok(true) => tracing::info!(job = %job, "job.ended"),
             Ok(false) => tracing::debug!(job = %job, "job.not_now"),
-            Err(error) => tracing::error!(job = %job, cause = %error.chain(), "job.broken"),
+            Err(error) => {
+                tracing::error!(job = %job, cause = %error.chain(), "job.broken");
+                let kept = dead_letters::after_failure(&world.db, queue, &delivery.data, error);
+                if let Err(error) = kept.await {
+                    tracing::debug!(job = %job, cause = %error.chain(), "job.tried_again");
+                }
+            }
         }
         drop(permit);
     });

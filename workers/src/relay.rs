@@ -10,7 +10,10 @@ use entities::db::Db;
 use entities::ids::RowId;
 use entities::listen::Listener;
 use entities::outbox::{self, Unsent};
-use entities::{activation, certificates, idempotency, jobs, orders, services, telemetry};
+use entities::{
+    activation, certificates, cloudpods, dead_letters, idempotency, jobs, orders, services,
+    telemetry,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use secrecy::ExposeSecret;
@@ -96,8 +99,7 @@ async fn send(channel: &Channel, unsent: &Unsent) -> Result<()> {
             .with_message_id(id.to_string().into())
             .with_content_type("application/json".into())
             .with_headers(headers);
-        let payload = serde_json::to_vec(&unsent.message)?;
-        amqp::publish_confirmed(channel, unsent.message.queue(), &payload, properties).await
+        amqp::publish_confirmed(channel, &unsent.queue, &unsent.payload, properties).await
     }
     .instrument(span)
     .await
@@ -123,11 +125,22 @@ async fn keep_sweeping(db: Db) {
             let tx = db.system().await?;
             let due = certificates::queue_due(&tx, CONVERGED).await?;
             tx.commit().await?;
+            let tx = db.system().await?;
+            let pods = cloudpods::converge_due(&tx, CONVERGED).await?;
+            tx.commit().await?;
+            let tx = db.system().await?;
+            let idle = cloudpods::placement::release_idle(&tx, EXPIRED).await?;
+            tx.commit().await?;
+            let tx = db.system().await?;
+            let saved = cloudpods::backups::back_up_due(&tx, CONVERGED).await?;
+            tx.commit().await?;
             if pruned.elapsed() > PRUNE {
                 outbox::prune(&db).await?;
                 idempotency::prune(&db).await?;
+                dead_letters::prune(&db).await?;
             }
-            Ok::<_, entities::error::Error>(count + expired + moved + woken + due)
+            let all = count + expired + moved + woken + due + pods + idle + saved;
+            Ok::<_, entities::error::Error>(all)
         };
         match swept.await {
             Ok(0) => {}

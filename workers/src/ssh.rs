@@ -241,12 +241,7 @@ impl Session {
 
     /// Runs a command to its end with `input` on its standard input. Errors: `server_unreachable` when
     /// it was not started, `node_unknown` when it is not known what became of it.
-    pub async fn run(
-        &self,
-        command: &RemoteCommand,
-        input: &[u8],
-        limit: Duration,
-    ) -> Result<Ran> {
+    pub async fn run(&self, command: &RemoteCommand, input: &[u8], limit: Duration) -> Result<Ran> {
         let mut channel = self.start(command).await?;
         let began = std::time::Instant::now();
         let talk = async {
@@ -279,7 +274,8 @@ impl Session {
             duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "ssh.ran"
         );
-        let status = status.ok_or_else(|| unknown(&"the connection ended without an exit status"))?;
+        let status =
+            status.ok_or_else(|| unknown(&"the connection ended without an exit status"))?;
         Ok(Ran { status, out, err })
     }
 

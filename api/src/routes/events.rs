@@ -1,7 +1,8 @@
-//! A migration's live progress as server-sent events (WHATWG HTML section 9.2).
+//! A job's live progress as server-sent events (WHATWG HTML section 9.2).
 
 use crate::auth::{Caller, Credentials};
 use crate::error::ApiError;
+use crate::routes::jobs::{LINES, News, is_full, read_news};
 use crate::routes::migration::status::{LogLine, read_status};
 use crate::state::State;
 use actix_web::web::Bytes;
@@ -23,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const STREAM_SECS_MAX: u64 = 15 * 60;
 
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {
-    config.service(stream_events);
+    config.service(stream_events).service(stream_job_events);
 }
 
 /// One event of the stream.
@@ -53,18 +54,79 @@ async fn stream_events(
     state: web::Data<State>,
     id: web::Path<Uuid>,
 ) -> Result<HttpResponse, ApiError> {
-    let id = JobId(*id);
-    read_status(&state, &caller, id).await?;
+    stream(Of::Migration, caller, &request, state, JobId(*id)).await
+}
+
+/// The same of any job that one may see: `status` events carry the job with its steps, without what
+/// changes with each moment, and `end` comes when it is `done` or `failed`.
+#[utoipa::path(
+    tag = "jobs",
+    params(("id" = Uuid, Path, description = "the job")),
+    responses((status = 200, content_type = "text/event-stream", body = Event))
+)]
+#[get("/api/jobs/{id}/events")]
+async fn stream_job_events(
+    caller: Caller,
+    request: HttpRequest,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, ApiError> {
+    stream(Of::Job, caller, &request, state, JobId(*id)).await
+}
+
+/// What a stream shows of a job.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    Migration,
+    Job,
+}
+
+impl Of {
+    /// Reads what is new after a line of the log.
+    async fn read(
+        self,
+        state: &State,
+        caller: &Caller,
+        id: JobId,
+        after: i64,
+    ) -> Result<News, Error> {
+        if let Self::Job = self {
+            return read_news(state, caller, id, after).await;
+        }
+        let tx = state.db.read(&caller.0, Permission::MigrationsRead).await?;
+        let (_, row) = migrations::find_migration(&tx, id).await?;
+        let lines = jobs::list_logs(&tx, id, after, LINES).await?;
+        drop(tx);
+        let status = read_status(state, caller, id).await?;
+        Ok(News {
+            last: lines.last().map(|line| line.seq),
+            more: is_full(lines.len()),
+            lines: lines.into_iter().map(LogLine::from).collect(),
+            status: serde_json::to_string(&status)?,
+            ended: row.state.is_settled(),
+        })
+    }
+}
+
+async fn stream(
+    of: Of,
+    caller: Caller,
+    request: &HttpRequest,
+    state: web::Data<State>,
+    id: JobId,
+) -> Result<HttpResponse, ApiError> {
     let after = request
         .headers()
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
+    // Whoever may not see it is told so instead of getting a stream.
+    of.read(&state, &caller, id, after).await?;
     let (sender, receiver) = mpsc::channel::<Bytes>(64);
     let news = state.progress.subscribe();
-    let credentials = Credentials::of(&request)?;
-    let stream = Stream { state, credentials, id, after, shown: String::new(), sender };
+    let credentials = Credentials::of(request)?;
+    let stream = Stream { of, state, credentials, id, after, shown: String::new(), sender };
     actix_web::rt::spawn(stream.run(news));
     let body = futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|bytes| (Ok::<_, actix_web::Error>(bytes), receiver))
@@ -77,6 +139,7 @@ async fn stream_events(
 }
 
 struct Stream {
+    of: Of,
     state: web::Data<State>,
     credentials: Credentials,
     id: JobId,
@@ -136,26 +199,20 @@ impl Stream {
         }
     }
 
-    /// Sends what is new; whether the migration is settled.
+    /// Sends what is new; whether nothing more comes by itself.
     async fn look(&mut self) -> Result<bool, Looked> {
         let caller = self.credentials.check(&self.state).await?;
-        let tx = self.state.db.read(&caller.0, Permission::MigrationsRead).await?;
-        let (_, row) = migrations::find_migration(&tx, self.id).await?;
-        let lines = jobs::list_logs(&tx, self.id, self.after, 500).await?;
-        drop(tx);
-        let more = lines.len() == 500;
-        for line in lines {
-            self.after = line.seq;
-            let data = serde_json::to_string(&LogLine::from(line)).map_err(Error::from)?;
-            self.send(format!("event: log\nid: {}\ndata: {data}\n\n", self.after)).await?;
+        let news = self.of.read(&self.state, &caller, self.id, self.after).await?;
+        for line in &news.lines {
+            let data = serde_json::to_string(line).map_err(Error::from)?;
+            self.send(format!("event: log\nid: {}\ndata: {data}\n\n", line.seq)).await?;
         }
-        let status = read_status(&self.state, &caller, self.id).await?;
-        let data = serde_json::to_string(&status).map_err(Error::from)?;
-        if data != self.shown {
-            self.send(format!("event: status\ndata: {data}\n\n")).await?;
-            self.shown = data;
+        self.after = news.last.unwrap_or(self.after);
+        if news.status != self.shown {
+            self.send(format!("event: status\ndata: {}\n\n", news.status)).await?;
+            self.shown = news.status;
         }
-        Ok(row.state.is_settled() && !more)
+        Ok(news.ended && !news.more)
     }
 
     async fn send(&self, text: String) -> Result<(), Ended> {

@@ -7,6 +7,7 @@ pub mod billing;
 pub mod catalogue;
 pub mod certificates;
 pub mod checkout;
+pub mod dead_letters;
 pub mod dns;
 pub mod docs;
 pub mod events;
@@ -37,6 +38,7 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     audit::routes(config);
     servers::routes(config);
     jobs::routes(config);
+    dead_letters::routes(config);
     migration::routes(config);
     events::routes(config);
     accounts::routes(config);

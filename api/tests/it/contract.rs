@@ -117,6 +117,7 @@ fn body(method: &str, path: &str) -> Value {
         }
         ("post", "/api/subscriptions/{id}/cancel") => json!({"when": "period_end"}),
         ("post", "/api/payments/{id}/refund") => json!({"reason": "x"}),
+        ("post", "/api/jobs/{id}/cancel" | "/api/jobs/{id}/requeue") => json!({"reason": "x"}),
         ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
         (_, p) if p.starts_with("/api/dns/") => dns_body(method, path),
         ("post", "/api/certificates") => json!({"names": ["www.nobodys.example"]}),
@@ -314,7 +315,7 @@ pub async fn service(app: &App, owner: &Client, price: &str) -> String {
 }
 
 /// A certificate of the tenant that waits.
-async fn certificate(app: &App, owner: &Client, (server, job): (&str, String)) -> String {
+pub async fn certificate(app: &App, owner: &Client, (server, job): (&str, String)) -> String {
     let (account, id) = (unique(), unique());
     let tenant = &owner.tenant;
     let sql = format!(
@@ -398,6 +399,7 @@ impl Things {
             ("/api/payments/", billed[2].clone()),
             ("/api/stripe-events/", format!("evt_{name}")),
             ("/api/jobs/", text(&job)),
+            ("/api/dead-letters/", unique()),
             ("/api/migration/", text(&job)),
             ("job_id", text(&job)),
         ])

@@ -4,9 +4,9 @@ use crate::audit::seal::Head;
 use crate::billing;
 use crate::catalogue::Billing;
 use crate::ids::{
-    CategoryId, CertificateId, CloudpodId, InvoiceId, KeyId, LinkId, OrderId, PaymentId, PoolId,
-    PriceId, ProductId, RepaymentId, RowId, ServiceId, SessionId, SubscriptionId, TemplateId,
-    TenantId, UserId, ZoneId,
+    CategoryId, CertificateId, CloudpodId, InvoiceId, JobId, KeyId, LinkId, OrderId, PaymentId,
+    PoolId, PriceId, ProductId, RepaymentId, RowId, ServiceId, SessionId, SubscriptionId,
+    TemplateId, TenantId, UserId, ZoneId,
 };
 use crate::orders::Status;
 use crate::services::Desired;
@@ -266,6 +266,32 @@ pub enum Audit {
     },
     MigrationCancelled {
         job: String,
+    },
+    /// An operator has stopped a job: at once, or its worker was asked to take it back.
+    JobCancelled {
+        job: JobId,
+        job_kind: String,
+        phase: String,
+        at_once: bool,
+        reason: String,
+    },
+    /// An operator has announced a job again, or let it be run again.
+    JobRequeued {
+        job: JobId,
+        job_kind: String,
+        phase: String,
+        /// Where it stood.
+        state: String,
+        reason: String,
+    },
+    DeadLetterReplayed {
+        letter: RowId,
+        queue: String,
+    },
+    DeadLetterDiscarded {
+        letter: RowId,
+        queue: String,
+        digest: String,
     },
     MigrationRollbackStarted {
         job: String,

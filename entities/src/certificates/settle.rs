@@ -6,7 +6,7 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::db::SystemTx;
 use crate::error::Error;
-use crate::ids::{AccountId, CertificateId};
+use crate::ids::{AccountId, CertificateId, JobId};
 use crate::jobs::{self, Claim};
 use crate::tables::certificate::{self, Column};
 use crate::tables::certificate_name;
@@ -67,6 +67,13 @@ pub async fn settle(tx: &SystemTx, claim: &Claim, outcome: Outcome) -> Result<()
         }
         Outcome::Failed { code, message } => failed(tx, &ctx, row, (code, message)).await,
     }
+}
+
+/// Ends a queued job of a certificate that was cancelled before it began, as one that failed.
+pub(crate) async fn cancelled(tx: &SystemTx, job: JobId, error: (String, String)) -> Result<()> {
+    let row = certificate::Entity::find().filter(Column::JobId.eq(job)).lock_exclusive();
+    let Some(row) = row.one(tx.conn()).await? else { return Ok(()) };
+    failed(tx, &TenantCtx::system(row.tenant_id), row, error).await
 }
 
 async fn installed(

@@ -162,6 +162,9 @@ impl Size {
     }
 }
 
+/// The phases of a pod's jobs that are taken back when they fail.
+pub const SAGAS: [&str; 6] = ["provision", "take_back", "resize", "snapshot", "backup", "move"];
+
 /// What a pod's limit is called.
 pub(crate) const LIMIT: &str = "CloudPods";
 

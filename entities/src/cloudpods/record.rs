@@ -260,6 +260,11 @@ pub async fn record_rejection(tx: &SystemTx, claim: &Claim, what: &str) -> Resul
     tx.audit(&claim.ctx(), entry).await
 }
 
+/// Whether a job works on a pod, or waits to.
+pub async fn is_at_work(tx: &SystemTx, row: &cloudpod::Model) -> Result<bool> {
+    super::is_working(tx, row.job_id).await
+}
+
 /// The pods on a server that there is a container of, or may be one.
 pub async fn pods_on(tx: &SystemTx, server: ServerId) -> Result<Vec<cloudpod::Model>> {
     Ok(cloudpod::Entity::find()

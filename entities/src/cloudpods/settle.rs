@@ -9,7 +9,7 @@ use crate::db::SystemTx;
 use crate::error::Code;
 use crate::jobs::{self, Claim};
 use crate::services;
-use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot, cloudpod_traffic};
+use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot, cloudpod_traffic, job};
 use chrono::{TimeDelta, Utc};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde::{Deserialize, Serialize};
@@ -304,4 +304,19 @@ async fn not_acted(
         active.next_at = Set(converge::next_attempt(attempts));
     }
     become_status(tx, active, status, Some(entry)).await
+}
+
+/// Ends a queued job of a pod that was cancelled before it began: as one that failed and left nothing.
+/// What the pod shall be stays, and so there is another attempt at that.
+pub(crate) async fn cancelled(tx: &SystemTx, job: &job::Model, message: &str) -> Result<()> {
+    let row = cloudpod::Entity::find().filter(cloudpod::Column::JobId.eq(job.id));
+    let Some(row) = row.one(tx.conn()).await? else { return Ok(()) };
+    let row = lock(tx, row.id).await?;
+    let code = Code::Cancelled.as_str();
+    match job.phase.as_str() {
+        "provision" => failed_attempt(tx, row, (&code, message)).await?,
+        "take_back" | "suspend" | "unsuspend" | "terminate" => later(tx, row, message).await?,
+        phase => not_acted(tx, row, (phase, message), None).await?,
+    };
+    Ok(())
 }

@@ -24,6 +24,7 @@ use values::{AbsPath, Username};
 
 mod record;
 
+pub(crate) use record::{cancelled, requeued};
 pub use record::{
     count_losses, load_migration, planned_domains, planned_zones, record_analysis,
     record_conflicts, record_items, record_operations, set_progress, settle,

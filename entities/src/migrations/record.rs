@@ -7,7 +7,9 @@ use crate::db::SystemTx;
 use crate::error::Error;
 use crate::ids::{JobId, RowId};
 use crate::jobs::{self, Claim};
-use crate::tables::{migration, migration_backup, migration_conflict, migration_resource};
+use crate::tables::{
+    job, job_step, migration, migration_backup, migration_conflict, migration_resource,
+};
 use chrono::Utc;
 use cpanel::plan::{Component, Conflict, Operation};
 use cpanel::protocol::{Analysis, ItemReport, Preview};
@@ -245,6 +247,49 @@ pub async fn count_losses(tx: &SystemTx, id: JobId) -> Result<u64> {
         .filter(migration_resource::Column::Outcome.is_in(["not_transferred", "failed"]))
         .count(tx.conn())
         .await?)
+}
+
+/// Says where a migration stands whose queued job was cancelled before it began.
+pub(crate) async fn cancelled(tx: &SystemTx, job: &job::Model) -> Result<()> {
+    let row = load_migration(tx, job.id).await?;
+    let state = match job.phase.as_str() {
+        "analyze" => State::Cancelled,
+        "apply" => State::Failed,
+        "rollback" => before_rollback(tx, job, &row).await?,
+        // A confirmation that fails leaves the migration as it is.
+        _ => return Ok(()),
+    };
+    let mut row: migration::ActiveModel = row.into();
+    row.state = Set(state);
+    row.current_step = Set(None);
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// What a migration was when its rollback was queued: applied, unless an undo has failed before.
+async fn before_rollback(tx: &SystemTx, job: &job::Model, row: &migration::Model) -> Result<State> {
+    let begun = job_step::Entity::find()
+        .filter(job_step::Column::JobId.eq(job.id))
+        .filter(job_step::Column::Run.eq(job.run))
+        .filter(job_step::Column::State.ne("done"))
+        .count(tx.conn())
+        .await?;
+    Ok(match (row.applied_at, begun, count_losses(tx, job.id).await?) {
+        (None, ..) | (_, 1.., _) => State::UndoFailed,
+        (Some(_), 0, 0) => State::Completed,
+        (Some(_), 0, _) => State::CompletedWithLosses,
+    })
+}
+
+/// Brings a migration whose analysis has failed, or was cancelled, back to its beginning.
+pub(crate) async fn requeued(tx: &SystemTx, id: JobId) -> Result<()> {
+    let mut row: migration::ActiveModel = load_migration(tx, id).await?.into();
+    row.state = Set(State::Queued);
+    row.current_step = Set(Some("analyze".to_owned()));
+    row.progress = Set(0);
+    row.progress_note = Set(None);
+    row.update(tx.conn()).await?;
+    Ok(())
 }
 
 /// Ends a run: where the migration stands now, with its entry in the audit trail.

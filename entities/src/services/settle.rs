@@ -9,10 +9,11 @@ use crate::hosting;
 use crate::ids::{OrderId, ServiceId};
 use crate::jobs::{self, Claim};
 use crate::orders::{self, Status};
-use crate::tables::service;
+use crate::tables::job;
+use crate::tables::service::{self, Column};
 use crate::tenancy::TenantCtx;
 use chrono::Utc;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 
 /// How often a service is tried to be made before it has failed for good.
 const ATTEMPTS_MAX: i32 = 3;
@@ -53,19 +54,8 @@ pub async fn settle(tx: &SystemTx, claim: &Claim, outcome: Outcome) -> Result<()
             failed_attempt(tx, row, &message).await?
         }
         ("provision", Outcome::Failed { message }) => failed_attempt(tx, row, &message).await?,
-        (_, Outcome::Failed { message } | Outcome::Unclean { message }) => {
-            let attempts = row.attempts.saturating_add(1);
-            let mut row: service::ActiveModel = row.into();
-            // Attempts at making it are counted when they were taken back.
-            if !["provision", "take_back"].contains(&claim.phase.as_str()) {
-                row.attempts = Set(attempts);
-            }
-            row.next_at = Set(converge::next_attempt(attempts));
-            row.error = Set(Some(message));
-            row.updated_at = Set(Utc::now());
-            // The next attempt is the sweep's.
-            row.update(tx.conn()).await?;
-            return Ok(());
+        (phase, Outcome::Failed { message } | Outcome::Unclean { message }) => {
+            return try_later(tx, row, phase, message).await;
         }
         (phase, outcome) => {
             let text = format!("a job {phase} cannot come to {outcome:?}");
@@ -90,6 +80,38 @@ pub(crate) async fn pod_made(tx: &SystemTx, id: ServiceId) -> Result<()> {
 pub(crate) async fn pod_waits(tx: &SystemTx, id: ServiceId, message: &str) -> Result<()> {
     let mut row: service::ActiveModel = lock(tx, id).await?.into();
     row.error = Set(Some(message.to_owned()));
+    row.updated_at = Set(Utc::now());
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// Ends a queued job of a service that was cancelled before it began: as one that failed and left
+/// nothing. What the service shall be stays, and so there is another attempt.
+pub(crate) async fn cancelled(tx: &SystemTx, job: &job::Model, message: &str) -> Result<()> {
+    let row = service::Entity::find().filter(Column::JobId.eq(job.id)).one(tx.conn()).await?;
+    let Some(row) = row else { return Ok(()) };
+    let row = lock(tx, row.id).await?;
+    if job.phase != "provision" {
+        return try_later(tx, row, &job.phase, message.to_owned()).await;
+    }
+    let order = row.order_id;
+    let row = failed_attempt(tx, row, message).await?;
+    if row.next_at <= Utc::now() {
+        converge::go_on(tx, row).await?;
+    }
+    settle_order(tx, order).await
+}
+
+/// The next attempt is the sweep's.
+async fn try_later(tx: &SystemTx, row: service::Model, phase: &str, message: String) -> Result<()> {
+    let attempts = row.attempts.saturating_add(1);
+    let mut row: service::ActiveModel = row.into();
+    // Attempts at making it are counted when they were taken back.
+    if !["provision", "take_back"].contains(&phase) {
+        row.attempts = Set(attempts);
+    }
+    row.next_at = Set(converge::next_attempt(attempts));
+    row.error = Set(Some(message));
     row.updated_at = Set(Utc::now());
     row.update(tx.conn()).await?;
     Ok(())

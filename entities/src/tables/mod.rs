@@ -17,6 +17,7 @@ pub mod cloudpod;
 pub mod cloudpod_backup;
 pub mod cloudpod_snapshot;
 pub mod cloudpod_traffic;
+pub mod dead_letter;
 pub mod dispute;
 pub mod dns_agreement;
 pub mod dns_budget;

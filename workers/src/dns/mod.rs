@@ -13,6 +13,7 @@ pub mod signing;
 pub mod verification;
 
 use crate::amqp;
+use crate::dead_letters;
 use crate::error::{Result, amqp as amqp_error};
 use crate::powerdns::PowerDns;
 use entities::asks::DNS_QUEUE;
@@ -181,7 +182,7 @@ impl Worker {
             while self.work_once().await? > 0 {}
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(Ok(delivery)) => acknowledge(delivery).await?,
+                    Some(Ok(delivery)) => self.acknowledge(delivery).await?,
                     Some(Err(error)) => return Err(amqp_error(error)),
                     None => return Err(Error::Unavailable("the broker closed the channel".into())),
                 },
@@ -189,9 +190,17 @@ impl Worker {
             }
             // A burst is worked off at once: what the messages tell stands in the rows.
             while let Some(Some(more)) = futures::FutureExt::now_or_never(messages.next()) {
-                acknowledge(more.map_err(amqp_error)?).await?;
+                self.acknowledge(more.map_err(amqp_error)?).await?;
             }
         }
+    }
+
+    /// What a message tells stands in the rows as well, which are looked at next; what is none for us is
+    /// kept.
+    async fn acknowledge(&self, delivery: Delivery) -> Result<()> {
+        dead_letters::read(&self.servers.db, DNS_QUEUE, &delivery.data).await?;
+        delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
+        Ok(())
     }
 
     /// Does what is due; how much. What fails is recorded where it failed and due again.
@@ -253,10 +262,4 @@ fn tell(what: &str, outcome: Result<usize>) {
     if let Err(error) = outcome {
         tracing::warn!(what, cause = %error.chain(), "dns.not_looked_at");
     }
-}
-
-/// What a message tells stands in the rows as well, which are looked at next.
-async fn acknowledge(delivery: Delivery) -> Result<()> {
-    delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
-    Ok(())
 }

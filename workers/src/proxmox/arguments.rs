@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn sizes_are_never_smaller_than_what_was_sold() {
         let volume = |mebibytes| {
-            Volume { storage: StorageId::parse("local-lvm").unwrap(), mebibytes }.text().into_owned()
+            Volume { storage: StorageId::parse("local-lvm").unwrap(), mebibytes }
+                .text()
+                .into_owned()
         };
         assert_eq!(volume(20480), "local-lvm:20");
         assert_eq!(volume(1536), "local-lvm:1.500");

@@ -4,9 +4,7 @@
 use super::arguments::{Description, Disk, KeysFile, Mebibytes, Network, Volume};
 use crate::ssh::{Program, RemoteCommand};
 use entities::cloudpods::create::PodName;
-use entities::values::{
-    AbsPath, ArchiveName, NodeName, SnapshotName, StorageId, Vmid, VolumeId,
-};
+use entities::values::{AbsPath, ArchiveName, NodeName, SnapshotName, StorageId, Vmid, VolumeId};
 
 /// A container that is to be made.
 #[derive(Debug)]
@@ -84,6 +82,12 @@ pub fn settle(new: &Create<'_>) -> RemoteCommand {
         .option("--description", &new.description)
 }
 
+/// A container's network, as it is to be.
+#[must_use]
+pub fn set_network(vmid: Vmid, network: &Network<'_>) -> RemoteCommand {
+    pct("set").value(&vmid).option("--net0", network)
+}
+
 #[must_use]
 pub fn start(vmid: Vmid) -> RemoteCommand {
     pct("start").value(&vmid)
@@ -98,7 +102,12 @@ pub fn stop(vmid: Vmid) -> RemoteCommand {
 /// Asked to, and after a minute stopped.
 #[must_use]
 pub fn shutdown(vmid: Vmid) -> RemoteCommand {
-    pct("shutdown").value(&vmid).literal("--timeout").literal("60").literal("--forceStop").literal("1")
+    pct("shutdown")
+        .value(&vmid)
+        .literal("--timeout")
+        .literal("60")
+        .literal("--forceStop")
+        .literal("1")
 }
 
 #[must_use]

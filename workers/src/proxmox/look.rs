@@ -163,7 +163,11 @@ impl Node {
         Ok(Current {
             power: if runs { Power::Running } else { Power::Stopped },
             uptime_secs,
-            counters: Counters { bytes_in: counter("netin"), bytes_out: counter("netout"), started },
+            counters: Counters {
+                bytes_in: counter("netin"),
+                bytes_out: counter("netout"),
+                started,
+            },
         })
     }
 
@@ -200,8 +204,12 @@ impl Node {
 
     /// What a storage of the node holds: volumes with their sizes in bytes and their numbers.
     pub async fn content(&self, storage: &StorageId) -> Result<Vec<(String, u64, Option<u64>)>> {
-        let path =
-            ApiPath::new().part("nodes").value(&self.name).part("storage").value(storage).part("content");
+        let path = ApiPath::new()
+            .part("nodes")
+            .value(&self.name)
+            .part("storage")
+            .value(storage)
+            .part("content");
         let rows = self.get(&path).await?;
         let volume = |row: &Value| {
             let size = number(row.get("size")).unwrap_or(0);
@@ -256,14 +264,23 @@ impl Node {
 
     async fn storage(&self, name: &str, content: &str) -> Result<Value> {
         let storage = StorageId::parse(name)?;
-        let path =
-            ApiPath::new().part("nodes").value(&self.name).part("storage").value(&storage).part("status");
+        let path = ApiPath::new()
+            .part("nodes")
+            .value(&self.name)
+            .part("storage")
+            .value(&storage)
+            .part("status");
         let wrong = |why: String| {
-            Error::refused(Code::EnrolmentFailed, format!("The storage {name} of {}: {why}", self.name))
+            Error::refused(
+                Code::EnrolmentFailed,
+                format!("The storage {name} of {}: {why}", self.name),
+            )
         };
         let status = match self.get(&path).await {
             Ok(status) => status,
-            Err(error) if error.code() == Code::NodeRefused => return Err(wrong(error.to_string())),
+            Err(error) if error.code() == Code::NodeRefused => {
+                return Err(wrong(error.to_string()));
+            }
             Err(error) => return Err(error),
         };
         if !text(&status, "content").split(',').any(|kind| kind == content) {

@@ -63,7 +63,8 @@ pub async fn enroll(cx: &Cx) -> Result<Value> {
 /// A Proxmox node is used as it is: it is looked at, and what it has is written down.
 async fn node(cx: &Cx) -> Result<Value> {
     let node = Node::of(cx).await?;
-    cx.log(Level::Info, "connect", &format!("{} shows its pinned host key.", cx.server.host)).await?;
+    cx.log(Level::Info, "connect", &format!("{} shows its pinned host key.", cx.server.host))
+        .await?;
     let look = node.examine().await?;
     for note in &look.notes {
         cx.log(Level::Warn, "examine", note).await?;

@@ -3,6 +3,7 @@
 
 mod billing;
 mod claims;
+mod dead_letters;
 mod dns;
 mod notifier;
 mod relay;

@@ -17,7 +17,7 @@ fn keys() -> SecretKeys {
     SecretKeys::parse(&SecretString::from(KEYS)).unwrap()
 }
 
-async fn post(db: &TestDb, smtp: &str) -> Post {
+pub async fn post(db: &TestDb, smtp: &str) -> Post {
     let config = Notifier {
         database_url: db.url.clone(),
         token_keys: keys(),

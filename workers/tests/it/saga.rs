@@ -86,7 +86,7 @@ async fn function(
 }
 
 /// No step here asks for a zone.
-fn nowhere() -> Dns {
+pub fn nowhere() -> Dns {
     let address = "127.0.0.1:1".parse().unwrap();
     let key = SecretString::from("x".to_owned());
     Dns {
@@ -103,9 +103,14 @@ fn nowhere() -> Dns {
 }
 
 async fn world(db: &TestDb) -> World {
+    world_at(db, "amqp://127.0.0.1:1").await
+}
+
+/// The same with a broker.
+pub async fn world_at(db: &TestDb, amqp: &str) -> World {
     let text = |text: &str| SecretString::from(text.to_owned());
     let config = Migrator {
-        base: Base { database_url: db.url.clone(), amqp_url: text("amqp://127.0.0.1:1") },
+        base: Base { database_url: db.url.clone(), amqp_url: text(amqp) },
         sealing_keys: SealingKeys::parse(&text("t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="))
             .unwrap(),
         agent: "/nonexistent".into(),

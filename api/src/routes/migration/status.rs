@@ -8,6 +8,7 @@ use actix_web::{get, web};
 use chrono::{DateTime, Utc};
 use entities::error::Error;
 use entities::ids::JobId;
+use entities::redaction::redact_text;
 use entities::tables::{job, job_log, job_step, migration, migration_resource};
 use entities::tenancy::Permission;
 use entities::{jobs, migrations};
@@ -218,6 +219,14 @@ pub struct LogLine {
     step: Option<String>,
     message: String,
     created_at: DateTime<Utc>,
+}
+
+impl LogLine {
+    /// The line without what could be a secret.
+    pub(in crate::routes) fn redacted(row: job_log::Model) -> Self {
+        let message = redact_text(&row.message);
+        Self { message, ..row.into() }
+    }
 }
 
 impl From<job_log::Model> for LogLine {

@@ -28,8 +28,7 @@ async fn ensure_stopped(node: &Node, job: &Job, force: bool) -> Result<()> {
     if node.current(job.vmid).await?.power != Power::Running {
         return Ok(());
     }
-    let command =
-        if force { commands::stop(job.vmid) } else { commands::shutdown(job.vmid) };
+    let command = if force { commands::stop(job.vmid) } else { commands::shutdown(job.vmid) };
     match node.run(&command, b"").await {
         Err(error) if says(&error, "not running") => Ok(()),
         other => other.map(|_said| ()),
@@ -109,7 +108,8 @@ pub(super) async fn reinstall(cx: &Cx, job: &Job) -> Result<Value> {
     }
     let node = Node::of(cx).await?;
     let standing = node.look(job.vmid).await?;
-    let by_us = standing.as_ref().and_then(|c| c.mark.as_ref()).is_some_and(|m| m.job == cx.claim.job);
+    let by_us =
+        standing.as_ref().and_then(|c| c.mark.as_ref()).is_some_and(|m| m.job == cx.claim.job);
     if !by_us {
         cx.log(Level::Info, "reinstall", "The old container is removed.").await?;
         terminate::ensure_absent(cx, job, &node).await?;

@@ -33,7 +33,7 @@ const POWER: Duration = Duration::from_secs(20);
 /// Whether a phase is a saga, whose failure is taken back.
 #[must_use]
 pub fn is_saga(phase: &str) -> bool {
-    matches!(phase, "provision" | "take_back" | "resize" | "snapshot" | "backup" | "move")
+    cloudpods::SAGAS.contains(&phase)
 }
 
 /// The saga's function of a pod's job.
@@ -109,7 +109,11 @@ impl Job {
         };
         drop(tx);
         let checked = || {
-            Ok::<_, Error>((cloudpods::vmid(&row)?, PodName::parse(&row.hostname)?, Size::of(&row)?))
+            Ok::<_, Error>((
+                cloudpods::vmid(&row)?,
+                PodName::parse(&row.hostname)?,
+                Size::of(&row)?,
+            ))
         };
         let (vmid, hostname, size) = match checked() {
             Ok(checked) => checked,
@@ -163,14 +167,20 @@ impl Job {
             } else {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            let gone = || Error::refused(Code::NodeUnknown, "The container went while it was waited for.");
+            let gone =
+                || Error::refused(Code::NodeUnknown, "The container went while it was waited for.");
             container = node.look(self.vmid).await?.ok_or_else(gone)?;
         }
         Ok(container)
     }
 
     /// What a container of this pod is made of on this node.
-    async fn create<'a>(&'a self, cx: &Cx, bridge: &'a BridgeName, node: &Node) -> Result<Create<'a>> {
+    async fn create<'a>(
+        &'a self,
+        cx: &Cx,
+        bridge: &'a BridgeName,
+        node: &Node,
+    ) -> Result<Create<'a>> {
         let tx = cx.world.db.system().await?;
         let archive = templates::archive_of(&tx, &self.size.template).await?;
         let template_storage = StorageId::parse(&node.row.template_storage)?;

@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::proxmox::{ApiPath, Create, Node, commands, says};
 use crate::saga::{Cx, Saga, Step};
 use cpanel::protocol::Level;
+use entities::cloudpods::Act;
 use entities::cloudpods::record::{self, Saved};
 use entities::cloudpods::settle::Power;
-use entities::cloudpods::{Act};
 use entities::error::{Code, Error};
 use entities::ids::BackupId;
 use entities::servers;
@@ -26,7 +26,9 @@ struct TakeSnapshot;
 
 fn name_of(job: &Job) -> Result<SnapshotName> {
     match job.parameters()? {
-        Act::Snapshot { name, .. } | Act::Rollback { name } | Act::DeleteSnapshot { name } => Ok(name),
+        Act::Snapshot { name, .. } | Act::Rollback { name } | Act::DeleteSnapshot { name } => {
+            Ok(name)
+        }
         _ => Err(Error::internal("a job for a snapshot without its name")),
     }
 }
@@ -74,7 +76,8 @@ async fn ensure_no_snapshot(node: &Node, job: &Job, name: &SnapshotName) -> Resu
 pub(super) async fn roll_back(cx: &Cx, job: &Job) -> Result<Value> {
     let name = name_of(job)?;
     let node = job.at_rest(cx).await?;
-    let ran = node.current(job.vmid).await?.power == Power::Running || job.row.status == entities::cloudpods::Status::Active;
+    let ran = node.current(job.vmid).await?.power == Power::Running
+        || job.row.status == entities::cloudpods::Status::Active;
     node.run(&commands::rollback(job.vmid, &name), b"").await?;
     let container = node.look(job.vmid).await?;
     if let Some(container) = container {

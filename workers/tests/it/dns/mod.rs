@@ -4,7 +4,7 @@ mod copies;
 mod drift;
 mod race;
 mod run;
-mod server;
+pub mod server;
 mod signed;
 mod verified;
 

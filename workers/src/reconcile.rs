@@ -1,0 +1,300 @@
+//! Comparing what the nodes have with what was sold: containers that nobody sold, sold ones that are
+//! not there, and ones that are otherwise. What is safe is repaired, the rest is shown to operators;
+//! nothing is removed that is not provably ours.
+
+use crate::error::Result;
+use crate::proxmox::{Container, Guest, Mebibytes, Network, Node, commands};
+use crate::world::World;
+use entities::cloudpods::findings::{self, Found, Kind};
+use entities::cloudpods::record::{self, Seen};
+use entities::cloudpods::settle::Power;
+use entities::cloudpods::{self, Size, Status, placement, pools, traffic};
+use entities::error::Error;
+use entities::servers;
+use entities::tables::{cloudpod, server};
+use entities::values::{BridgeName, Vmid};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Looks for as long as the process lives.
+pub async fn keep_looking(world: World) {
+    let every = Duration::from_secs(world.config.reconcile_secs.max(1));
+    loop {
+        if let Err(error) = look_at_all(&world).await {
+            tracing::warn!(cause = %error.chain(), "pods.not_reconciled");
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Looks at every node, once.
+pub async fn look_at_all(world: &World) -> Result<()> {
+    let tx = world.db.system().await?;
+    let nodes = servers::list_enrolled(&tx, servers::Kind::Proxmox).await?;
+    drop(tx);
+    for row in nodes {
+        if let Err(error) = look_at(world, &row).await {
+            let tx = world.db.system().await?;
+            servers::record_health(&tx, row.id, Err(&error.to_string())).await?;
+            tx.commit().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at a node: its health, and its containers against the pods that are to be on it.
+pub async fn look_at(world: &World, row: &server::Model) -> Result<()> {
+    let node = Node::connect(world, row).await?;
+    let look = node.examine().await?;
+    let tx = world.db.system().await?;
+    servers::record_node(&tx, row.id, look.capacity, &look.health()).await?;
+    tx.commit().await?;
+    let guests = node.guests().await?;
+    let tx = world.db.system().await?;
+    let pods = record::pods_on(&tx, row.id).await?;
+    drop(tx);
+    let mut found = Vec::new();
+    let by_vmid: BTreeMap<i64, &cloudpod::Model> =
+        pods.iter().filter_map(|pod| Some((pod.vmid?, pod))).collect();
+    for guest in guests.iter().filter(|guest| guest.node == node.row.name) {
+        if !by_vmid.contains_key(&i64::from(guest.vmid)) {
+            found.extend(stranger(world, &node, row, guest).await?);
+        }
+    }
+    for pod in &pods {
+        found.extend(compare(world, &node, pod, &guests).await?);
+    }
+    let tx = world.db.system().await?;
+    findings::record(&tx, row.id, &found).await?;
+    tx.commit().await
+}
+
+/// A guest that no pod of this node is. One with the mark of a pod of ours that is gone, or that is
+/// elsewhere by now, is an orphan, and is removed when nothing can still be done for it; others are
+/// only told apart, so that their numbers are never given.
+async fn stranger(
+    world: &World,
+    node: &Node,
+    row: &server::Model,
+    guest: &Guest,
+) -> Result<Option<Found>> {
+    let container = match guest.is_container {
+        true => node.look(guest.vmid).await?,
+        false => None,
+    };
+    let tag = world.dns.tag().await?.to_owned();
+    let mark = container.as_ref().and_then(|c| c.mark.clone()).filter(|mark| mark.tag == tag);
+    let tx = world.db.system().await?;
+    let Some(mark) = mark else {
+        let place = (node.row.cluster.as_str(), guest.vmid);
+        if !record::is_vmid_ours(&tx, &node.row.cluster, guest.vmid).await? {
+            record::record_guest(&tx, place, row.id, guest.name.as_deref()).await?;
+            tx.commit().await?;
+            return Ok(None);
+        }
+        let name = guest.name.clone().unwrap_or_default();
+        return Ok(Some(Found {
+            kind: Kind::Orphan,
+            vmid: guest.vmid,
+            what: "container",
+            cloudpod: None,
+            detail: format!("A guest {name} has a number that was ours, and is not ours."),
+            repair: "It is left alone: somebody else made it.".to_owned(),
+        }));
+    };
+    let pod = match cloudpods::load_pod(&tx, mark.pod).await {
+        Ok(pod) => pod,
+        Err(Error::NotFound(_)) => return Ok(Some(unknown_mark(guest))),
+        Err(error) => return Err(error),
+    };
+    let is_working = record::is_at_work(&tx, &pod).await?;
+    drop(tx);
+    // The pod may have got this very number on this very node since the rows were read, or move.
+    let is_its_own = pod.vmid == Some(i64::from(guest.vmid)) && pod.status != Status::Deleted;
+    if is_working || is_its_own {
+        return Ok(None);
+    }
+    remove_orphan(node, guest, &container).await?;
+    Ok(Some(Found {
+        kind: Kind::Orphan,
+        vmid: guest.vmid,
+        what: "container",
+        cloudpod: Some(pod.id),
+        detail: format!(
+            "A container of the CloudPod {}, which is {} and has not this number.",
+            pod.id,
+            pod.status.as_str()
+        ),
+        repair: "It was made by us for a pod that does not have it any more: it was removed."
+            .to_owned(),
+    }))
+}
+
+fn unknown_mark(guest: &Guest) -> Found {
+    Found {
+        kind: Kind::Orphan,
+        vmid: guest.vmid,
+        what: "container",
+        cloudpod: None,
+        detail: "It has our mark, with a CloudPod that there never was.".to_owned(),
+        repair: "It is left alone: look who made it, and remove it by hand.".to_owned(),
+    }
+}
+
+async fn remove_orphan(node: &Node, guest: &Guest, container: &Option<Container>) -> Result<()> {
+    if container.as_ref().is_some_and(|container| container.lock.is_some()) {
+        return Ok(());
+    }
+    if node.current(guest.vmid).await?.power == Power::Running {
+        node.run(&commands::stop(guest.vmid), b"").await?;
+    }
+    node.run(&commands::destroy(guest.vmid), b"").await.map(|_said| ())
+}
+
+/// A pod against its container; what is written of its state, and what differs.
+async fn compare(
+    world: &World,
+    node: &Node,
+    pod: &cloudpod::Model,
+    guests: &[Guest],
+) -> Result<Vec<Found>> {
+    let tx = world.db.system().await?;
+    let pod = cloudpods::load_pod(&tx, pod.id).await?;
+    if record::is_at_work(&tx, &pod).await? || !pod.status.is_made() {
+        return Ok(Vec::new());
+    }
+    drop(tx);
+    let vmid = cloudpods::vmid(&pod)?;
+    let difference = |kind, what, detail: String, repair: &str| Found {
+        kind,
+        vmid,
+        what,
+        cloudpod: Some(pod.id),
+        detail,
+        repair: repair.to_owned(),
+    };
+    let Some(container) = node.look(vmid).await? else {
+        let elsewhere = guests.iter().find(|guest| guest.vmid == vmid);
+        let detail = match elsewhere {
+            Some(guest) => format!("Its container is on {}, not on {}.", guest.node, node.row.name),
+            None => "It was sold, and its node has no container of it.".to_owned(),
+        };
+        let repair =
+            "Restore a backup of it, or reinstall it; if it was moved by hand, move it back.";
+        return Ok(vec![difference(Kind::Ghost, "container", detail, repair)]);
+    };
+    if container.mark.as_ref().is_none_or(|mark| mark.pod != pod.id) {
+        let detail = "Its container has lost its mark, or is another's.".to_owned();
+        let repair =
+            "Nothing is done with it: look who changed its description, and put the mark back.";
+        return Ok(vec![difference(Kind::Drift, "mark", detail, repair)]);
+    }
+    observe(world, node, &pod, &container).await?;
+    let mut found = Vec::new();
+    if container.lock.is_some() {
+        return Ok(found);
+    }
+    let size = Size::of(&pod)?;
+    for (what, has, shall) in [
+        ("cpu_cores", container.cpu_cores, size.cpu_cores),
+        ("memory_mib", container.memory_mib, size.memory_mib),
+    ] {
+        if has != Some(shall) {
+            let memory = Mebibytes(size.memory_mib);
+            node.run(&commands::set_size(vmid, size.cpu_cores, memory), b"").await?;
+            let detail = format!(
+                "It had {} instead of {shall}.",
+                has.map_or_else(|| "none".to_owned(), |n| n.to_string())
+            );
+            found.push(difference(Kind::Drift, what, detail, "It was set back."));
+        }
+    }
+    if container.disk_mib != Some(size.disk_mib) {
+        let has = container.disk_mib.unwrap_or(0);
+        let detail = format!("Its disk has {has} MiB, and {} were sold.", size.disk_mib);
+        found.push(difference(
+            Kind::Drift,
+            "disk_mib",
+            detail,
+            "Disks are not changed by themselves: resize it, or leave it.",
+        ));
+    }
+    found.extend(addresses(world, node, &pod, (&container, vmid)).await?);
+    if pod.status == Status::Suspended {
+        found.extend(stop_suspended(node, &pod, vmid).await?);
+    }
+    Ok(found)
+}
+
+/// A suspended container that somebody has started is stopped again.
+async fn stop_suspended(node: &Node, pod: &cloudpod::Model, vmid: Vmid) -> Result<Option<Found>> {
+    if node.current(vmid).await?.power != Power::Running {
+        return Ok(None);
+    }
+    node.run(&commands::onboot(vmid, false), b"").await?;
+    node.run(&commands::shutdown(vmid), b"").await?;
+    Ok(Some(Found {
+        kind: Kind::Drift,
+        vmid,
+        what: "power",
+        cloudpod: Some(pod.id),
+        detail: "It is suspended, and ran.".to_owned(),
+        repair: "It was stopped.".to_owned(),
+    }))
+}
+
+/// A container that has other addresses than its own gets its own back.
+async fn addresses(
+    world: &World,
+    node: &Node,
+    pod: &cloudpod::Model,
+    (container, vmid): (&Container, Vmid),
+) -> Result<Option<Found>> {
+    let tx = world.db.system().await?;
+    let place = placement::of_pod(&tx, pod.id).await?;
+    let place = place.ok_or_else(|| Error::internal("a pod without a place"))?;
+    let held = pools::held_by(&tx, place.id).await?;
+    drop(tx);
+    let parts: Vec<&str> = container.network.split(',').collect();
+    let has = |held: &pools::Held| {
+        let name = if held.address.addr().is_ipv4() { "ip" } else { "ip6" };
+        parts.contains(&format!("{name}={}", held.address).as_str())
+    };
+    if held.iter().all(has) && parts.contains(&"firewall=1") {
+        return Ok(None);
+    }
+    let bridge = BridgeName::parse(&node.row.bridge)?;
+    let network = Network { bridge: &bridge, addresses: &held };
+    node.run(&commands::set_network(vmid, &network), b"").await?;
+    Ok(Some(Found {
+        kind: Kind::Drift,
+        vmid,
+        what: "address",
+        cloudpod: Some(pod.id),
+        detail: format!("Its network was {}.", container.network),
+        repair: "It was set back; it counts from the container's next start on, where the node cannot do it at once.".to_owned(),
+    }))
+}
+
+/// Writes down how a container is, and counts its traffic.
+async fn observe(
+    world: &World,
+    node: &Node,
+    pod: &cloudpod::Model,
+    container: &Container,
+) -> Result<()> {
+    let now = node.current(cloudpods::vmid(pod)?).await?;
+    let seen = Seen {
+        power: now.power,
+        cpu_cores: container.cpu_cores,
+        memory_mib: container.memory_mib,
+        disk_mib: container.disk_mib,
+        uptime_secs: now.uptime_secs,
+    };
+    let tx = world.db.system().await?;
+    record::record_seen(&tx, pod.id, &seen).await?;
+    if now.power == Power::Running {
+        traffic::count(&tx, pod.id, now.counters).await?;
+    }
+    tx.commit().await
+}
