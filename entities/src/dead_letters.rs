@@ -14,7 +14,7 @@ use crate::outbox::{self, Message};
 use crate::tables::dead_letter::{self, Column};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::Utc;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum,
     EntityTrait, EnumIter, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
