@@ -42,7 +42,8 @@ const OPAQUE_MIN: usize = 24;
 
 fn is_named(name: &str, parts: &[&str]) -> bool {
     let name = name.to_lowercase();
-    parts.iter().any(|part| name.contains(part)) || (parts == SECRET && name == "pin")
+    parts.iter().any(|part| name.contains(part))
+        || (parts == SECRET && name.trim_start_matches('-') == "pin")
 }
 
 /// A value without what could be a secret, by its name and by its look.

@@ -178,6 +178,7 @@ async fn lists_are_filtered_paged_and_summed_up() {
         ("state=done".to_owned(), vec![]),
         ("stuck=true".to_owned(), vec![]),
     ] {
+        let found: Vec<String> = found.into_iter().cloned().collect();
         assert_eq!(scene.list(staff, &query).await, found, "{query}");
     }
     // Nobody filters their way to others' jobs.

@@ -18,8 +18,10 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use workers::{amqp, dead_letters as workers_dead_letters, migrator, relay};
 
 /// A database and a virtual host of one's own, so that no other test's workers take the messages.
@@ -29,6 +31,8 @@ struct Scene {
     vhost: String,
     url: SecretString,
     workers: JoinSet<()>,
+    billing: Option<JoinHandle<()>>,
+    ending: CancellationToken,
 }
 
 fn services() -> String {
@@ -45,7 +49,8 @@ impl Scene {
         assert!(made.status.success(), "{made:?}");
         let url = String::from_utf8(made.stdout).unwrap().trim().to_owned();
         let url = SecretString::from(url);
-        Self { db, platform, vhost, url, workers: JoinSet::new() }
+        let (workers, ending) = (JoinSet::new(), CancellationToken::new());
+        Self { db, platform, vhost, url, workers, billing: None, ending }
     }
 
     fn base(&self) -> Base {
@@ -57,11 +62,21 @@ impl Scene {
         self.workers.spawn(async move { migrator::run(world).await.unwrap() });
     }
 
-    async fn start_billing(&mut self) {
+    fn start_billing(&mut self) {
         let stripe = crate::billing::stripe_at("http://127.0.0.1:9");
         let config = config::Billing { base: self.base(), stripe };
-        let worker = workers::billing::Worker::open(config).await.unwrap();
-        self.workers.spawn(async move { worker.run().await.unwrap() });
+        let ending = self.ending.clone();
+        // Its future stays on its thread.
+        self.billing = Some(std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async move {
+                let worker = workers::billing::Worker::open(config).await.unwrap();
+                tokio::select! {
+                    ended = worker.run() => ended.unwrap(),
+                    () = ending.cancelled() => {}
+                }
+            });
+        }));
     }
 
     async fn start_dns(&mut self) {
@@ -117,6 +132,10 @@ impl Scene {
 
     async fn end(mut self) {
         self.workers.shutdown().await;
+        self.ending.cancel();
+        if let Some(billing) = self.billing.take() {
+            billing.join().unwrap();
+        }
         let gone = program(&services()).args(["vhost-delete", &self.vhost]).output().unwrap();
         assert!(gone.status.success(), "{gone:?}");
         self.db.remove().await.unwrap();
@@ -150,7 +169,7 @@ async fn poison_in_each_queue_is_kept_and_hinders_no_message_behind_it() {
         }
     }
     scene.start_migrator().await;
-    scene.start_billing().await;
+    scene.start_billing();
     scene.start_dns().await;
     for queue in [JOB_QUEUE, BILLING_QUEUE, DNS_QUEUE] {
         let letters = scene.wait(queue, 6).await;
@@ -236,7 +255,7 @@ async fn what_fails_again_and_again_is_kept_and_comes_back_while_it_fails() {
     scene.db.execute("ALTER TABLE service RENAME TO service_away").await.unwrap();
     let nobodys = bytes(&Message::ServiceChanged { service: ServiceId::new() });
     scene.send(BILLING_QUEUE, &nobodys).await;
-    scene.start_billing().await;
+    scene.start_billing();
     let [letter] = scene.wait(BILLING_QUEUE, 1).await.try_into().unwrap();
     assert_eq!((letter.reason, letter.count), (Reason::Failing, 5));
     assert!(letter.error.contains("service"), "{}", letter.error);
