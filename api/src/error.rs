@@ -158,6 +158,11 @@ pub fn status(code: Code) -> StatusCode {
         | Code::SubscriptionState
         | Code::AmountChanged
         | Code::ServiceState
+        | Code::NoCapacity
+        | Code::CloudpodState
+        | Code::CloudpodBusy
+        | Code::CloudpodSold
+        | Code::VmidTaken
         | Code::DomainUnverified
         | Code::CaaForbids
         | Code::CaRefused
@@ -185,6 +190,9 @@ pub fn status(code: Code) -> StatusCode {
         | Code::AgentFailed
         | Code::StepFailed
         | Code::TimeLimit
+        | Code::NodeRefused
+        | Code::NodeUnknown
+        | Code::NotReady
         | Code::DnsFailed => StatusCode::BAD_GATEWAY,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -5,10 +5,12 @@ use cpanel::plan::{Component, Mode, Suspended};
 use entities::billing::{checkouts, events, repayments, subscriptions};
 use entities::catalogue::{Billing, Kind, Limit};
 use entities::certificates::{self, Challenge, NAMES_MAX};
+use entities::cloudpods::{self, create::KEYS_MAX};
 use entities::dead_letters::Reason;
 use entities::error::Error;
 use entities::orders::Status;
 use entities::oversight::Stuck;
+use entities::servers;
 use entities::services::{self, Desired};
 use entities::tenancy::{Role, TenantKind};
 use entities::values::{Country, Currency, Prose, Title};
@@ -137,7 +139,8 @@ pub(crate) fn specification() -> Schema {
         .property("memory_mib", whole(MEMORY_MIB))
         .property("disk_mib", whole((POD_DISK_MIB_MIN, DISK_MIB_MAX)))
         .property("traffic_gib", traffic())
-        .property("template", template);
+        .property("template", template)
+        .property("placement", siting());
     let pod = ["cpu_cores", "memory_mib", "disk_mib", "template"].into_iter().fold(pod, need);
     let hosting = of_kind(Kind::HostingPlan)
         .property("disk_mib", whole((1, DISK_MIB_MAX)))
@@ -158,6 +161,25 @@ pub(crate) fn specification() -> Schema {
             "A container, a hosting account, or so much more of something that one of them has.",
         ))
         .into()
+}
+
+/// Where the containers of a plan are made.
+fn siting() -> ObjectBuilder {
+    use entities::catalogue::specification::{Apart, Policy};
+    let closed = AdditionalProperties::<Schema>::FreeForm(false);
+    let label = || text().pattern(Some("^[A-Za-z0-9._-]{1,63}$"));
+    let labels = AdditionalProperties::<Schema>::RefOr(label().build().into());
+    let labels = ObjectBuilder::new()
+        .additional_properties(Some(labels))
+        .description(Some("Only on servers with all of these labels."));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .additional_properties(Some(closed))
+        .property("policy", named([Policy::Spread, Policy::Pack]))
+        .property("location", or_null(label().build()))
+        .property("labels", labels)
+        .property("apart", named([Apart::Order, Apart::Tenant, Apart::No]))
+        .description(Some("Where the containers are made; by default on the least loaded server."))
 }
 
 fn of_kind(kind: Kind) -> ObjectBuilder {
@@ -215,6 +237,82 @@ pub(crate) fn service_desired() -> Object {
 pub(crate) fn service_state() -> Object {
     use services::State::{Active, Failed, Pending, Provisioning, Suspended, Terminated};
     named([Pending, Provisioning, Active, Suspended, Terminated, Failed])
+}
+
+/// What a server is for.
+pub(crate) fn server_kind() -> Object {
+    named([servers::Kind::Hosting, servers::Kind::Proxmox])
+}
+
+/// What a CloudPod is.
+pub(crate) fn cloudpod_status() -> Object {
+    use cloudpods::Status::{
+        Active, Deleted, Deleting, Failed, Pending, Provisioning, Stopped, Suspended,
+    };
+    named([Pending, Provisioning, Active, Stopped, Suspended, Failed, Deleting, Deleted])
+}
+
+/// What a CloudPod shall be.
+pub(crate) fn cloudpod_desired() -> Object {
+    use cloudpods::Desired::{Active, Deleted, Suspended};
+    named([Active, Suspended, Deleted])
+}
+
+/// In which way a node differs from what was sold.
+pub(crate) fn finding_kind() -> Object {
+    named(["orphan", "ghost", "drift"])
+}
+
+/// What a container is called.
+pub(crate) fn pod_name() -> Object {
+    text().min_length(Some(1)).max_length(Some(253)).build()
+}
+
+/// What programs call a plan.
+pub(crate) fn plan_code() -> Object {
+    text().pattern(Some("^[a-z0-9][a-z0-9.-]{0,39}$")).build()
+}
+
+/// The same, or null.
+pub(crate) fn maybe_plan_code() -> Object {
+    or_null(plan_code())
+}
+
+/// What a container is installed with, or null.
+pub(crate) fn maybe_template() -> Object {
+    or_null(text().pattern(Some("^[a-z][a-z0-9._-]{0,63}$")).build())
+}
+
+/// A template's file.
+pub(crate) fn archive_name() -> Object {
+    text()
+        .pattern(Some(r"^[A-Za-z0-9][A-Za-z0-9._+-]*\.tar\.(gz|xz|zst)$"))
+        .min_length(Some(8))
+        .max_length(Some(120))
+        .build()
+}
+
+/// What a snapshot is called.
+pub(crate) fn snapshot_name() -> Object {
+    text().pattern(Some("^[a-z][a-z0-9_-]{1,39}$")).build()
+}
+
+/// A place or a cluster, or null.
+pub(crate) fn maybe_label() -> Object {
+    or_null(text().pattern(Some("^[A-Za-z0-9._-]{1,63}$")).build())
+}
+
+/// Root's keys.
+pub(crate) fn ssh_keys() -> Array {
+    let key = text().max_length(Some(8192)).build();
+    ArrayBuilder::new().items(key).max_items(Some(KEYS_MAX)).build()
+}
+
+/// The same, or null.
+pub(crate) fn maybe_ssh_keys() -> Array {
+    let mut keys = ssh_keys();
+    keys.schema_type = SchemaType::from_iter([Type::Array, Type::Null]);
+    keys
 }
 
 /// How far a certificate is.

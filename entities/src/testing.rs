@@ -19,6 +19,7 @@ use sea_orm::{
     QueryFilter, QueryOrder, Statement,
 };
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
 use values::{AbsPath, Hostname, Username};
 
 /// A database that goes with the test.
@@ -112,6 +113,9 @@ impl TestDb {
             ipv4: std::net::Ipv4Addr::new(192, 0, 2, 1),
             ipv6: None,
             backup_dirs: vec![AbsPath::parse("/var/backups/migrations")?],
+            location: None,
+            labels: BTreeMap::default(),
+            node: None,
         };
         let tx = self.db.write(ctx, Permission::ServersWrite).await?;
         let row = servers::create_server(&tx, new).await?;

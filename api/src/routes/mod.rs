@@ -7,6 +7,7 @@ pub mod billing;
 pub mod catalogue;
 pub mod certificates;
 pub mod checkout;
+pub mod cloudpods;
 pub mod dead_letters;
 pub mod dns;
 pub mod docs;
@@ -51,5 +52,6 @@ pub fn all(config: &mut ServiceConfig<'_>) {
     stripe::routes(config);
     services::routes(config);
     certificates::routes(config);
+    cloudpods::routes(config);
     webhooks::routes(config);
 }

@@ -3,20 +3,23 @@
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{
-    Answer, Json, Paging, Success, accepted, created, maybe_whole, ok, page, readable,
+    Answer, Json, Paging, Success, accepted, created, field, maybe_whole, object, ok, page,
+    readable, said,
 };
 use crate::routes::tenants::Pages;
 use crate::schema;
 use crate::state::State;
 use actix_web::{get, patch, post, web};
 use chrono::{DateTime, Utc};
+use entities::cloudpods::placement;
 use entities::error::Error;
 use entities::ids::{ServerId, TenantId};
-use entities::servers::{self, NewServer};
+use entities::servers::{self, Change, NewNode, NewServer};
 use entities::tables::server;
 use entities::tenancy::Permission;
-use entities::values::{AbsPath, Hostname, Invalid};
+use entities::values::{AbsPath, BridgeName, Hostname, Invalid, NodeName, StorageId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -29,6 +32,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
         .service(list_servers)
         .service(view_worker_key)
         .service(view_server)
+        .service(view_load)
         .service(update_server)
         .service(enroll_server)
         .service(grant_server);
@@ -59,6 +63,34 @@ struct ServerNew {
     ipv6: Option<Ipv6Addr>,
     /// The directories that archives may lie in; by default `/var/backups/migrations`.
     backup_dirs: Option<Vec<String>>,
+    /// Where it is: address pools and plans may ask for it.
+    #[schema(schema_with = schema::maybe_label)]
+    location: Option<String>,
+    /// At most 20, which plans may ask for.
+    labels: Option<BTreeMap<String, String>>,
+    /// Makes it a node of Proxmox VE, for CloudPods; without it, it is for hosting accounts.
+    #[serde(default, deserialize_with = "object")]
+    node: Option<NodeNew>,
+}
+
+/// What makes a server a Proxmox node.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NodeNew {
+    /// Nodes of one cluster share VMIDs, and containers move between them; by default the node's own
+    /// name and host.
+    #[schema(schema_with = schema::maybe_label)]
+    cluster: Option<String>,
+    /// As the cluster calls it: `pve1`.
+    name: String,
+    /// For root file systems; by default `local-lvm`.
+    storage: Option<String>,
+    /// For templates; by default `local`.
+    template_storage: Option<String>,
+    /// By default `local`.
+    backup_storage: Option<String>,
+    /// By default `vmbr0`.
+    bridge: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,6 +117,22 @@ struct ServerView {
     health: Option<serde_json::Value>,
     health_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
+    /// `hosting`, or `proxmox` for CloudPods.
+    #[schema(schema_with = schema::server_kind)]
+    kind: servers::Kind,
+    location: Option<String>,
+    #[schema(value_type = Object)]
+    labels: serde_json::Value,
+    /// What is on it is to go elsewhere, and nothing is made on it.
+    draining: bool,
+    /// What it has, as it was seen.
+    cpu_cores: Option<i32>,
+    memory_mib: Option<i64>,
+    disk_mib: Option<i64>,
+    /// How many times as much is given away as it has.
+    cpu_factor: f64,
+    memory_factor: f64,
+    disk_factor: f64,
     created_at: DateTime<Utc>,
     enrolled_at: Option<DateTime<Utc>>,
     /// The line for root's `authorized_keys`, to be put there once, before enrolment.
@@ -109,6 +157,16 @@ fn view(row: server::Model, authorized_key: Option<String>) -> ServerView {
         health: row.health,
         health_at: row.health_at,
         last_error: row.last_error,
+        kind: row.kind,
+        location: row.location,
+        labels: row.labels,
+        draining: row.draining,
+        cpu_cores: row.cpu_cores,
+        memory_mib: row.memory_mib,
+        disk_mib: row.disk_mib,
+        cpu_factor: row.cpu_factor,
+        memory_factor: row.memory_factor,
+        disk_factor: row.disk_factor,
         created_at: row.created_at,
         enrolled_at: row.enrolled_at,
         authorized_key,
@@ -138,8 +196,12 @@ impl TryFrom<ServerNew> for NewServer {
             .iter()
             .map(|dir| AbsPath::parse(dir).map_err(named("backup_dirs")))
             .collect::<Result<_, _>>()?;
+        let node = new.node.map(|node| node_of(node, &host)).transpose()?;
         Ok(Self {
             name: new.name,
+            location: new.location,
+            labels: new.labels.unwrap_or_default(),
+            node,
             host,
             ssh_port: new.ssh_port.unwrap_or(22),
             host_key_fingerprint: new.host_key_fingerprint,
@@ -149,6 +211,29 @@ impl TryFrom<ServerNew> for NewServer {
             backup_dirs,
         })
     }
+}
+
+fn node_of(new: NodeNew, host: &Hostname) -> Result<NewNode, Error> {
+    let storage = |path: &str, name: Option<String>, usual: &str| {
+        field::<StorageId>(path, name.as_deref().unwrap_or(usual))
+    };
+    let name: NodeName = field("node/name", &new.name)?;
+    let label = |text: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        (1..=63).contains(&text.len()) && text.bytes().all(known)
+    };
+    if new.cluster.as_deref().is_some_and(|cluster| !label(cluster)) {
+        let rule = "must be 1 to 63 letters, digits, dots, hyphens and underscores";
+        return Err(Error::field("node/cluster", rule));
+    }
+    Ok(NewNode {
+        cluster: new.cluster.unwrap_or_else(|| format!("{name}@{host}")),
+        storage: storage("node/storage", new.storage, "local-lvm")?,
+        template_storage: storage("node/template_storage", new.template_storage, "local")?,
+        backup_storage: storage("node/backup_storage", new.backup_storage, "local")?,
+        bridge: field::<BridgeName>("node/bridge", new.bridge.as_deref().unwrap_or("vmbr0"))?,
+        name,
+    })
 }
 
 /// Adds a server. Put the answer's `authorized_key` into its root's `authorized_keys`, then enrol it.
@@ -228,13 +313,73 @@ async fn view_server(
     Ok(ok(view(row, None)))
 }
 
+/// What is given away of a server, and how much there is to give.
+#[derive(Debug, Serialize, ToSchema)]
+struct LoadView {
+    /// Containers, and places that are held for orders.
+    places: i64,
+    cpu_cores: i64,
+    memory_mib: i64,
+    disk_mib: i64,
+    cpu_limit: f64,
+    memory_limit: f64,
+    disk_limit: f64,
+    draining: bool,
+    /// Containers and accounts that are on it: at 0 it has drained.
+    remaining: u64,
+}
+
+/// How full a server is, and how far it has drained.
+#[utoipa::path(
+    tag = "servers",
+    params(("id" = Uuid, Path, description = "the server")),
+    responses((status = 200, body = Success<LoadView>))
+)]
+#[get("/api/servers/{id}/load")]
+async fn view_load(
+    caller: Caller,
+    state: web::Data<State>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<LoadView>, ApiError> {
+    caller.0.require(Permission::ServersRead)?;
+    let id = ServerId(*id);
+    let tx = state.db.system().await?;
+    let row = servers::load_server(&tx, id).await?;
+    let load = placement::load_of(&tx, id).await?;
+    Ok(ok(LoadView {
+        places: load.pods,
+        cpu_cores: load.cpu_cores,
+        memory_mib: load.memory_mib,
+        disk_mib: load.disk_mib,
+        cpu_limit: load.cpu_limit,
+        memory_limit: load.memory_limit,
+        disk_limit: load.disk_limit,
+        draining: row.draining,
+        remaining: servers::count_on(&tx, id).await?,
+    }))
+}
+
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerPatch {
-    maintenance: bool,
+    maintenance: Option<bool>,
+    /// Nothing is made on it any more; see its load for what is left there.
+    draining: Option<bool>,
+    /// Null takes it away.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(schema_with = schema::maybe_label)]
+    location: Option<Option<String>>,
+    labels: Option<BTreeMap<String, String>>,
+    /// How many times as much is given away as it has: 0.1 to 100.
+    #[schema(minimum = 0.1, maximum = 100.0)]
+    cpu_factor: Option<f64>,
+    #[schema(minimum = 0.1, maximum = 100.0)]
+    memory_factor: Option<f64>,
+    #[schema(minimum = 0.1, maximum = 100.0)]
+    disk_factor: Option<f64>,
 }
 
-/// Takes a server into maintenance, or back into use.
+/// Takes a server into maintenance or back into use, lets it drain, says where it is.
 #[utoipa::path(
     tag = "servers",
     params(("id" = Uuid, Path, description = "the server")),
@@ -249,7 +394,16 @@ async fn update_server(
     Json(body): Json<ServerPatch>,
 ) -> Result<Answer<ServerView>, ApiError> {
     let tx = state.db.write(&caller.0, Permission::ServersWrite).await?;
-    let row = servers::set_maintenance(&tx, ServerId(*id), body.maintenance).await?;
+    let change = Change {
+        maintenance: body.maintenance,
+        draining: body.draining,
+        location: body.location,
+        labels: body.labels,
+        cpu_factor: body.cpu_factor,
+        memory_factor: body.memory_factor,
+        disk_factor: body.disk_factor,
+    };
+    let row = servers::update_server(&tx, ServerId(*id), change).await?;
     tx.commit().await?;
     Ok(ok(view(row, None)))
 }

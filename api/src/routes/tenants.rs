@@ -58,6 +58,10 @@ pub struct LimitsView {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     accounts: Option<u32>,
+    /// `CloudPods`, those that are ordered included.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
+    #[schema(maximum = 4_294_967_295_u32)]
+    cloudpods: Option<u32>,
     /// Zones.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
@@ -74,15 +78,25 @@ pub struct LimitsView {
 
 impl From<Limits> for LimitsView {
     fn from(l: Limits) -> Self {
-        let Limits { members, tenants, api_keys, accounts, zones, records, requests } = l;
-        Self { members, tenants, api_keys, accounts, zones, records, requests }
+        let Limits { members, tenants, api_keys, accounts, cloudpods, zones, records, requests } =
+            l;
+        Self { members, tenants, api_keys, accounts, cloudpods, zones, records, requests }
     }
 }
 
 impl From<LimitsView> for Limits {
     fn from(l: LimitsView) -> Self {
-        let LimitsView { members, tenants, api_keys, accounts, zones, records, requests } = l;
-        Self { members, tenants, api_keys, accounts, zones, records, requests }
+        let LimitsView {
+            members,
+            tenants,
+            api_keys,
+            accounts,
+            cloudpods,
+            zones,
+            records,
+            requests,
+        } = l;
+        Self { members, tenants, api_keys, accounts, cloudpods, zones, records, requests }
     }
 }
 

@@ -230,10 +230,15 @@ async fn usage(tx: &SystemTx, row: &ip_pool::Model) -> Result<Usage> {
         .filter(ip_address::Column::PlacementId.is_null())
         .filter(ip_address::Column::FreeAt.gt(Utc::now()));
     Ok(Usage {
-        size: u64::try_from(size(row)?).unwrap_or(u64::MAX),
+        size: size_of(row)?,
         held: of_pool.filter(held).count(tx.conn()).await?,
         resting: resting.count(tx.conn()).await?,
     })
+}
+
+/// How many addresses a pool may give; at most 2³².
+pub fn size_of(row: &ip_pool::Model) -> Result<u64> {
+    Ok(u64::try_from(size(row)?).unwrap_or(u64::MAX))
 }
 
 fn size(row: &ip_pool::Model) -> Result<u128> {

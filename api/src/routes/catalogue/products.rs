@@ -39,6 +39,9 @@ struct ProductNew {
     name: String,
     #[schema(schema_with = schema::maybe_prose)]
     description: Option<String>,
+    /// What programs call it; one of its kind with the seller. A plan of CloudPods is made by its code.
+    #[schema(schema_with = schema::maybe_plan_code)]
+    code: Option<String>,
     /// A category of the same seller.
     category_id: Option<Uuid>,
     #[serde(deserialize_with = "specification")]
@@ -70,6 +73,8 @@ struct ProductView {
     seller_id: Uuid,
     category_id: Option<Uuid>,
     name: String,
+    /// What programs call it.
+    code: Option<String>,
     description: String,
     #[schema(schema_with = schema::product_kind)]
     kind: Kind,
@@ -95,6 +100,7 @@ fn view(row: product::Model, viewer: TenantId) -> ProductView {
         seller_id: row.tenant_id.0,
         category_id: row.category_id.map(|id| id.0),
         name: row.name,
+        code: row.code,
         description: row.description,
         kind: row.kind,
         specification: row.specification,
@@ -126,6 +132,7 @@ async fn create_product(
             None => Prose::default(),
         },
         specification: body.specification,
+        code: body.code.map(|code| field("code", &code)).transpose()?,
         position: position(body.position)?.unwrap_or_default(),
     };
     let tx = state.db.write(&caller.0, Permission::CatalogueWrite).await?;
