@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$SANDBOX_CACHE/target}
 PROFILE=${MIGRAPANEL_PROFILE:-debug}
 BIN=$LOCAL/bin
 BINARIES=(migrapanel-api migrapanel-relay migrapanel-notifier migrapanel-billing migrapanel-dns migrapanel-migrator migrapanel-agent
-    migrapanel-stripe-sandbox)
+    migrapanel-stripe-sandbox migrapanel-pve-sandbox)
 
 need_cargo() {
     command -v cargo >/dev/null ||
