@@ -179,8 +179,8 @@ fn volume_id(parameters: &Parameters) -> Result<String> {
 fn volume(parameters: &Parameters) -> Result<Value> {
     let volume = volume_id(parameters)?;
     let path = storage::path(&volume)?;
-    let facts =
-        fs::metadata(&path).map_err(|_| failure(format!("volume '{volume}' does not exist")))?;
+    let facts = fs::metadata(&path)
+        .map_err(|why| failure(format!("volume '{volume}' does not exist: {why}")))?;
     Ok(
         json!({"path": path.display().to_string(), "size": facts.len(), "used": facts.len(), "format": "raw"}),
     )

@@ -23,7 +23,7 @@ const KEPT_CONFIG: &str = "./etc/vzdump/pct.conf";
 pub fn configuration(archive: &Path) -> Result<Config> {
     let path = archive.to_string_lossy();
     let text = run("tar", &["--zstd", "--occurrence=1", "-xOf", path.as_ref(), KEPT_CONFIG])
-        .map_err(|_| failure("unable to restore: no configuration in the archive"))?;
+        .map_err(|why| why.after("no configuration in the archive:"))?;
     Ok(Config::parse(&text))
 }
 

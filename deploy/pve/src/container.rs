@@ -104,12 +104,12 @@ pub fn mount(vmid: u64, config: &Config) -> Result<()> {
 
 /// Mounts a volume's filesystem. The loop device goes with the mount.
 fn attach(file: &Path, place: &Path) -> Result<()> {
-    let options = "loop,noatime,noinit_itable".as_ref();
+    let options = "loop,noatime,nouuid".as_ref();
     run(
         "mount",
         &[
             "-t".as_ref(),
-            "ext4".as_ref(),
+            "xfs".as_ref(),
             "-o".as_ref(),
             options,
             file.as_os_str(),
@@ -248,15 +248,16 @@ pub fn freeze(vmid: u64, frozen: bool) -> Result<()> {
 /// Lets a volume's filesystem grow to its file's new size, mounted or not.
 pub fn grow(vmid: u64, key: &str, file: &Path) -> Result<()> {
     let place = folder(vmid).join(if key == "rootfs" { "disk" } else { key });
-    if is_mounted(&place) {
-        let device = run("findmnt", &["-n", "-o", "SOURCE", &place.to_string_lossy()])?;
-        run("losetup", &["-c", device.trim()])?;
-        run("resize2fs", &[device.trim()])?;
-    } else {
-        drop(run("e2fsck", &["-f".as_ref(), "-y".as_ref(), file.as_os_str()]));
-        run("resize2fs", &[file.as_os_str()])?;
+    let was = is_mounted(&place);
+    if !was {
+        fs::create_dir_all(&place)?;
+        attach(file, &place)?;
     }
-    Ok(())
+    let path = place.to_string_lossy();
+    let device = run("findmnt", &["-n", "-o", "SOURCE", path.as_ref()])?;
+    run("losetup", &["-c", device.trim()])?;
+    run("xfs_growfs", &[path.as_ref()])?;
+    if was { Ok(()) } else { unmount(vmid) }
 }
 
 /// Holds still what writes to a container's volumes while something is done.

@@ -187,7 +187,7 @@ fn connection() -> Option<(u32, u64)> {
 
 /// Ends the connection that this call came by, as a broken network would.
 fn cut_connection() {
-    drop(rustix::process::setsid());
+    crate::program::leave_session();
     if let Some((pid, _)) = connection() {
         drop(crate::program::run("kill", &["-KILL", &pid.to_string()]));
     }

@@ -1,5 +1,7 @@
 //! The firewall's part of the API: options, sets of addresses and rules of a container.
 
+use std::collections::btree_map::Entry;
+
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Parameters;
@@ -98,7 +100,7 @@ fn rule_row(pos: usize, rule: &Rule) -> Value {
 
 fn position(parameters: &Parameters) -> Result<usize> {
     let pos = parameters.number("pos").unwrap_or_default();
-    usize::try_from(pos).map_err(|_| bad_parameter("pos", "out of range"))
+    usize::try_from(pos).map_err(|why| bad_parameter("pos", why.to_string()))
 }
 
 type Set = (String, Vec<(String, String)>);
@@ -151,11 +153,14 @@ fn add_set(known: &mut Firewall, parameters: &Parameters) -> Result<()> {
     if let Some(old) = parameters.get("rename") {
         let entries = known.sets.remove(&old.to_ascii_lowercase()).ok_or_else(|| no_set(old))?.1;
         known.sets.insert(name, (comment, entries));
-    } else if known.sets.contains_key(&name) {
-        return Err(bad_parameter("name", format!("IPSet '{name}' already exists")));
-    } else {
-        known.sets.insert(name, (comment, Vec::new()));
+        return Ok(());
     }
+    match known.sets.entry(name) {
+        Entry::Occupied(taken) => {
+            return Err(bad_parameter("name", format!("IPSet '{}' already exists", taken.key())));
+        }
+        Entry::Vacant(free) => free.insert((comment, Vec::new())),
+    };
     Ok(())
 }
 

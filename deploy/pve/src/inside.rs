@@ -154,11 +154,9 @@ pub fn fsck(vmid: u64, known: &Config, parameters: &Parameters) -> Result<i32> {
         return Err(failure(format!("cannot find {wanted} in the configuration")));
     };
     let file = container::volume_file(parts)?;
-    let mut words = vec!["-y".to_owned(), file.display().to_string()];
-    if parameters.is_set("force") {
-        words.insert(0, "-f".to_owned());
-    }
-    Ok(command("e2fsck").args(words).status()?.code().unwrap_or(1))
+    // Repairs are asked for; what the log still holds is played back by a mount first.
+    let words: &[&str] = if parameters.is_set("force") { &["-L"] } else { &[] };
+    Ok(command("xfs_repair").args(words).arg(file).status()?.code().unwrap_or(1))
 }
 
 /// `pct fstrim`: gives back what the filesystem does not use.

@@ -20,7 +20,7 @@ use crate::task;
 /// The number that a call is about.
 pub fn vmid(parameters: &Parameters) -> Result<u64> {
     let text = parameters.need("vmid")?;
-    text.parse().map_err(|_| failure(format!("invalid VMID '{text}'")))
+    text.parse().map_err(|why| failure(format!("invalid VMID '{text}': {why}")))
 }
 
 /// Changes a configuration under its lock, unless an operation holds it.

@@ -145,7 +145,7 @@ pub fn migrate(node: &Node, parameters: &Parameters) -> Result<Value> {
             Ok(()) => note("migration finished successfully"),
             Err(why) => note(&format!("ERROR: {why}")),
         }
-        outcome.map_err(|_| failure("migration aborted"))
+        outcome.map_err(|why| failure(format!("migration aborted: {why}")))
     })?;
     Ok(Value::String(upid))
 }

@@ -44,3 +44,9 @@ fn words_of(name: &str, output: &Output) -> Failure {
     let words = String::from_utf8_lossy(&output.stderr);
     failure(format!("command '{name}' failed: {} ({})", words.trim(), output.status))
 }
+
+/// Leaves the session of the caller, so that the end of its connection ends nothing here. Whether there
+/// was one to leave.
+pub fn leave_session() -> bool {
+    rustix::process::setsid().is_ok()
+}

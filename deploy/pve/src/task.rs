@@ -140,7 +140,7 @@ fn work_as_task(
     work: impl FnOnce() -> Result<()>,
 ) -> Result<String> {
     // Fails only for a leader of a session, which is what it is to become.
-    drop(rustix::process::setsid());
+    program::leave_session();
     let pid = std::process::id();
     let upid = format!(
         "UPID:{}:{pid:08X}:{:08X}:{:08X}:{kind}:{id}:root@pam:",

@@ -204,7 +204,7 @@ fn load_of(node: &Node) -> (u64, f64) {
         .filter_map(|row| Some(row.get("cpu")?.as_f64()? * row.get("cpus")?.as_f64()?))
         .sum();
     let cores = f64::from(u32::try_from(node.cores).unwrap_or(1));
-    (memory, (cpu / cores).min(1.0))
+    (memory, (cpu / cores).clamp(0.0, 1.0) + 0.0)
 }
 
 /// What the node's own system takes of its memory.
@@ -409,12 +409,9 @@ pub fn task_status(parameters: &Parameters) -> Result<Value> {
     let mut row = task_row(&task);
     if let Some(map) = row.as_object_mut() {
         map.remove("endtime");
-        match map.insert("status".to_owned(), json!("running")) {
-            Some(words) => {
-                map.insert("exitstatus".to_owned(), words);
-                map.insert("status".to_owned(), json!("stopped"));
-            }
-            None => {}
+        if let Some(words) = map.insert("status".to_owned(), json!("running")) {
+            map.insert("exitstatus".to_owned(), words);
+            map.insert("status".to_owned(), json!("stopped"));
         }
     }
     Ok(row)
