@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::config::Config;
 use crate::error::{Result, failure};
 use crate::lxc;
 use crate::node::Node;
-use crate::program::run;
+use crate::program::{command, run};
 use crate::property;
 use crate::storage;
 
@@ -201,6 +202,32 @@ pub fn start(node: &Node, vmid: u64, config: &Config) -> Result<()> {
         return Err(failure(format!("startup for container '{vmid}' failed\n{}", last.join("\n"))));
     }
     crate::firewall::apply_container(node, vmid, config)?;
+    announce(vmid, config)
+}
+
+/// Lets the gateways know which card has the addresses now: whoever had them before may be remembered
+/// there for some seconds. Nobody waits for it.
+fn announce(vmid: u64, config: &Config) -> Result<()> {
+    let Some(pid) = init_of(vmid) else { return Ok(()) };
+    let mut gateways = Vec::new();
+    for (_, parts) in lxc::networks(config) {
+        gateways.extend(
+            ["gw", "gw6"]
+                .into_iter()
+                .filter_map(|key| property::get(&parts, key).map(str::to_owned)),
+        );
+    }
+    if gateways.is_empty() {
+        return Ok(());
+    }
+    let line = "for to; do for turn in 1 2 3 4 5; do ping -nqc1 -W1 \"$to\" && break; sleep 0.5; done & done";
+    command("setsid")
+        .args(["nsenter", "-t", &pid.to_string(), "-n", "--", "sh", "-c", line, "sh"])
+        .args(gateways)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
     Ok(())
 }
 
