@@ -174,7 +174,7 @@ pub fn check(parameters: &mut Parameters, properties: &Properties) -> Result<()>
                 "property is not defined in schema and the schema does not allow additional properties".to_owned(),
             )),
             Some(schema) => {
-                if let Some(why) = formats::complaint(schema, value) {
+                if let Some(why) = formats::complaint(schema, value, name) {
                     wrong.push((name.clone(), why));
                 } else if word(schema, "type") == "boolean" {
                     // As Perl keeps them.
@@ -201,7 +201,7 @@ fn unmet(parameters: &Parameters, properties: &Properties) -> Vec<(String, Strin
         .filter_map(|(name, _)| {
             let wanted = word(property(properties, name)?, "requires");
             (!wanted.is_empty() && parameters.get(wanted).is_none()).then(|| {
-                let why = format!("missing property - '{name}' requires this property");
+                let why = format!("missing property required by '{name}'");
                 (wanted.to_owned(), why)
             })
         })

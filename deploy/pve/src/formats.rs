@@ -8,9 +8,6 @@ use serde_json::Value;
 use crate::property;
 use crate::schema::{flag, word};
 
-/// What one check found: the place within the value, empty for the value itself, and the words.
-pub type Complaint = (String, String);
-
 /// Proxmox' truth values; nothing for what is none.
 pub fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
@@ -20,12 +17,12 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Everything that is wrong with a value: nothing when it fits.
-pub fn complaint(schema: &Value, value: &str) -> Option<String> {
+/// What is wrong with a value of this name: nothing when it fits.
+pub fn complaint(schema: &Value, value: &str, path: &str) -> Option<String> {
     type_complaint(schema, value)
-        .or_else(|| format_complaint(schema, value))
-        .or_else(|| length_complaint(schema, value))
+        .or_else(|| format_complaint(schema, value, path))
         .or_else(|| pattern_complaint(schema, value))
+        .or_else(|| length_complaint(schema, value))
         .or_else(|| range_complaint(schema, value))
         .or_else(|| enumeration_complaint(schema, value))
 }
@@ -75,17 +72,10 @@ fn enumeration_complaint(schema: &Value, value: &str) -> Option<String> {
     })
 }
 
-fn format_complaint(schema: &Value, value: &str) -> Option<String> {
+fn format_complaint(schema: &Value, value: &str, path: &str) -> Option<String> {
     match schema.get("format")? {
         Value::Object(parts) => {
-            let complaints = property::check(parts, value);
-            (!complaints.is_empty()).then(|| {
-                let mut text = "invalid format - format error\n".to_owned();
-                for (place, why) in complaints {
-                    text.push_str(&format!("{place}: {why}\n"));
-                }
-                text
-            })
+            property::complaint(parts, value, path).map(|why| format!("invalid format - {why}"))
         }
         Value::String(name) => named_complaint(name, value, flag(schema, "optional")),
         _ => None,
@@ -103,7 +93,7 @@ fn named_complaint(name: &str, value: &str, optional: bool) -> Option<String> {
         return None;
     }
     let why = unfit(name, value)?;
-    Some(format!("invalid format - {why}"))
+    Some(format!("invalid format - {why}\n"))
 }
 
 /// Why a value is not of this format; nothing when it is, or when the format allows everything.
@@ -164,12 +154,17 @@ fn unfit(name: &str, value: &str) -> Option<String> {
     };
     (!fits).then(|| match name {
         "pve-ct-timezone" => format!("invalid time zone '{value}'"),
+        "pve-iface" => format!("invalid network interface name '{value}'"),
+        "pve-poolid" => format!("pool name '{value}' contains invalid characters"),
         "pve-lxc-dev-string" => format!("{value} is not a valid device path"),
         _ => format!("value does not look like a valid {what}"),
     })
 }
 
 fn storage_id(value: &str) -> Option<String> {
+    if value.len() < 2 {
+        return Some(format!("storage ID '{value}' cannot be shorter than 2 characters"));
+    }
     (!is_match(r"^[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]$", value))
         .then(|| format!("storage ID '{value}' contains illegal characters"))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::formats::{self, Complaint};
+use crate::formats;
 use crate::schema::flag;
 
 /// A property string taken apart, in its order.
@@ -54,41 +54,58 @@ pub fn default_key(parts: &Map<String, Value>) -> Option<&str> {
     parts.iter().find(|(_, schema)| flag(schema, "default_key")).map(|(key, _)| key.as_str())
 }
 
-/// All that is wrong with a property string of this format.
-pub fn check(format: &Map<String, Value>, text: &str) -> Vec<Complaint> {
-    let Some(parts) = split(format, text) else {
-        let why = "value without key, but schema does not define a default key";
-        return vec![(text.to_owned(), why.to_owned())];
+/// What is wrong with a property string of this format, in Proxmox' words; `path` is the name that it
+/// has itself.
+pub fn complaint(format: &Map<String, Value>, text: &str, path: &str) -> Option<String> {
+    let parts = match split(format, text) {
+        Ok(parts) => parts,
+        Err(words) => return Some(words),
     };
     let mut complaints = Vec::new();
-    for (index, (key, value)) in parts.iter().enumerate() {
-        if parts.iter().take(index).any(|(earlier, _)| earlier == key) {
-            complaints.push((
-                key.clone(),
-                format!("duplicate key in comma-separated list property: {key}"),
-            ));
-        } else if let Some(schema) = format.get(key) {
-            complaints.extend(formats::complaint(schema, value).map(|why| (key.clone(), why)));
-        } else {
-            let why = "property is not defined in schema and the schema does not allow additional properties";
-            complaints.push((key.clone(), why.to_owned()));
-        }
-    }
     for (key, schema) in format {
-        if !flag(schema, "optional") && get(&parts, key).is_none() {
-            complaints.push((key.clone(), "property is missing and it is not optional".to_owned()));
+        let place = format!("{path}.{key}");
+        match get(&parts, key) {
+            Some(value) => {
+                complaints.extend(formats::complaint(schema, value, &place).map(|why| (place, why)))
+            }
+            None if !flag(schema, "optional") => {
+                complaints.push((place, "property is missing and it is not optional".to_owned()));
+            }
+            None => {}
         }
     }
     complaints.sort();
-    complaints
+    let lines: Vec<String> =
+        complaints.iter().map(|(place, why)| format!("{place}: {why}\n")).collect();
+    (!lines.is_empty()).then(|| format!("format error\n{}", lines.concat()))
 }
 
-fn split(format: &Map<String, Value>, text: &str) -> Option<Parts> {
-    let default = default_key(format);
-    if default.is_none() && text.split(',').any(|part| !part.is_empty() && !part.contains('=')) {
-        return None;
+/// Takes it apart as far as its keys are known and each is there once.
+fn split(format: &Map<String, Value>, text: &str) -> Result<Parts, String> {
+    const LIST: &str = "in comma-separated list property";
+    let mut parts = Parts::new();
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+        let (key, value) = match part.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => (key, value),
+            Some(_) => return Err(format!("missing key {LIST}\n")),
+            None => match default_key(format) {
+                Some(key) => (key, part),
+                None => {
+                    return Err(
+                        "value without key, but schema does not define a default key\n".to_owned()
+                    );
+                }
+            },
+        };
+        if get(&parts, key).is_some() {
+            return Err(format!("duplicate key {LIST}: {key}\n"));
+        }
+        if !format.contains_key(key) {
+            return Err(format!("invalid key {LIST}: {key}\n"));
+        }
+        parts.push((key.to_owned(), value.to_owned()));
     }
-    Some(parse(text, default.unwrap_or_default()))
+    Ok(parts)
 }
 
 /// Writes a network card as Proxmox does: its name first, then the others in order.
