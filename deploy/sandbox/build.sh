@@ -4,9 +4,8 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$SANDBOX_CACHE/target}
 # `release` for measurements.
 PROFILE=${MIGRAPANEL_PROFILE:-debug}
 BIN=$LOCAL/bin
-BINARIES=(migrapanel-api migrapanel-relay migrapanel-notifier migrapanel-billing migrapanel-dns migrapanel-migrator migrapanel-provisioner migrapanel-agent
-    migrapanel-stripe-sandbox)
-
+BINARIES=(migrapanel-api migrapanel-relay migrapanel-notifier migrapanel-billing migrapanel-dns migrapanel-migrator
+    migrapanel-provisioner migrapanel-agent migrapanel-stripe-sandbox migrapanel-pve-sandbox)
 need_cargo() {
     command -v cargo >/dev/null ||
         fail "This needs a Rust toolchain, and cargo is not on the PATH: install one with rustup (https://rustup.rs), open a new shell and try again."

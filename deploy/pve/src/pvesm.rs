@@ -1,0 +1,131 @@
+//! `pvesm`: the storages of a node and what lies on them.
+
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{self, Parameters};
+use crate::error::{Result, failure};
+use crate::node::Node;
+use crate::output::line;
+use crate::pvesh::with_usage;
+use crate::storage;
+use crate::views;
+
+const USAGE: &str = "USAGE: pvesm <COMMAND> [ARGS] [OPTIONS]";
+
+/// Runs it with these words.
+pub fn run(node: &Node, words: &[String]) -> Result<i32> {
+    let Some((name, rest)) = words.split_first() else {
+        return Err(failure(format!("ERROR: no command specified\n{USAGE}")));
+    };
+    let (fixed, options): (&[&str], &[(&str, &str)]) = match name.as_str() {
+        "status" => (
+            &[],
+            &[
+                ("storage", "string"),
+                ("content", "string"),
+                ("enabled", "boolean"),
+                ("target", "string"),
+                ("format", "boolean"),
+            ],
+        ),
+        "list" => (&["storage"], &[("content", "string"), ("vmid", "integer")]),
+        "alloc" => (&["storage", "vmid", "filename", "size"], &[("format", "string")]),
+        "free" => (&["volume"], &[("storage", "string"), ("delay", "integer")]),
+        "path" => (&["volume"], &[]),
+        _ => return Err(failure(format!("ERROR: unknown command 'pvesm {name}'\n{USAGE}"))),
+    };
+    let mut properties = Map::new();
+    for place in fixed {
+        properties.insert((*place).to_owned(), json!({"type": "string"}));
+    }
+    for (option, kind) in options {
+        properties.insert((*option).to_owned(), json!({"type": kind, "optional": 1}));
+    }
+    let usage = format!(
+        "pvesm {name}{} [OPTIONS]",
+        fixed.iter().map(|place| format!(" <{place}>")).collect::<String>()
+    );
+    let mut parameters = arguments::read(rest, &properties, fixed, false)
+        .map_err(|why| with_usage(why, &usage))?
+        .parameters;
+    arguments::check(&mut parameters, &properties)?;
+    match name.as_str() {
+        "status" => status(node, &parameters),
+        "list" => list(node, &parameters)?,
+        "alloc" => allocate(&parameters)?,
+        "free" => free(&parameters)?,
+        _ => line(&storage::path(parameters.need("volume")?)?.display().to_string()),
+    }
+    Ok(0)
+}
+
+fn number(row: &Value, key: &str) -> u64 {
+    row.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn word<'a>(row: &'a Value, key: &str) -> &'a str {
+    row.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Sizes are in KiB here.
+fn status(node: &Node, parameters: &Parameters) {
+    line(&format!(
+        "{:<15} {:>10} {:>10} {:>15} {:>15} {:>15} {:>8}",
+        "Name", "Type", "Status", "Total", "Used", "Available", "%"
+    ));
+    for row in views::storages(node, parameters).as_array().into_iter().flatten() {
+        let [total, used, avail] = ["total", "used", "avail"].map(|key| number(row, key) >> 10);
+        let share = used * 10_000 / total.max(1);
+        line(&format!(
+            "{:<15} {:>10} {:>10} {total:>15} {used:>15} {avail:>15} {:>7}%",
+            word(row, "storage"),
+            word(row, "type"),
+            "active",
+            format!("{}.{:02}", share / 100, share % 100)
+        ));
+    }
+}
+
+fn list(node: &Node, parameters: &Parameters) -> Result<()> {
+    let rows = views::content(node, parameters)?;
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let width = rows.iter().map(|row| word(row, "volid").len()).max().unwrap_or(0).max(5);
+    line(&format!("{:<width$} {:<7} {:<9} {:>12} {}", "Volid", "Format", "Type", "Size", "VMID"));
+    for row in rows {
+        let vmid = row.get("vmid").map(Value::to_string).unwrap_or_default();
+        let text = format!(
+            "{:<width$} {:<7} {:<9} {:>12} {vmid}",
+            word(row, "volid"),
+            word(row, "format"),
+            word(row, "content"),
+            number(row, "size")
+        );
+        line(text.trim_end());
+    }
+    Ok(())
+}
+
+fn allocate(parameters: &Parameters) -> Result<()> {
+    let size = parameters.need("size")?;
+    let bytes = match size.parse::<u64>() {
+        Ok(kib) => kib << 10,
+        Err(_) => {
+            storage::parse_size(size).ok_or_else(|| failure(format!("invalid size: {size}")))?
+        }
+    };
+    let place = storage::for_containers(parameters.need("storage")?)?;
+    let vmid = crate::lifecycle::vmid(parameters)?;
+    let volume = storage::allocate(place.name, vmid, bytes)?;
+    line(&format!("successfully created '{volume}'"));
+    Ok(())
+}
+
+fn free(parameters: &Parameters) -> Result<()> {
+    let volume = parameters.need("volume")?;
+    if !storage::path(volume)?.exists() {
+        return Err(failure(format!("volume '{volume}' does not exist")));
+    }
+    storage::free(volume)?;
+    line(&format!("Removed volume '{volume}'"));
+    Ok(())
+}
