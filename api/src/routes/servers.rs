@@ -213,6 +213,11 @@ impl TryFrom<ServerNew> for NewServer {
     }
 }
 
+/// A node that is alone has a cluster that nobody else has.
+fn own_cluster(name: &NodeName, host: &Hostname) -> String {
+    format!("{name}.{host}").replace(':', "-").chars().take(63).collect()
+}
+
 fn node_of(new: NodeNew, host: &Hostname) -> Result<NewNode, Error> {
     let storage = |path: &str, name: Option<String>, usual: &str| {
         field::<StorageId>(path, name.as_deref().unwrap_or(usual))
@@ -227,7 +232,7 @@ fn node_of(new: NodeNew, host: &Hostname) -> Result<NewNode, Error> {
         return Err(Error::field("node/cluster", rule));
     }
     Ok(NewNode {
-        cluster: new.cluster.unwrap_or_else(|| format!("{name}@{host}")),
+        cluster: new.cluster.unwrap_or_else(|| own_cluster(&name, host)),
         storage: storage("node/storage", new.storage, "local-lvm")?,
         template_storage: storage("node/template_storage", new.template_storage, "local")?,
         backup_storage: storage("node/backup_storage", new.backup_storage, "local")?,
