@@ -45,8 +45,8 @@ pub fn create(node: &Node, parameters: &Parameters) -> Result<Value> {
     check(node, parameters)?;
     let (kind, id) = (if restore { "vzrestore" } else { "vzcreate" }, vmid.to_string());
     // Asked before the task begins, as Proxmox does, and again when the number is taken.
-    if !parameters.is_set("force") {
-        refuse_known(vmid).map_err(|why| why.after(&words))?;
+    if !(restore && parameters.is_set("force") && config::path(&node.name, vmid).exists()) {
+        refuse_known(vmid)?;
     }
     let upid = task::run(node, kind, &id, || {
         occupy(node, vmid, parameters).map_err(|why| why.after(&words))?;
@@ -82,7 +82,8 @@ fn occupy(node: &Node, vmid: u64, parameters: &Parameters) -> Result<()> {
     let _cluster = lock::of_cluster()?;
     let _own = lock::of_container(vmid)?;
     let mut locked = Config::default();
-    if parameters.is_set("force") && config::path(&node.name, vmid).exists() {
+    let over = parameters.is_set("force") && parameters.is_set("restore");
+    if over && config::path(&node.name, vmid).exists() {
         let old = config::load(&node.name, vmid)?;
         old.check_lock()?;
         if container::is_running(vmid) {

@@ -28,7 +28,7 @@ fn a_container_moves_to_the_other_node_and_keeps_its_files() {
     // The number is taken in the whole cluster.
     let words = one.create_words("101", 60);
     let why = one.refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(why, format!("unable to create CT 101 - CT 101 already exists on node '{other}'"));
+    assert_eq!(why, format!("CT 101 already exists on node '{other}'"));
     seen_from_both(&one, &two);
 }
 
@@ -56,10 +56,7 @@ fn a_foreign_machine_s_number_is_respected() {
     ]);
     let words = node.create_words("100", 50);
     let why = node.refused(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(
-        why,
-        format!("unable to create CT 100 - VM 100 already exists on node '{}'", node.get("NODE"))
-    );
+    assert_eq!(why, format!("VM 100 already exists on node '{}'", node.get("NODE")));
     assert_eq!(node.ask("/cluster/nextid"), "101");
     let rows = node.ask("/cluster/resources");
     assert!(

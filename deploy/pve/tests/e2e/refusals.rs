@@ -24,10 +24,7 @@ fn refusals_have_proxmox_words() {
     node.create("101", 50);
     let again = node.create_words("101", 51);
     let again: Vec<&str> = again.iter().map(String::as_str).collect();
-    assert_eq!(
-        node.refused(&again),
-        format!("unable to create CT 101 - CT 101 already exists on node '{name}'")
-    );
+    assert_eq!(node.refused(&again), format!("CT 101 already exists on node '{name}'"));
     for (words, expected) in [
         (&["pct", "start", "101"][..], "CT 101 already running"),
         (&["pct", "resume", "101"], "CT 101 already running"),
