@@ -158,7 +158,7 @@ fn add_volume(vmid: u64, known: &mut Config, name: &str, value: &str) -> Result<
     let (place, size) = wanted
         .split_once(':')
         .ok_or_else(|| failure(format!("unable to parse volume ID '{wanted}'")))?;
-    if let Some(bytes) = storage::parse_size(&format!("{size}G")) {
+    if let Some(bytes) = storage::wanted_size(size) {
         storage::for_containers(place)?;
         let volume = storage::allocate(place, vmid, bytes)?;
         storage::format(&volume)?;

@@ -111,15 +111,6 @@ fn measure(map: &mut Map<String, Value>, vmid: u64, pid: u32, known: &Config, co
     if let Ok(facts) = rustix::fs::statvfs(&disk) {
         put("disk", json!((facts.f_blocks - facts.f_bfree) * facts.f_frsize));
     }
-    let io = fs::read_to_string(format!(
-        "{CGROUPS}/blkio/lxc.payload.{vmid}/blkio.throttle.io_service_bytes"
-    ));
-    let moved = |kind: &str| -> u64 {
-        let lines = io.as_deref().unwrap_or_default().lines();
-        lines.filter_map(|line| line.split_once(kind)?.1.trim().parse::<u64>().ok()).sum()
-    };
-    put("diskread", json!(moved(" Read ")));
-    put("diskwrite", json!(moved(" Write ")));
     let (mut to, mut from) = (0, 0);
     for (index, _) in lxc::networks(known) {
         // What the node's end receives, the container has sent.

@@ -191,3 +191,67 @@ fn terminals_and_files_reach_into_a_container() {
     node.ok(&["pct", "shutdown", "150"]);
     assert_eq!(node.ok(&["pct", "status", "150"]), "status: stopped\n");
 }
+
+#[test]
+fn a_backup_is_restored_over_its_container_or_nothing_is_lost() {
+    let node = Node::start("again");
+    node.create("101", 50);
+    let four = node.address(50);
+    node.answer(&four, "echo one >/root/state; sync");
+    let path = format!("/nodes/{}/vzdump", node.get("NODE"));
+    for _ in 0..2 {
+        node.ok(&[
+            "pvesh",
+            "create",
+            &path,
+            "--vmid",
+            "101",
+            "--storage",
+            "local",
+            "--prune-backups",
+            "keep-last=1",
+        ]);
+        // Their names have the second in them.
+        node.ok(&["sleep", "1"]);
+    }
+    let content = format!("/nodes/{}/storage/local/content", node.get("NODE"));
+    let rows = node.ask(&content);
+    let backups: Vec<&str> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["content"] == "backup")
+        .filter_map(|row| row["volid"].as_str())
+        .collect();
+    let [volume] = backups.as_slice() else { panic!("{backups:?}") };
+    node.answer(&four, "echo two >/root/state; sync");
+    let restore = ["pct", "restore", "101", volume, "--storage", "local-lvm"];
+    let forced: Vec<&str> = restore.iter().copied().chain(["--force"]).collect();
+    assert_eq!(
+        node.refused(&restore),
+        format!("CT 101 already exists on node '{}'", node.get("NODE"))
+    );
+    assert_eq!(
+        node.refused(&forced),
+        "unable to restore CT 101 - can't overwrite running container"
+    );
+    node.ok(&["pct", "stop", "101"]);
+    let damaged = "local:backup/vzdump-lxc-101-2020_01_01-00_00_00.tar.zst";
+    node.ok(&[
+        "sh",
+        "-c",
+        "echo broken >/var/lib/vz/dump/vzdump-lxc-101-2020_01_01-00_00_00.tar.zst",
+    ]);
+    node.refused(&["pct", "restore", "101", damaged, "--storage", "local-lvm", "--force"]);
+    node.ok(&["pct", "start", "101"]);
+    assert_eq!(node.answer(&four, "cat /root/state"), "two");
+    node.ok(&["pct", "stop", "101"]);
+    node.ok(&forced);
+    node.ok(&["pct", "start", "101"]);
+    assert_eq!(node.answer(&four, "cat /root/state"), "one");
+    assert_eq!(node.ok(&["pvesm", "list", "local-lvm"]).matches("vm-101").count(), 1);
+    node.ok(&["pvesh", "delete", &format!("{content}/{volume}")]);
+    assert!(
+        node.refused(&["pvesh", "get", &format!("{content}/{volume}")]).contains("does not exist")
+    );
+}
