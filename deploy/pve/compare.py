@@ -1,4 +1,4 @@
-"""Compares the local Proxmox with fakepve: the schema of each call, and the words of refusals.
+"""Compares the local Proxmox with fakepve: the schema of each call, the words of refusals, the types of answers.
 
 Called by deploy/pve/compare with the schema of the local one and its node's environment.
 """
@@ -195,6 +195,87 @@ STEPS = [
 ]
 
 
+# What is asked of the local node while it has a container 101 with a snapshot `one`, and a backup.
+QUESTIONS = [
+    '/version', '/nodes', '/nodes/{node}/status', '/nodes/{node}/version', '/nodes/{node}/time', '/nodes/{node}/network',
+    '/nodes/{node}/apt/versions', '/nodes/{node}/aplinfo', '/nodes/{node}/qemu', '/nodes/{node}/tasks', '/nodes/{node}/storage',
+    '/nodes/{node}/storage/local/status', '/nodes/{node}/storage/local/content', '/nodes/{node}/storage/local-lvm/content',
+    '/nodes/{node}/lxc', '/nodes/{node}/lxc/101/config', '/nodes/{node}/lxc/101/pending', '/nodes/{node}/lxc/101/status/current',
+    '/nodes/{node}/lxc/101/interfaces', '/nodes/{node}/lxc/101/snapshot', '/nodes/{node}/lxc/101/snapshot/one/config',
+    '/nodes/{node}/lxc/101/firewall/options', '/nodes/{node}/lxc/101/firewall/rules', '/nodes/{node}/lxc/101/firewall/ipset',
+    '/nodes/{node}/lxc/101/firewall/ipset/ipfilter-net0', '/nodes/{node}/lxc/101/migrate', '/nodes/{node}/lxc/101/feature?feature=snapshot',
+    '/cluster/status', '/cluster/resources', '/cluster/nextid', '/cluster/tasks', '/cluster/firewall/options', '/storage',
+]
+PREPARE = [
+    ['pct', 'create', 101, TEMPLATE, '--rootfs', 'local-lvm:1', '--net0', 'name=eth0,bridge=vmbr0,firewall=1', '--tags', 'a;b', '--start', 1],
+    ['pct', 'snapshot', 101, 'one', '--description', 'first'],
+    ['pvesh', 'create', f'/nodes/{NODE}/vzdump', '--vmid', 101, '--storage', 'local'],
+    ['pvesh', 'set', f'{LXC}/101/firewall/options', '--enable', 1, '--policy_in', 'ACCEPT'],
+    ['pvesh', 'create', f'{LXC}/101/firewall/rules', '--type', 'in', '--action', 'ACCEPT', '--proto', 'tcp', '--dport', 22],
+    ['pvesh', 'create', f'{LXC}/101/firewall/ipset', '--name', 'ipfilter-net0'],
+    ['pvesh', 'create', f'{LXC}/101/firewall/ipset/ipfilter-net0', '--cidr', '10.0.0.1'],
+]
+
+
+def fits(kind, value):
+    """Whether a value is of a type; Perl does not keep numbers and texts of digits apart."""
+    if kind == 'boolean':
+        return str(value) in ('0', '1', 'True', 'False')
+    if kind in ('integer', 'number'):
+        try:
+            return float(value) == int(float(value)) or kind == 'number'
+        except (TypeError, ValueError):
+            return False
+    return isinstance(value, {'string': (str, int, float), 'array': list, 'object': dict, 'null': type(None)}.get(kind, object))
+
+
+def unfit(schema, value, place):
+    """Where an answer is not as the published schema has it."""
+    kind = schema.get('type')
+    if kind and not fits(kind, value):
+        yield f'{place}: {value!r} is no {kind}'
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from unfit(schema.get('items', {}), item, f'{place}[{index}]')
+    elif isinstance(value, dict):
+        for name, part in schema.get('properties', {}).items():
+            if name in value:
+                yield from unfit(part, value[name], f'{place}.{name}')
+            elif not part.get('optional') and '[n]' not in name:
+                yield f'{place}.{name} is missing'
+    if 'enum' in schema and value not in schema['enum']:
+        yield f'{place}: {value!r} is none of {schema["enum"]}'
+
+
+def find_call(path):
+    """The published call that an address leads to."""
+    words = path.split('/')
+    for known, methods in theirs.load().paths.items():
+        parts = known.split('/')
+        if len(parts) == len(words) and 'GET' in methods and all(p == w or p.startswith('{') for p, w in zip(parts, words)):
+            yield known.count('{'), known, methods['GET']
+
+
+def compare_answers():
+    """The differences between the local node's answers and the published types, as sentences."""
+    local = Local()
+    for words in PREPARE:
+        if (why := local.refusal(words)) is not None:
+            return [f'{words}: {why}']
+    found = []
+    for question in QUESTIONS:
+        path, _, query = question.replace('{node}', NODE).partition('?')
+        parameters = [f'--{part.split("=")[0]}={part.split("=")[1]}' for part in query.split('&') if part]
+        output = local.run(['pvesh', 'get', path, '--output-format', 'json', *parameters])
+        if output.returncode != 0:
+            found.append(f'{path}: {output.stderr}')
+            continue
+        call = min(find_call(path), key=lambda each: each[0])[2]
+        found += unfit(call.get('returns', {}), json.loads(output.stdout), path)
+    found += [why for why in [local.refusal(['pct', 'destroy', 101, '--force'])] if why]
+    return found
+
+
 def normal(words):
     if words is None:
         return None
@@ -230,10 +311,11 @@ def main():
         ours = json.load(file)
     found = compare_schema(ours)
     found += asyncio.run(compare_words())
+    found += compare_answers()
     for words in found:
         print(words, file=sys.stderr)
     count = sum(len(properties) for properties in ours.values())
-    print(f'{len(ours)} calls with {count} parameters and {len(STEPS)} steps were compared: {len(found)} differences.')
+    print(f'{len(ours)} calls with {count} parameters and {len(STEPS)} steps and {len(QUESTIONS)} answers were compared: {len(found)} differences.')
     sys.exit(1 if found else 0)
 
 
