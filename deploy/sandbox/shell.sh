@@ -18,7 +18,7 @@ as_root() {
     [ "$(id -u)" -ne 0 ] || return 0
     command -v sudo >/dev/null ||
         fail "This needs root: run it as root, or install sudo and try again."
-    exec sudo --preserve-env=HOME,XDG_CACHE_HOME,DATABASE_URL,AMQP_URL,REDIS_URL,PDNS_API_URL,PDNS_API_KEY,DNS_ADDR,TARGET_DISK_MIB,http_proxy,https_proxy,no_proxy \
+    exec sudo --preserve-env=HOME,XDG_CACHE_HOME,DATABASE_URL,AMQP_URL,REDIS_URL,PDNS_API_URL,PDNS_API_KEY,DNS_ADDR,TARGET_DISK_MIB,PVE_CORES,PVE_MEMORY_MIB,PVE_DISK_MIB,PVE_FIREWALL,PVE_BINARY,http_proxy,https_proxy,no_proxy \
         "$@"
 }
 

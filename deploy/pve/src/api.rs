@@ -207,8 +207,11 @@ fn free(parameters: &Parameters) -> Result<Value> {
     if !path.exists() {
         return Err(failure(format!("volume '{volume}' does not exist")));
     }
-    storage::free(&volume)?;
-    drop(fs::remove_file(backup::with_suffix(&path, ".notes")));
+    if volume.contains(":backup/") {
+        backup::remove(&path)?
+    } else {
+        storage::free(&volume)?
+    }
     Ok(Value::Null)
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::arguments::Parameters;
 use crate::config::Config;
 use crate::container;
-use crate::error::{Result, failure};
+use crate::error::{Result, bad_parameter, failure};
 use crate::lifecycle::{self, locked};
 use crate::node::{self, Node};
 use crate::program::{command, run};
@@ -57,6 +57,7 @@ pub fn vzdump(node: &Node, parameters: &Parameters) -> Result<Value> {
     if !place.takes("backup") {
         return Err(failure(format!("storage '{}' does not support backups", place.name)));
     }
+    let keep = kept(parameters)?;
     let id = match guests.as_slice() {
         [only] => only.to_string(),
         _ => String::new(),
@@ -66,7 +67,7 @@ pub fn vzdump(node: &Node, parameters: &Parameters) -> Result<Value> {
         for vmid in guests {
             let began = std::time::Instant::now();
             task::say(&format!("INFO: Starting Backup of VM {vmid} (lxc)"));
-            match back_up(node, vmid, parameters) {
+            match back_up(node, vmid, parameters).and_then(|()| prune(vmid, keep)) {
                 Ok(()) => task::say(&format!(
                     "INFO: Finished Backup of VM {vmid} (00:00:{:02})",
                     began.elapsed().as_secs().min(59)
@@ -85,6 +86,46 @@ pub fn vzdump(node: &Node, parameters: &Parameters) -> Result<Value> {
         if failed { Err(failure("job errors")) } else { Ok(()) }
     })?;
     Ok(Value::String(upid))
+}
+
+/// How many backups of a container are to stay; nothing means all.
+fn kept(parameters: &Parameters) -> Result<Option<usize>> {
+    let Some(text) = parameters.get("prune-backups") else { return Ok(None) };
+    let parts = property::parse(text, "");
+    match parts.as_slice() {
+        [(key, value)] if key == "keep-all" && value == "1" => Ok(None),
+        [(key, value)] if key == "keep-last" => match value.parse() {
+            Ok(count) if count > 0 => Ok(Some(count)),
+            _ => Err(bad_parameter("prune-backups", "invalid format - format error\n")),
+        },
+        _ => Err(bad_parameter("prune-backups", "only keep-last and keep-all are known here")),
+    }
+}
+
+/// Removes the oldest backups of a container; protected ones are neither counted nor removed.
+fn prune(vmid: u64, keep: Option<usize>) -> Result<()> {
+    let Some(keep) = keep else { return Ok(()) };
+    let folder = Path::new(storage::LOCAL).join("dump");
+    // Their names have the time in them.
+    let all = node::names_in(&folder);
+    let own = all.iter().filter(|name| is_backup(name) && guest_of(name) == Some(vmid));
+    let mut own: Vec<PathBuf> = own.map(|name| folder.join(name)).collect();
+    own.retain(|archive| !with_suffix(archive, ".protected").exists());
+    let surplus = own.len().saturating_sub(keep);
+    for archive in own.into_iter().take(surplus) {
+        task::say(&format!("INFO: removing backup '{}'", archive.display()));
+        remove(&archive)?;
+    }
+    Ok(())
+}
+
+/// Removes a backup and what is kept beside it.
+pub fn remove(archive: &Path) -> Result<()> {
+    fs::remove_file(archive)?;
+    drop(fs::remove_file(with_suffix(archive, ".notes")));
+    let name = archive.to_string_lossy();
+    drop(fs::remove_file(format!("{}.log", name.trim_end_matches(".tar.zst"))));
+    Ok(())
 }
 
 fn back_up(node: &Node, vmid: u64, parameters: &Parameters) -> Result<()> {
@@ -114,6 +155,12 @@ fn write_archive(vmid: u64, known: &Config, parameters: &Parameters) -> Result<(
     fs::create_dir_all(&folder)?;
     let name = format!("vzdump-lxc-{vmid}-{}", Local::now().format("%Y_%m_%d-%H_%M_%S"));
     let archive = folder.join(format!("{name}.tar.zst"));
+    if archive.exists() {
+        return Err(failure(format!(
+            "unable to create archive '{}' - file exists",
+            archive.display()
+        )));
+    }
     let part = folder.join(format!("{name}.tar.dat"));
     task::say(&format!("INFO: creating vzdump archive '{}'", archive.display()));
     let mut kept = known.clone();

@@ -45,18 +45,13 @@ pub fn create(node: &Node, parameters: &Parameters) -> Result<Value> {
     check(node, parameters)?;
     let (kind, id) = (if restore { "vzrestore" } else { "vzcreate" }, vmid.to_string());
     // Asked before the task begins, as Proxmox does, and again when the number is taken.
-    if !parameters.is_set("force") {
-        refuse_known(vmid).map_err(|why| why.after(&words))?;
+    if !(restore && parameters.is_set("force") && config::path(&node.name, vmid).exists()) {
+        refuse_known(vmid)?;
     }
     let upid = task::run(node, kind, &id, || {
-        occupy(node, vmid, parameters).map_err(|why| why.after(&words))?;
-        make(node, vmid, parameters).map_err(|why| {
-            // Nothing is left of what could not be made.
-            drop(container::unmount(vmid));
-            for volume in storage::volumes_of(vmid) {
-                drop(storage::free(&volume));
-            }
-            drop(config::remove(&node.name, vmid));
+        let old = occupy(node, vmid, parameters).map_err(|why| why.after(&words))?;
+        make(node, vmid, parameters, &old).map_err(|why| {
+            undo(node, vmid, old);
             why.after(&words)
         })?;
         if parameters.is_set("start") {
@@ -77,26 +72,47 @@ fn refuse_known(vmid: u64) -> Result<()> {
     }
 }
 
+/// What a restore writes over: a configuration and its volumes.
+#[derive(Default)]
+struct Old {
+    config: Option<Config>,
+    volumes: Vec<String>,
+}
+
+/// Nothing is left of what could not be made. What was to be written over stays if it is still whole.
+fn undo(node: &Node, vmid: u64, old: Old) {
+    drop(container::unmount(vmid));
+    let left = storage::volumes_of(vmid);
+    for volume in left.iter().filter(|volume| !old.volumes.contains(volume)) {
+        drop(storage::free(volume));
+    }
+    match old.config.filter(|_| old.volumes.iter().all(|volume| left.contains(volume))) {
+        Some(config) => drop(config::store(&node.name, vmid, &config)),
+        None => drop(config::remove(&node.name, vmid)),
+    }
+}
+
 /// Takes the number in the whole cluster: from here on there is a locked configuration.
-fn occupy(node: &Node, vmid: u64, parameters: &Parameters) -> Result<()> {
+fn occupy(node: &Node, vmid: u64, parameters: &Parameters) -> Result<Old> {
     let _cluster = lock::of_cluster()?;
     let _own = lock::of_container(vmid)?;
-    let mut locked = Config::default();
-    if parameters.is_set("force") && config::path(&node.name, vmid).exists() {
-        let old = config::load(&node.name, vmid)?;
-        old.check_lock()?;
+    let mut old = Old::default();
+    let over = parameters.is_set("force") && parameters.is_set("restore");
+    if over && config::path(&node.name, vmid).exists() {
+        let known = config::load(&node.name, vmid)?;
+        known.check_lock()?;
         if container::is_running(vmid) {
             return Err(failure("can't overwrite running container"));
         }
         container::unmount(vmid)?;
-        for volume in storage::volumes_of(vmid) {
-            storage::free(&volume)?;
-        }
+        old = Old { config: Some(known), volumes: storage::volumes_of(vmid) };
     } else {
         refuse_known(vmid)?;
     }
+    let mut locked = Config::default();
     locked.set("lock", "create");
-    config::store(&node.name, vmid, &locked)
+    config::store(&node.name, vmid, &locked)?;
+    Ok(old)
 }
 
 fn check(node: &Node, parameters: &Parameters) -> Result<()> {
@@ -110,7 +126,7 @@ fn check(node: &Node, parameters: &Parameters) -> Result<()> {
     storage::for_containers(named.map_or(default, |(storage, _)| storage))
         .map_err(|why| named_so(why, "rootfs", named.is_some()))?;
     for (name, value) in parameters.iter() {
-        if name.starts_with("net") && name != "nets" {
+        if name.strip_prefix("net").is_some_and(|index| index.parse::<u64>().is_ok()) {
             check_card(name, value)?;
         }
         if name.starts_with("mp") && parameters.get("rootfs").is_none() {
@@ -153,7 +169,7 @@ fn archive_file(archive: &str) -> Result<PathBuf> {
     }
 }
 
-fn make(node: &Node, vmid: u64, parameters: &Parameters) -> Result<()> {
+fn make(node: &Node, vmid: u64, parameters: &Parameters, old: &Old) -> Result<()> {
     let archive = archive_file(parameters.need("ostemplate")?)?;
     let restore = parameters.is_set("restore");
     let mut made = if restore { backup::configuration(&archive)? } else { Config::default() };
@@ -166,6 +182,9 @@ fn make(node: &Node, vmid: u64, parameters: &Parameters) -> Result<()> {
     finish(&mut made, vmid);
     made.set("lock", "create");
     make_volumes(vmid, &mut made, parameters)?;
+    for volume in &old.volumes {
+        storage::free(volume)?;
+    }
     fill(vmid, &made, &archive, restore)?;
     config::store(&node.name, vmid, &made)?;
     let keys = keys(parameters)?;
@@ -264,8 +283,7 @@ fn make_volumes(vmid: u64, made: &mut Config, parameters: &Parameters) -> Result
         let Some((place, size)) = wanted.split_once(':') else {
             return Err(failure(format!("unable to parse volume ID '{wanted}'")));
         };
-        let bytes = storage::parse_size(&format!("{size}G")).or_else(|| storage::parse_size(size));
-        let volume = match bytes {
+        let volume = match storage::wanted_size(size) {
             Some(bytes) => {
                 storage::for_containers(place)?;
                 let volume = storage::allocate(place, vmid, bytes)?;

@@ -96,7 +96,9 @@ fn take(folder: &Path, words: &[String]) -> Result<Option<Fault>> {
 }
 
 fn read(path: &Path) -> Option<Value> {
-    if path.extension().is_some_and(|last| last == "new") {
+    let name = path.file_name()?.to_str()?;
+    // Half written, or on its way.
+    if name.starts_with('.') || path.extension().is_some_and(|last| last == "new") {
         return None;
     }
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()

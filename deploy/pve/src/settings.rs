@@ -158,7 +158,7 @@ fn add_volume(vmid: u64, known: &mut Config, name: &str, value: &str) -> Result<
     let (place, size) = wanted
         .split_once(':')
         .ok_or_else(|| failure(format!("unable to parse volume ID '{wanted}'")))?;
-    if let Some(bytes) = storage::parse_size(&format!("{size}G")) {
+    if let Some(bytes) = storage::wanted_size(size) {
         storage::for_containers(place)?;
         let volume = storage::allocate(place, vmid, bytes)?;
         storage::format(&volume)?;
@@ -348,7 +348,8 @@ fn check_size(node: &Node, vmid: u64, disk: &str, wanted: &str) -> Result<()> {
 
 fn new_size(known: &Config, disk: &str, wanted: &str) -> Result<u64> {
     let Some(text) = known.get(disk) else {
-        return Err(failure(format!("disk '{disk}' does not exist")));
+        // What Proxmox says of a volume that has no words at all.
+        return Err(failure("format error\nvolume: property is missing and it is not optional"));
     };
     let parts = property::parse(text, "volume");
     let now = get(&parts, "size").and_then(storage::parse_size).ok_or_else(|| {

@@ -207,6 +207,14 @@ pub fn parse_size(text: &str) -> Option<u64> {
     whole.checked_mul(factor)?.checked_add(scaled)
 }
 
+/// The bytes of a volume that is still to be made: `8` or `0.5` stands for GiB, and in a configuration that
+/// is restored a size has its unit. Whole KiB, as Proxmox makes them.
+pub fn wanted_size(text: &str) -> Option<u64> {
+    let has_unit = text.ends_with(['K', 'M', 'G', 'T']);
+    let bytes = if has_unit { parse_size(text)? } else { parse_size(&format!("{text}G"))? };
+    Some(bytes & !1023)
+}
+
 /// A size as Proxmox writes it: in the largest unit that leaves no rest.
 pub fn print_size(bytes: u64) -> String {
     for (unit, shift) in [("T", 40), ("G", 30), ("M", 20), ("K", 10)] {

@@ -32,6 +32,20 @@ fn sizes_are_read_and_written_in_the_largest_unit_that_fits() {
 }
 
 #[test]
+fn a_wanted_size_is_in_gib_unless_it_has_a_unit() {
+    for (text, bytes) in [
+        ("8", 8 << 30),
+        ("0.5", 1 << 29),
+        ("0.1", 104_857 << 10),
+        ("8G", 8 << 30),
+        ("104857K", 104_857 << 10),
+    ] {
+        assert_eq!(storage::wanted_size(text), Some(bytes), "{text}");
+    }
+    assert_eq!(storage::wanted_size("vm-101-disk-0"), None);
+}
+
+#[test]
 fn volumes_lead_to_files_and_nowhere_else() {
     let path = |volume: &str| storage::path(volume).map(|path| path.display().to_string());
     assert_eq!(path("local:vztmpl/x.tar.zst").unwrap(), "/var/lib/vz/template/cache/x.tar.zst");
