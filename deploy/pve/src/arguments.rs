@@ -104,10 +104,12 @@ pub fn read(
 /// An option may be cut short as long as it is clear which is meant.
 fn full_name(known: &[String], given: &str) -> Result<String> {
     let wanted = given.to_ascii_lowercase();
-    if known.contains(&wanted) {
-        return Ok(wanted);
+    // Getopt's options know no case: `forceStop` is meant by `forcestop`, too.
+    if let Some(name) = known.iter().find(|name| name.eq_ignore_ascii_case(&wanted)) {
+        return Ok(name.clone());
     }
-    let fitting: Vec<&String> = known.iter().filter(|name| name.starts_with(&wanted)).collect();
+    let begins = |name: &&String| name.to_ascii_lowercase().starts_with(&wanted);
+    let fitting: Vec<&String> = known.iter().filter(begins).collect();
     match fitting.as_slice() {
         [] => Err(unreadable(&format!("Unknown option: {wanted}"))),
         [only] => Ok((*only).clone()),
