@@ -1,6 +1,6 @@
 //! Running jobs that an operator stops: what they were for knows it, and they are over.
 
-use crate::saga::world_at;
+use crate::saga::world;
 use entities::certificates::{self, State};
 use entities::error::Code;
 use entities::ids::{CertificateId, RowId};
@@ -34,7 +34,7 @@ async fn a_certificate_whose_job_is_stopped_half_way_is_tried_again_later() {
     };
     let job = certificates::renew_certificate(&db.db, &ctx, id).await.unwrap().job_id.unwrap();
     // Nobody resolves names there: the first step is tried again for a minute.
-    let world = world_at(&db, "amqp://127.0.0.1:1").await;
+    let world = world(&db);
     let running = tokio::spawn(async move { runner::run_job(&world, job).await });
     let until = Instant::now() + Duration::from_secs(30);
     while !db.dump("job_log").await.unwrap().contains("Trying again") {
