@@ -38,7 +38,7 @@ pub enum Message {
 }
 
 /// The queues that messages go to.
-pub const QUEUES: [&str; 3] = [JOB_QUEUE, BILLING_QUEUE, DNS_QUEUE];
+pub const QUEUES: [&str; 4] = [JOB_QUEUE, POD_QUEUE, BILLING_QUEUE, DNS_QUEUE];
 
 impl Message {
     fn kind(&self) -> &'static str {

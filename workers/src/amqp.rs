@@ -1,8 +1,9 @@
 //! RabbitMQ: connecting, the queues, publishing that is confirmed.
 
 use crate::error::{Result, amqp};
-use entities::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, POD_QUEUE, QUEUE};
+use entities::asks::QUEUE;
 use entities::error::Error;
+use entities::outbox::QUEUES;
 use lapin::options::{
     BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
@@ -45,7 +46,7 @@ async fn declare(channel: &Channel) -> Result<()> {
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut quorum = FieldTable::default();
     quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    for queue in [JOB_QUEUE, POD_QUEUE, BILLING_QUEUE, DNS_QUEUE] {
+    for queue in QUEUES {
         channel.queue_declare(queue.into(), durable, quorum.clone()).await.map_err(amqp)?;
     }
     channel.queue_declare(QUEUE.into(), durable, FieldTable::default()).await.map_err(amqp)?;

@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Answer, Json, Paging, Success, accepted, field, ok, page, readable};
+use crate::extract::{Answer, Json, Paging, Success, accepted, field, ok, page};
 use crate::routes::migration::status::LogLine;
 use crate::schema;
 use crate::state::State;
@@ -43,7 +43,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
 struct JobBase {
     id: Uuid,
     tenant_id: Uuid,
-    /// Such as `enroll`, `migration`, `activation`, `certificate` or `hosting`.
+    /// Such as `enroll`, `migration`, `activation`, `certificate`, `hosting` or `cloudpod`.
     kind: String,
     /// What it does, such as `analyze`, `apply` or `rollback` of a migration.
     phase: String,
@@ -346,7 +346,6 @@ async fn view_job(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct JobReason {
-    #[validate(length(min = 1, max = 500), custom(function = readable))]
     #[schema(schema_with = schema::title)]
     reason: String,
 }

@@ -87,6 +87,14 @@ impl Scene {
         self.app.owner.post(&path, json!({"reason": "It is in the way."})).await
     }
 
+    /// Cancels a job of this phase that nobody has begun.
+    async fn cancel_waiting(&self, job: &str, phase: &str) {
+        self.put(job, phase, "queued").await;
+        assert_eq!(self.ask(job, "cancel").await.data(202)["state"], "failed", "{phase}");
+        let row = row(&self.app, "job", job).await;
+        assert_eq!((&row["state"], &row["error_code"]), (&json!("failed"), &json!("cancelled")));
+    }
+
     async fn list(&self, client: &Client, query: &str) -> Vec<String> {
         let got = client.get(&format!("/api/jobs?{query}")).await.data(200);
         got.as_array().unwrap().iter().map(|job| text(&job["id"])).collect()
@@ -285,7 +293,8 @@ async fn each_way_of_not_getting_on_is_named() {
     // Whose worker is gone is not waited for.
     let stuck = scene.list(staff, "stuck=true").await;
     assert_eq!(stuck, [second.clone(), scene.hosting.clone()]);
-    assert_eq!(scene.list(staff, "stuck=true&kind=hosting").await, [scene.hosting.clone()]);
+    let of_kind = scene.list(staff, "stuck=true&kind=hosting").await;
+    assert_eq!(of_kind, [scene.hosting.as_str()]);
     assert_eq!(scene.list(&scene.tenant, "stuck=true").await, stuck);
     assert_eq!(scene.list(staff, "stuck=false").await.len(), 4);
     // What has ended has no worker that could be missing.
@@ -370,12 +379,7 @@ async fn steps_are_shown_of_all_runs_and_no_secret_with_them() {
 async fn what_waits_is_cancelled_at_once_and_what_it_was_for_knows() {
     let scene = Scene::set().await;
     let app = &scene.app;
-    let cancel = async |job: &str, phase: &str| {
-        scene.put(job, phase, "queued").await;
-        assert_eq!(scene.ask(job, "cancel").await.data(202)["state"], "failed", "{phase}");
-        let row = row(app, "job", job).await;
-        assert_eq!((&row["state"], &row["error_code"]), (&json!("failed"), &json!("cancelled")));
-    };
+    let cancel = async |job: &str, phase: &str| scene.cancel_waiting(job, phase).await;
     let job = &scene.migration;
     let migration = async || row(app, "migration", job).await["state"].clone();
     for (before, phase, after) in [
@@ -410,6 +414,19 @@ async fn what_waits_is_cancelled_at_once_and_what_it_was_for_knows() {
         assert_eq!(migration().await, after);
     }
 
+    let kinds = app.db.audit_kinds().await.unwrap();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "JOB_CANCELLED").count(), 7);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "MIGRATION_CANCELLED").count(), 2);
+    let trail = scene.tenant.get("/api/audit?kind=JOB_CANCELLED").await.data(200);
+    assert_eq!(trail[0]["data"]["reason"], "It is in the way.", "{trail}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn services_certificates_domains_and_servers_know_of_a_job_that_never_began() {
+    let scene = Scene::set().await;
+    let app = &scene.app;
+    let cancel = async |job: &str, phase: &str| scene.cancel_waiting(job, phase).await;
     let service = async || of_job(app, "service", "job_id", &scene.hosting).await;
     cancel(&scene.hosting, "provision").await;
     let made = service().await;
@@ -435,11 +452,6 @@ async fn what_waits_is_cancelled_at_once_and_what_it_was_for_knows() {
     scene.execute("UPDATE server SET state = 'enrolling'").await;
     cancel(&scene.enroll, "enroll").await;
     assert_eq!(row(app, "server", &scene.server).await["state"], "pending");
-    let kinds = app.db.audit_kinds().await.unwrap();
-    assert_eq!(kinds.iter().filter(|kind| *kind == "JOB_CANCELLED").count(), 14);
-    assert_eq!(kinds.iter().filter(|kind| *kind == "MIGRATION_CANCELLED").count(), 2);
-    let trail = scene.tenant.get("/api/audit?kind=JOB_CANCELLED").await.data(200);
-    assert_eq!(trail[0]["data"]["reason"], "It is in the way.", "{trail}");
     scene.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! Jobs that somebody stops, and others that need not wait for them.
 
 use crate::archives::{self, SHOPCO};
+use crate::hosting;
 use crate::program::wait_for;
 use crate::snapshot::Snapshot;
 use crate::stack::Stack;
@@ -62,5 +63,58 @@ async fn a_running_apply_is_stopped_and_taken_back_and_an_analysis_does_not_wait
     before.assert_same(&Snapshot::of(&stack.server));
     stack.assert_idle().await;
     drop(zones);
+    stack.end().await;
+}
+
+/// Making a user takes as long as it may.
+const SLOW_USERADD: &str = "mv /usr/sbin/useradd /usr/sbin/useradd.real
+    printf '#!/bin/sh\nsleep 600\n' >/usr/sbin/useradd
+    chmod 0755 /usr/sbin/useradd";
+const QUICK_USERADD: &str = "mv /usr/sbin/useradd.real /usr/sbin/useradd";
+
+#[tokio::test]
+async fn an_account_that_is_being_made_is_stopped_taken_back_and_made_later() {
+    let stack = Stack::start("cancel-service", &[]).await;
+    let domain = format!("{}.example", hosting::fresh("stopped"));
+    let price = hosting::offer(&stack).await;
+    let before = Snapshot::of(&stack.server);
+    stack.server.sh(SLOW_USERADD);
+    let service = hosting::buy(&stack, &price, &[&domain]).await;
+    let sleeping = "pgrep -f '^sleep 600' || true";
+    wait_for("the user to be made", Duration::from_secs(60), async || {
+        (!stack.server.sh(sleeping).trim().is_empty()).then_some(())
+    })
+    .await;
+    let path = format!("/api/services/{service}");
+    let job = stack.client.get(&path).await.data(200)["job_id"].clone();
+    let job = format!("/api/jobs/{}", job.as_str().unwrap());
+    let seen = stack.client.get(&job).await.data(200);
+    let steps: Vec<&str> =
+        seen["steps"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["prepare", "take_names", "create_user"], "{seen:#}");
+
+    let reason = json!({"reason": "A test stops it."});
+    let stopped = stack.client.post(&format!("{job}/cancel"), reason.clone()).await.data(202);
+    assert_eq!(stopped["state"], "running");
+    stack.server.sh(QUICK_USERADD);
+    let ended = wait_for("the job's end", Duration::from_secs(60), async || {
+        let seen = stack.client.get(&job).await.data(200);
+        (seen["state"] == "failed").then_some(seen)
+    })
+    .await;
+    assert_eq!(ended["error_code"], "cancelled", "{ended:#}");
+    let states: Vec<&str> =
+        ended["steps"].as_array().unwrap().iter().map(|s| s["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["undone"; 3], "{ended:#}");
+    before.assert_same(&Snapshot::of(&stack.server));
+    let now = stack.client.get(&path).await.data(200);
+    assert_eq!(now["state"], "pending", "{now:#}");
+    // What failed is the service's to be tried again, and it is.
+    stack.client.post(&format!("{job}/requeue"), reason).await.refused(409, "job_state");
+    wait_for("the account", Duration::from_secs(120), async || {
+        (stack.client.get(&path).await.data(200)["state"] == "active").then_some(())
+    })
+    .await;
+    stack.assert_idle().await;
     stack.end().await;
 }

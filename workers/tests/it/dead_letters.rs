@@ -3,12 +3,13 @@
 
 use crate::dns::server::program;
 use crate::notifier;
-use crate::saga::{nowhere, world_at};
-use entities::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, QUEUE};
+use crate::saga::{nowhere, world_of};
+use entities::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, POD_QUEUE, QUEUE};
 use entities::config::{self, Base};
+use entities::db::Db;
 use entities::dead_letters::{self, Filter, Reason};
 use entities::ids::{JobId, ProductId, RowId, ServiceId, ZoneId};
-use entities::outbox::Message;
+use entities::outbox::{Message, QUEUES};
 use entities::tables::dead_letter;
 use entities::tenancy::TenantCtx;
 use entities::testing::TestDb;
@@ -20,9 +21,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use workers::{amqp, dead_letters as workers_dead_letters, migrator, relay};
+use workers::error::Result;
+use workers::world::World;
+use workers::{amqp, dead_letters as workers_dead_letters, migrator, provisioner, relay};
 
 /// A database and a virtual host of one's own, so that no other test's workers take the messages.
 struct Scene {
@@ -30,9 +32,13 @@ struct Scene {
     platform: TenantCtx,
     vhost: String,
     url: SecretString,
-    workers: JoinSet<()>,
-    billing: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
     ending: CancellationToken,
+}
+
+/// A world with connections of its thread's.
+async fn world_at(base: Base) -> Result<World> {
+    Ok(world_of(Db::connect(base.database_url.expose_secret(), 4).await?, base))
 }
 
 fn services() -> String {
@@ -49,47 +55,57 @@ impl Scene {
         assert!(made.status.success(), "{made:?}");
         let url = String::from_utf8(made.stdout).unwrap().trim().to_owned();
         let url = SecretString::from(url);
-        let (workers, ending) = (JoinSet::new(), CancellationToken::new());
-        Self { db, platform, vhost, url, workers, billing: None, ending }
+        let (workers, ending) = (Vec::new(), CancellationToken::new());
+        Self { db, platform, vhost, url, workers, ending }
     }
 
     fn base(&self) -> Base {
         Base { database_url: self.db.url.clone(), amqp_url: self.url.clone() }
     }
 
-    async fn start_migrator(&mut self) {
-        let world = world_at(&self.db, self.url.expose_secret()).await;
-        self.workers.spawn(async move { migrator::run(world).await.unwrap() });
-    }
-
-    fn start_billing(&mut self) {
-        let stripe = crate::billing::stripe_at("http://127.0.0.1:9");
-        let config = config::Billing { base: self.base(), stripe };
-        let ending = self.ending.clone();
-        // Its future stays on its thread.
-        self.billing = Some(std::thread::spawn(move || {
+    /// Runs a worker on a thread of its own, which many of their futures do not leave.
+    fn start<F: Future<Output = Result<()>>>(
+        &mut self,
+        work: impl FnOnce(Base) -> F + Send + 'static,
+    ) {
+        let (base, ending) = (self.base(), self.ending.clone());
+        self.workers.push(std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async move {
-                let worker = workers::billing::Worker::open(config).await.unwrap();
                 tokio::select! {
-                    ended = worker.run() => ended.unwrap(),
+                    ended = work(base) => ended.unwrap(),
                     () = ending.cancelled() => {}
                 }
             });
         }));
     }
 
-    async fn start_dns(&mut self) {
-        let dns = nowhere();
-        let sealing_keys = crate::dns::sealing();
-        let config = config::DnsWorker { base: self.base(), dns, sealing_keys };
-        let worker = workers::dns::Worker::open(config).await.unwrap();
-        self.workers.spawn(async move { worker.run().await.unwrap() });
+    fn start_migrator(&mut self) {
+        self.start(async |base| migrator::run(world_at(base).await?).await);
+    }
+
+    fn start_provisioner(&mut self) {
+        self.start(async |base| provisioner::run(world_at(base).await?).await);
+    }
+
+    fn start_billing(&mut self) {
+        self.start(async |base| {
+            let stripe = crate::billing::stripe_at("http://127.0.0.1:9");
+            let config = config::Billing { base, stripe };
+            workers::billing::Worker::open(config).await?.run().await
+        });
+    }
+
+    fn start_dns(&mut self) {
+        self.start(async |base| {
+            let (dns, sealing_keys) = (nowhere(), crate::dns::sealing());
+            let config = config::DnsWorker { base, dns, sealing_keys };
+            workers::dns::Worker::open(config).await?.run().await
+        });
     }
 
     fn start_relay(&mut self) {
-        let base = self.base();
-        self.workers.spawn(async move { relay::run(&base).await.unwrap() });
+        self.start(async |base| relay::run(&base).await);
     }
 
     async fn channel(&self) -> Channel {
@@ -130,11 +146,10 @@ impl Scene {
         }
     }
 
-    async fn end(mut self) {
-        self.workers.shutdown().await;
+    async fn end(self) {
         self.ending.cancel();
-        if let Some(billing) = self.billing.take() {
-            billing.join().unwrap();
+        for worker in self.workers {
+            worker.join().unwrap();
         }
         let gone = program(&services()).args(["vhost-delete", &self.vhost]).output().unwrap();
         assert!(gone.status.success(), "{gone:?}");
@@ -155,12 +170,16 @@ async fn poison_in_each_queue_is_kept_and_hinders_no_message_behind_it() {
     use Reason::{Foreign, Unreadable};
     let mut scene = Scene::open().await;
     let job = Message::JobReady { job: JobId::new() };
+    let pod = Message::PodJobReady { job: JobId::new() };
     let zone = Message::ZoneChanged { zone: ZoneId::new() };
     let product = Message::ProductChanged { product: ProductId::new() };
     let replay = Message::LetterReplayed { letter: RowId::new() };
-    for (queue, own, foreign) in
-        [(JOB_QUEUE, &job, &zone), (BILLING_QUEUE, &product, &job), (DNS_QUEUE, &zone, &product)]
-    {
+    for (queue, own, foreign) in [
+        (JOB_QUEUE, &job, &zone),
+        (POD_QUEUE, &pod, &job),
+        (BILLING_QUEUE, &product, &job),
+        (DNS_QUEUE, &zone, &product),
+    ] {
         for payload in [&b"\xff\0 no JSON"[..], br#"{"kind":"of_the_future","x":1}"#, b"", b"[]"] {
             scene.send(queue, payload).await;
         }
@@ -168,10 +187,11 @@ async fn poison_in_each_queue_is_kept_and_hinders_no_message_behind_it() {
             scene.send(queue, &bytes(message)).await;
         }
     }
-    scene.start_migrator().await;
+    scene.start_migrator();
+    scene.start_provisioner();
     scene.start_billing();
-    scene.start_dns().await;
-    for queue in [JOB_QUEUE, BILLING_QUEUE, DNS_QUEUE] {
+    scene.start_dns();
+    for queue in QUEUES {
         let letters = scene.wait(queue, 6).await;
         let expected = [Unreadable, Unreadable, Unreadable, Unreadable, Foreign, Foreign];
         assert_eq!(reasons(&letters), expected, "{queue}");
@@ -191,7 +211,7 @@ async fn poison_in_each_queue_is_kept_and_hinders_no_message_behind_it() {
 #[tokio::test]
 async fn a_question_that_is_none_is_kept_and_who_waits_is_told() {
     let mut scene = Scene::open().await;
-    scene.start_migrator().await;
+    scene.start_migrator();
     let channel = scene.channel().await;
     let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let mine = channel.queue_declare("".into(), exclusive, FieldTable::default()).await.unwrap();
@@ -236,7 +256,7 @@ async fn a_worker_that_dies_between_the_row_and_the_acknowledgement_makes_no_sec
     // The row is there, and the connection ends with the message in its hands.
     connection.close(200, "".into()).await.unwrap();
     assert_eq!(scene.letters(DNS_QUEUE).await.len(), 1);
-    scene.start_dns().await;
+    scene.start_dns();
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let [letter] = scene.wait(DNS_QUEUE, 1).await.try_into().unwrap();
@@ -282,7 +302,7 @@ async fn what_is_replayed_when_its_cause_is_mended_is_acted_on() {
     let mut scene = Scene::open().await;
     let server = scene.db.server(&scene.platform).await.unwrap();
     let job = scene.db.migration(&scene.platform, server, "alice").await.unwrap();
-    scene.start_migrator().await;
+    scene.start_migrator();
     scene.db.execute("ALTER TABLE server RENAME TO server_away").await.unwrap();
     for _ in 0..dead_letters::TRIES_MAX {
         scene.send(JOB_QUEUE, &bytes(&Message::JobReady { job })).await;
@@ -311,7 +331,7 @@ async fn a_job_that_no_worker_can_run_is_announced_to_people() {
     let job = scene.db.migration(&scene.platform, server, "alice").await.unwrap();
     let strange = format!("UPDATE job SET kind = 'of_the_future' WHERE id = '{job}'");
     scene.db.execute(&strange).await.unwrap();
-    scene.start_migrator().await;
+    scene.start_migrator();
     let ready = bytes(&Message::JobReady { job });
     let until = Instant::now() + Duration::from_secs(60);
     let mut fence = 0;

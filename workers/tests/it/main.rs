@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod billing;
+mod cancel;
 mod claims;
 mod dead_letters;
 mod dns;

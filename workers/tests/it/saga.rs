@@ -2,6 +2,7 @@
 //! the worker dies at each boundary, each undo runs twice.
 
 use entities::config::{Acme, Base, Dns, DnsServer, Migrator};
+use entities::db::Db;
 use entities::error::{Code, Error};
 use entities::ids::{JobId, WorkerId};
 use entities::jobs::{self, Claim, Claimant};
@@ -102,21 +103,25 @@ pub fn nowhere() -> Dns {
     }
 }
 
-async fn world(db: &TestDb) -> World {
-    world_at(db, "amqp://127.0.0.1:1").await
+pub fn world(db: &TestDb) -> World {
+    let nowhere = SecretString::from("amqp://127.0.0.1:1".to_owned());
+    world_of(db.db.clone(), Base { database_url: db.url.clone(), amqp_url: nowhere })
 }
 
-/// The same with a broker.
-pub async fn world_at(db: &TestDb, amqp: &str) -> World {
+/// The same with a broker, and with connections of its own.
+pub fn world_of(db: Db, base: Base) -> World {
     let text = |text: &str| SecretString::from(text.to_owned());
     let config = Migrator {
-        base: Base { database_url: db.url.clone(), amqp_url: text(amqp) },
+        base,
         sealing_keys: SealingKeys::parse(&text("t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="))
             .unwrap(),
         agent: "/nonexistent".into(),
         migrations_max: 3,
         apply_limit_secs: 60,
         lease_secs: 60,
+        node_limit_secs: 60,
+        ready_secs: 60,
+        reconcile_secs: 60,
         dns: nowhere(),
         nameservers: vec![],
         accounts_domain: DomainName::parse("hosted.test").unwrap(),
@@ -131,9 +136,9 @@ pub async fn world_at(db: &TestDb, amqp: &str) -> World {
     let sealing = config.sealing_keys.clone();
     World {
         worker,
-        db: db.db.clone(),
+        db: db.clone(),
         fleet: Fleet::new(text("x")),
-        dns: Servers::new(db.db.clone(), worker, &config.dns, sealing).unwrap(),
+        dns: Servers::new(db, worker, &config.dns, sealing).unwrap(),
         agent: AgentBinary { bytes: bytes::Bytes::new(), sha256: String::new() },
         ending: CancellationToken::new(),
         config: Arc::new(config),
@@ -157,7 +162,7 @@ async fn begin() -> (TestDb, World, JobId, Arc<Mutex<Outside>>) {
     let ctx = db.platform().await.unwrap();
     let server = db.server(&ctx).await.unwrap();
     let job = db.migration(&ctx, server, "alice").await.unwrap();
-    let world = world(&db).await;
+    let world = world(&db);
     (db, world, job, Arc::default())
 }
 

@@ -137,6 +137,7 @@ impl Scene {
             name: Title::parse(name).unwrap(),
             description: Prose::default(),
             specification: hosting_plan(disk_mib),
+            code: None,
             position: 0,
         };
         let product = products::create_product(&tx, new).await.unwrap().id;
