@@ -62,7 +62,7 @@ fn get(node: &Node, schema: &Schema, key: &str, parameters: &Parameters) -> Resu
     }
     match path {
         "/version" | "/nodes/{node}/version" => Ok(views::version()),
-        "/nodes" => Ok(node.members().iter().map(|member| views::node_row(node, member)).collect()),
+        "/nodes" => Ok(resources::nodes(node)),
         "/nodes/{node}" | "/cluster" => Ok(index(schema, path)),
         "/nodes/{node}/status" => Ok(views::node_status(node)),
         "/nodes/{node}/time" => Ok(time()),

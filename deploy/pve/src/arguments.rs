@@ -104,12 +104,11 @@ pub fn read(
 /// An option may be cut short as long as it is clear which is meant.
 fn full_name(known: &[String], given: &str) -> Result<String> {
     let wanted = given.to_ascii_lowercase();
-    // Getopt's options know no case: `forceStop` is meant by `forcestop`, too.
-    if let Some(name) = known.iter().find(|name| name.eq_ignore_ascii_case(&wanted)) {
-        return Ok(name.clone());
+    if let Some(exact) = known.iter().find(|name| name.eq_ignore_ascii_case(&wanted)) {
+        return Ok(exact.clone());
     }
-    let begins = |name: &&String| name.to_ascii_lowercase().starts_with(&wanted);
-    let fitting: Vec<&String> = known.iter().filter(begins).collect();
+    let fitting: Vec<&String> =
+        known.iter().filter(|name| name.to_ascii_lowercase().starts_with(&wanted)).collect();
     match fitting.as_slice() {
         [] => Err(unreadable(&format!("Unknown option: {wanted}"))),
         [only] => Ok((*only).clone()),

@@ -13,6 +13,7 @@ pub mod faults;
 pub mod firewall;
 pub mod firewall_calls;
 pub mod formats;
+pub mod groups;
 pub mod guest;
 pub mod hooks;
 pub mod inside;

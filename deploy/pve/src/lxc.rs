@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::config::Config;
 use crate::container::{folder, rootfs, volumes};
 use crate::error::{Failure, Result, failure};
+use crate::groups::{self, Version};
 use crate::node::Node;
 use crate::property::{self, get};
 
@@ -28,8 +29,9 @@ pub fn configuration(node: &Node, vmid: u64, config: &Config) -> Result<String> 
     line("lxc.uts.name", config.get("hostname").unwrap_or(&format!("CT{vmid}")))?;
     line("lxc.rootfs.path", &format!("dir:{}", rootfs(vmid).display()))?;
     line("lxc.tty.max", config.get("tty").unwrap_or("2"))?;
-    for (key, value) in limits(node, config) {
-        line(key, &value)?;
+    let version = Version::of_this_machine();
+    for (key, value) in groups::limits(version, node, config) {
+        line(&format!("{}{key}", version.prefix()), &value)?;
     }
     for (key, parts) in volumes(config) {
         if let Some(place) = get(&parts, "mp").filter(|_| key != "rootfs") {
@@ -57,32 +59,6 @@ impl From<std::fmt::Error> for Failure {
     fn from(error: std::fmt::Error) -> Failure {
         failure(error.to_string())
     }
-}
-
-/// What control groups of the first version hold a container to.
-pub fn limits(node: &Node, config: &Config) -> Vec<(&'static str, String)> {
-    let mut limits = vec![(
-        "lxc.cgroup.memory.limit_in_bytes",
-        (config.number("memory", 512) * 1024 * 1024).to_string(),
-    )];
-    if let Some(quota) = cpu_quota(node, config) {
-        limits.push(("lxc.cgroup.cpu.cfs_period_us", "100000".to_owned()));
-        limits.push(("lxc.cgroup.cpu.cfs_quota_us", quota.to_string()));
-    }
-    limits.push(("lxc.cgroup.cpu.shares", config.number("cpuunits", 1024).max(2).to_string()));
-    limits
-}
-
-/// Microseconds of all processors in each tenth of a second. A node may say that it has more cores than
-/// this machine, so a number of cores is a share of time here and not a set of processors.
-pub fn cpu_quota(node: &Node, config: &Config) -> Option<u64> {
-    let limit: f64 = config.get("cpulimit").and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    if limit > 0.0 {
-        let thousandths: u64 = format!("{:.0}", limit * 1000.0).parse().ok()?;
-        return Some(thousandths * 100);
-    }
-    let cores = config.number("cores", 0);
-    (cores > 0 && cores < node.cores).then_some(cores * 100_000)
 }
 
 /// The network cards of a configuration, by index.

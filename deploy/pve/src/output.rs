@@ -9,6 +9,11 @@ pub fn line(text: &str) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
+/// Prints a line that is no answer.
+pub fn complain(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
 /// Prints an answer in a format: `json`, `json-pretty`, `yaml` or `text`.
 pub fn print(value: &Value, format: &str) {
     match (value, format) {

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{self, Parameters};
+use crate::backup;
 use crate::error::{Result, failure};
 use crate::node::Node;
-use crate::output::line;
+use crate::output::{complain, line};
 use crate::pvesh::with_usage;
 use crate::storage;
 use crate::views;
@@ -120,12 +121,22 @@ fn allocate(parameters: &Parameters) -> Result<()> {
     Ok(())
 }
 
+/// What is not there is told of and no failure in a directory; a missing disk is one.
 fn free(parameters: &Parameters) -> Result<()> {
     let volume = parameters.need("volume")?;
-    if !storage::path(volume)?.exists() {
-        return Err(failure(format!("volume '{volume}' does not exist")));
+    let path = storage::path(volume)?;
+    if backup::with_suffix(&path, ".protected").exists() {
+        return Err(failure(format!("can't remove protected volume '{volume}'")));
     }
-    storage::free(volume)?;
+    match (path.exists(), volume.split_once(':')) {
+        (true, _) if volume.contains(":backup/") => backup::remove(&path)?,
+        (true, _) => storage::free(volume)?,
+        (false, Some(("local-lvm", name))) => {
+            let why = format!("Failed to find logical volume \"pve/{name}\"");
+            return Err(failure(format!("lvremove 'pve/{name}' error:   {why}")));
+        }
+        (false, _) => complain(&format!("disk image '{}' does not exist", path.display())),
+    }
     line(&format!("Removed volume '{volume}'"));
     Ok(())
 }

@@ -91,3 +91,17 @@ pub fn local(node: &Node) -> Value {
         .flat_map(|member| own(node, member))
         .collect()
 }
+
+/// `GET /nodes`: each with what it says of itself.
+pub fn nodes(node: &Node) -> Value {
+    let members = node.members();
+    let row = |member: &Member| {
+        let rest = if member.name == node.name {
+            vec![views::node_row(node, member)]
+        } else {
+            theirs(member)
+        };
+        rest.into_iter().find(|row| is_wanted(row, Some("node")))
+    };
+    members.iter().filter_map(row).collect()
+}

@@ -8,6 +8,7 @@ use crate::container;
 use crate::create;
 use crate::error::{Result, bad_parameter, failure};
 use crate::firewall;
+use crate::groups::{self, Version};
 use crate::lifecycle::{change, vmid};
 use crate::lxc;
 use crate::node::Node;
@@ -175,17 +176,10 @@ fn limit(node: &Node, vmid: u64, known: &Config, name: &str) -> Result<()> {
     if !matches!(name, "memory" | "cores" | "cpulimit" | "cpuunits") {
         return Ok(());
     }
-    if name != "memory" && lxc::cpu_quota(node, known).is_none() {
-        set_limit(vmid, "cpu.cfs_quota_us", "-1")?;
-    }
-    for (key, value) in lxc::limits(node, known) {
-        set_limit(vmid, key.trim_start_matches("lxc.cgroup."), &value)?;
+    for (key, value) in groups::limits(Version::of_this_machine(), node, known) {
+        run("lxc-cgroup", &["-n", &vmid.to_string(), key, &value])?;
     }
     Ok(())
-}
-
-fn set_limit(vmid: u64, key: &str, value: &str) -> Result<()> {
-    run("lxc-cgroup", &["-n", &vmid.to_string(), key, value]).map(|_| ())
 }
 
 /// Gives a card of a running container its new addresses.

@@ -41,6 +41,10 @@ pub fn download(node: &Node, parameters: &Parameters) -> Result<Value> {
     }
     let upid = task::run(node, "download", &name.clone(), || {
         let folder = Path::new(LOCAL).join("template/cache");
+        if folder.join(&name).exists() {
+            task::say("OK, got correct file already");
+            return Ok(());
+        }
         fs::create_dir_all(&folder)?;
         let part = folder.join(format!("{name}.part"));
         fs::copy(&from, &part)?;

@@ -12,6 +12,7 @@ use crate::backup;
 use crate::config::{self, Config};
 use crate::container;
 use crate::error::{Result, bad_parameter, failure};
+use crate::groups;
 use crate::lifecycle::vmid;
 use crate::lxc;
 use crate::node::{self, Node};
@@ -24,7 +25,6 @@ use crate::task::{self, Task};
 pub const VERSION: &str = "8.2.7";
 const RELEASE: &str = "8.2";
 const REPOSITORY: &str = "3e0176e6bb2ade3b";
-const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// `GET /version`.
 pub fn version() -> Value {
@@ -35,25 +35,20 @@ fn read_number(path: &Path) -> u64 {
     fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
 }
 
-fn counted(vmid: u64, controller: &str, file: &str) -> u64 {
-    read_number(&Path::new(CGROUPS).join(controller).join(format!("lxc.payload.{vmid}")).join(file))
-}
-
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |passed| passed.as_secs_f64())
 }
 
 /// The share of its processors that a container used since it was last asked about.
 fn cpu_share(vmid: u64, cpus: f64) -> f64 {
-    let used = counted(vmid, "cpuacct", "cpuacct.usage");
+    let used = groups::cpu_time(vmid).as_secs_f64();
     let file = container::folder(vmid).join("cpu.sample");
     let before = fs::read_to_string(&file).unwrap_or_default();
     let time = now();
     drop(fs::write(&file, format!("{used} {time}")));
     let Some((old, then)) = before.split_once(' ') else { return 0.0 };
-    let (Ok(old), Ok(then)) = (old.parse::<u64>(), then.parse::<f64>()) else { return 0.0 };
-    let seconds = std::time::Duration::from_nanos(used.saturating_sub(old)).as_secs_f64();
-    if time > then && cpus > 0.0 { seconds / (time - then) / cpus } else { 0.0 }
+    let (Ok(old), Ok(then)) = (old.parse::<f64>(), then.parse::<f64>()) else { return 0.0 };
+    if time > then && cpus > 0.0 { (used - old).max(0.0) / (time - then) / cpus } else { 0.0 }
 }
 
 /// How long a process has run.
@@ -100,13 +95,7 @@ fn measure(map: &mut Map<String, Value>, vmid: u64, pid: u32, known: &Config, co
     put("pid", json!(pid));
     put("uptime", json!(uptime(pid)));
     put("cpu", json!(cpu_share(vmid, cpus)));
-    let cache = fs::read_to_string(format!("{CGROUPS}/memory/lxc.payload.{vmid}/memory.stat"))
-        .unwrap_or_default();
-    let cached: u64 = cache
-        .lines()
-        .find_map(|line| line.strip_prefix("total_inactive_file ")?.parse().ok())
-        .unwrap_or_default();
-    put("mem", json!(counted(vmid, "memory", "memory.usage_in_bytes").saturating_sub(cached)));
+    put("mem", json!(groups::memory_in_use(vmid)));
     let disk = container::folder(vmid).join("disk");
     if let Ok(facts) = rustix::fs::statvfs(&disk) {
         put("disk", json!((facts.f_blocks - facts.f_bfree) * facts.f_frsize));

@@ -104,7 +104,7 @@ pub(super) async fn not_acted(tx: &SystemTx, row: &cloudpod::Model, phase: &str)
         "delete_snapshot" => set_snapshot(tx, row.id, name).await,
         "backup" => forget_backup(tx, &parameters).await,
         "delete_backup" => {
-            let id: BackupId = serde_json::from_value(parameters["backup"].clone())?;
+            let id = backup_of(&parameters)?;
             if let Some(found) = cloudpod_backup::Entity::find_by_id(id).one(tx.conn()).await? {
                 let mut found: cloudpod_backup::ActiveModel = found.into();
                 found.state = Set("ready".to_owned());
@@ -152,9 +152,13 @@ async fn forget_snapshot(tx: &SystemTx, pod: CloudpodId, name: Option<&str>) -> 
 }
 
 async fn forget_backup(tx: &SystemTx, parameters: &Value) -> Result<()> {
-    let id: BackupId = serde_json::from_value(parameters["backup"].clone())?;
-    cloudpod_backup::Entity::delete_by_id(id).exec(tx.conn()).await?;
+    cloudpod_backup::Entity::delete_by_id(backup_of(parameters)?).exec(tx.conn()).await?;
     Ok(())
+}
+
+fn backup_of(parameters: &Value) -> Result<BackupId> {
+    let id = parameters.get("backup").cloned().unwrap_or(Value::Null);
+    Ok(serde_json::from_value(id)?)
 }
 
 /// The places of a pod: its own first, then the one that it moves to.

@@ -1,5 +1,6 @@
 //! The trail: appended only, sealed behind its writers, and whatever was done to it shows.
 
+use crate::in_maintenance;
 use entities::audit::verify::{Chain, Noted, verify_chain};
 use entities::audit::{self, Audit, Cursor, Filter, seal, unknown};
 use entities::error::Code;
@@ -45,7 +46,7 @@ async fn an_entry_tells_who_did_it_and_what_changed_even_when_they_are_gone() {
     let ctx = db.platform().await.unwrap();
     let server = db.server(&ctx).await.unwrap();
     let tx = db.db.write(&ctx, Permission::ServersWrite).await.unwrap();
-    servers::set_maintenance(&tx, server, true).await.unwrap();
+    servers::update_server(&tx, server, in_maintenance(true)).await.unwrap();
     tx.commit().await.unwrap();
     let entry = entries(&db, &ctx).await.remove(0);
     assert_eq!(entry.kind, "SERVER_UPDATED");
@@ -272,7 +273,7 @@ async fn an_audited_read_writes_nothing_but_the_trail() {
         if recorded {
             tx.audit(Audit::TenantUsersListed { count: 1 }).await.unwrap();
         }
-        assert!(servers::set_maintenance(&tx, server, true).await.is_err());
+        assert!(servers::update_server(&tx, server, in_maintenance(true)).await.is_err());
     }
     let kinds = db.audit_kinds().await.unwrap();
     assert_eq!(kinds[kinds.len() - 2..], ["TENANT_USERS_LISTED", "TENANT_USER_VIEWED"]);

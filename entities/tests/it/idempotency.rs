@@ -1,5 +1,6 @@
 //! The effect of a request with a key and its answer: both or neither, wherever the process dies.
 
+use crate::in_maintenance;
 use entities::error::Code;
 use entities::idempotency::{self, Answer, Ended, Once};
 use entities::tenancy::{Permission, TenantCtx, TenantKind};
@@ -76,7 +77,7 @@ async fn the_key_of_another_request_is_refused_at_the_effect_too() {
     let server = db.server(&ctx).await.unwrap();
     let (first, acting) = once(&ctx, 1);
     let tx = db.db.write(&acting, Permission::ServersWrite).await.unwrap();
-    servers::set_maintenance(&tx, server, true).await.unwrap();
+    servers::update_server(&tx, server, in_maintenance(true)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(first.finish(Some(&answer())).await.unwrap(), Ended::Kept);
     let (other, acting) = once(&ctx, 2);

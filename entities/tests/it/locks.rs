@@ -2,6 +2,7 @@
 //! security, with no predicate and no rule before it. The first is that no rule can be called without
 //! a transaction that is pinned to a tenant.
 
+use crate::in_maintenance;
 use entities::db::Db;
 use entities::tenancy::Permission;
 use entities::testing::TestDb;
@@ -255,14 +256,14 @@ async fn a_connection_that_comes_back_carries_no_tenant_and_no_role() {
     let write = async || one.write(&ctx, Permission::ServersWrite).await.unwrap();
     // Committed.
     let tx = write().await;
-    entities::servers::set_maintenance(&tx, server, true).await.unwrap();
+    entities::servers::update_server(&tx, server, in_maintenance(true)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(carried(&one).await, clean);
     // Rolled back, by dropping it and by an error of Postgres.
     drop(write().await);
     assert_eq!(carried(&one).await, clean);
     let tx = one.read(&ctx, Permission::ServersRead).await.unwrap();
-    assert!(entities::servers::set_maintenance(&tx, server, false).await.is_err());
+    assert!(entities::servers::update_server(&tx, server, in_maintenance(false)).await.is_err());
     drop(tx);
     assert_eq!(carried(&one).await, clean);
     let tx = one.read_audited(&ctx, Permission::ServersRead).await.unwrap();
@@ -273,7 +274,9 @@ async fn a_connection_that_comes_back_carries_no_tenant_and_no_role() {
         let limit = std::time::Duration::from_micros(nth * 60);
         let work = async {
             let tx = one.write(&ctx, Permission::ServersWrite).await.unwrap();
-            entities::servers::set_maintenance(&tx, server, nth % 2 == 0).await.unwrap();
+            entities::servers::update_server(&tx, server, in_maintenance(nth % 2 == 0))
+                .await
+                .unwrap();
             tx.commit().await.unwrap();
         };
         if tokio::time::timeout(limit, work).await.is_err() {

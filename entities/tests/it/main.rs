@@ -8,3 +8,10 @@ mod locks;
 mod orders;
 mod quotas;
 mod services;
+
+use entities::servers::Change;
+
+/// A change of a server's maintenance and nothing else.
+fn in_maintenance(maintenance: bool) -> Change {
+    Change { maintenance: Some(maintenance), ..Change::default() }
+}

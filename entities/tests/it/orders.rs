@@ -36,7 +36,14 @@ impl Shop {
         };
         let name = Title::parse("Plan").unwrap();
         let description = Prose::default();
-        let new = NewProduct { category: None, name, description, specification, position: 0 };
+        let new = NewProduct {
+            category: None,
+            name,
+            description,
+            specification,
+            code: None,
+            position: 0,
+        };
         let product = products::create_product(&tx, new).await.unwrap().id;
         let money = Money::new(999, Currency::parse("eur").unwrap());
         let billing = Billing::Month;

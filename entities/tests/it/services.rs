@@ -42,7 +42,8 @@ async fn offer(db: &TestDb, platform: &TenantCtx, specification: Specification) 
     let tx = db.db.write(platform, Permission::CatalogueWrite).await.unwrap();
     let name = format!("Product {:?}", specification.kind());
     let (name, description) = (Title::parse(&name).unwrap(), Prose::default());
-    let new = NewProduct { category: None, name, description, specification, position: 0 };
+    let new =
+        NewProduct { category: None, name, description, specification, code: None, position: 0 };
     let product = products::create_product(&tx, new).await.unwrap().id;
     let money = Money::new(999, Currency::parse("eur").unwrap());
     let billing = Billing::Month;
@@ -509,17 +510,24 @@ async fn orders_that_cannot_be_made_are_refused() {
     // Nothing is made of what was not paid.
     let draft = shop.order(vec![shop.plans(1, &[])]).await.unwrap();
     assert_eq!(shop.make(draft).await.unwrap_err(), Code::OrderState);
-    // There is nothing yet that makes containers.
+    // Nobody pays for a container that no server has room for.
     let pod = Specification::CloudpodPlan {
         cpu_cores: 1,
         memory_mib: 512,
         disk_mib: 4096,
         traffic_gib: None,
         template: "debian-12".to_owned(),
+        placement: None,
     };
     let price = offer(&shop.db, &shop.platform, pod).await;
-    let order = shop.paid(vec![Wanted { price, quantity: 1, domains: Vec::new() }]).await;
-    assert_eq!(shop.make(order).await.unwrap()[0].state, State::Failed);
-    assert_eq!(shop.status(order).await, Status::Failed);
+    let wanted = Wanted { price, quantity: 1, domains: Vec::new() };
+    let order = shop.order(vec![wanted]).await.unwrap();
+    let tx = shop.db.db.system().await.unwrap();
+    for status in [Status::PendingPayment, Status::Paid] {
+        let refused = advance(&tx, &shop.ctx, order, status, "A test pays.").await.unwrap_err();
+        assert_eq!(refused.code(), Code::NoCapacity);
+    }
+    drop(tx);
+    assert_eq!(shop.status(order).await, Status::Draft);
     shop.db.remove().await.unwrap();
 }

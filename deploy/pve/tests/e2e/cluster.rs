@@ -37,6 +37,11 @@ fn seen_from_both(one: &Node, two: &Node) {
         let guests = node.ask("/cluster/resources");
         let row = guests.as_array().unwrap().iter().find(|row| row["id"] == "lxc/101").unwrap();
         assert_eq!((&row["status"], &row["node"]), (&"running".into(), &two.get("NODE").into()));
+        let nodes = node.ask("/nodes");
+        assert!(
+            nodes.as_array().unwrap().iter().all(|row| row["maxmem"] == 16u64 << 30),
+            "{nodes}"
+        );
         let status = node.ask("/cluster/status");
         assert_eq!(status[0]["nodes"], 2);
         // Whichever node is asked, the one that has the answer gives it.

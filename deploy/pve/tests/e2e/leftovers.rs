@@ -67,6 +67,9 @@ fn a_kept_node_is_the_same_when_it_starts_again() {
     let before = (node.get("HOST").to_owned(), node.get("HOST_KEY_FINGERPRINT").to_owned());
     assert!(script(&["stop", "--keep", &node.name]).status.success());
     assert_eq!(traces(&node), "");
+    let gateway = format!(" {}/", node.get("GATEWAY4"));
+    let links = text(&command("ip").args(["-4", "-o", "addr"]).output().unwrap().stdout);
+    assert!(!links.contains(&gateway), "{links}");
     assert!(script(&["start", &node.name]).status.success());
     node.read_env();
     assert_eq!(before, (node.get("HOST").to_owned(), node.get("HOST_KEY_FINGERPRINT").to_owned()));

@@ -41,7 +41,8 @@ fn resized(node: &Node, four: &str) {
     assert_eq!(node.current("101", "maxdisk"), 3u64 << 30);
     node.ok(&["pct", "set", "101", "--memory", "384", "--cores", "2"]);
     assert_eq!(node.current("101", "maxmem"), 384u64 << 20);
-    let limit = node.ok(&["cat", "/sys/fs/cgroup/memory/lxc.payload.101/memory.limit_in_bytes"]);
+    let look = "lxc-cgroup -n 101 memory.limit_in_bytes || lxc-cgroup -n 101 memory.max";
+    let limit = node.ok(&["sh", "-c", look]);
     assert_eq!(limit.trim(), (384u64 << 20).to_string());
 }
 

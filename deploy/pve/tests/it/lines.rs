@@ -67,6 +67,15 @@ fn a_value_may_begin_with_a_hyphen_and_the_last_of_two_counts() {
 }
 
 #[test]
+fn names_with_capitals_are_found_however_they_are_written() {
+    let known = properties("POST /nodes/{node}/lxc/{vmid}/status/shutdown");
+    for option in ["--forceStop", "--forcestop", "-FORCES"] {
+        let line = read(&words(&format!("101 {option} 1")), &known, &["vmid"], false).unwrap();
+        assert!(line.parameters.is_set("forceStop"), "{option}");
+    }
+}
+
+#[test]
 fn lists_are_joined() {
     let known = properties("PUT /nodes/{node}/lxc/{vmid}/config");
     let line = read(&words("101 --delete mp0 --delete net1"), &known, &["vmid"], false).unwrap();

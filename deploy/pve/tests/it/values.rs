@@ -1,7 +1,8 @@
 //! Sizes, volumes and limits.
 
 use pve_sandbox::config::Config;
-use pve_sandbox::lxc::{cpu_quota, limits, networks};
+use pve_sandbox::groups::{Version, cpu_quota, limits};
+use pve_sandbox::lxc::networks;
 use pve_sandbox::node::Node;
 use pve_sandbox::settings::{apply_pending, as_value};
 use pve_sandbox::storage;
@@ -80,10 +81,12 @@ fn cores_are_a_share_of_time() {
     config.set("cpulimit", "0.5");
     assert_eq!(cpu_quota(&node(), &config), Some(50_000));
     config.set("memory", "256");
-    assert!(
-        limits(&node(), &config)
-            .contains(&("lxc.cgroup.memory.limit_in_bytes", "268435456".to_owned()))
-    );
+    let one = limits(Version::One, &node(), &config);
+    assert!(one.contains(&("memory.limit_in_bytes", "268435456".to_owned())), "{one:?}");
+    assert!(one.contains(&("cpu.cfs_quota_us", "50000".to_owned())), "{one:?}");
+    let two = limits(Version::Two, &node(), &config);
+    assert!(two.contains(&("memory.max", "268435456".to_owned())), "{two:?}");
+    assert!(two.contains(&("cpu.max", "50000 100000".to_owned())), "{two:?}");
 }
 
 #[test]
