@@ -2,13 +2,15 @@
 
 use crate::Result;
 use crate::accounts::{self, Asking};
+use crate::cloudpods::pools::{self, NewPool};
+use crate::cloudpods::templates;
 use crate::config;
 use crate::db::{Db, SystemTx};
 use crate::error::Error;
 use crate::ids::{JobId, OrderId, RequestId, RowId, ServerId};
 use crate::mail::Letter;
 use crate::migrations::{self, NewMigration};
-use crate::servers::{self, NewServer};
+use crate::servers::{self, Capacity, NewNode, NewServer};
 use crate::sessions;
 use crate::tables::{audit_log, job, mail, orders, outbox};
 use crate::tenancy::{Origin, Permission, TenantCtx, TenantKind};
@@ -20,7 +22,9 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
-use values::{AbsPath, Hostname, Username};
+use values::{
+    AbsPath, ArchiveName, BridgeName, Hostname, NodeName, StorageId, TemplateCode, Title, Username,
+};
 
 /// A database that goes with the test.
 #[derive(Debug)]
@@ -121,6 +125,60 @@ impl TestDb {
         let row = servers::create_server(&tx, new).await?;
         tx.commit().await?;
         self.pretend_enrolled(row.id).await?;
+        Ok(row.id)
+    }
+
+    /// A node of a cluster of its own that counts as enrolled, with room for so many containers of a core
+    /// and half a gibibyte; a pool of addresses in 198.18.N.0/24 for it, and the template `debian-12`.
+    pub async fn node(&self, ctx: &TenantCtx, number: u8, room: i32) -> Result<ServerId> {
+        let node = NewNode {
+            cluster: format!("cluster{number}"),
+            name: NodeName::parse("pve1")?,
+            storage: StorageId::parse("local-lvm")?,
+            template_storage: StorageId::parse("local")?,
+            backup_storage: StorageId::parse("local")?,
+            bridge: BridgeName::parse("vmbr0")?,
+        };
+        let new = NewServer {
+            name: RowId::new().to_string(),
+            host: Hostname::parse("192.0.2.2")?,
+            ssh_port: 22,
+            host_key_fingerprint: format!("SHA256:{}", "A".repeat(43)),
+            hostname: Hostname::parse("node.test")?,
+            ipv4: std::net::Ipv4Addr::new(192, 0, 2, 2),
+            ipv6: None,
+            backup_dirs: Vec::new(),
+            location: None,
+            labels: BTreeMap::default(),
+            node: Some(node),
+        };
+        let tx = self.db.write(ctx, Permission::ServersWrite).await?;
+        let row = servers::create_server(&tx, new).await?;
+        tx.commit().await?;
+        let tx = self.db.system().await?;
+        let room = i64::from(room);
+        let capacity = Capacity {
+            cpu_cores: 64,
+            memory_mib: room.saturating_mul(512),
+            disk_mib: room.saturating_mul(4096),
+        };
+        servers::record_node(&tx, row.id, capacity, &serde_json::json!({})).await?;
+        tx.commit().await?;
+        let pool = NewPool {
+            name: Title::parse(&format!("pool {number}"))?,
+            network: format!("198.18.{number}.0/24").parse().map_err(Error::internal)?,
+            gateway: std::net::IpAddr::from([198, 18, number, 1]),
+            first: None,
+            last: None,
+            cluster: Some(format!("cluster{number}")),
+            location: None,
+            quarantine_secs: 3600,
+        };
+        pools::create_pool(&self.db, ctx, pool).await?;
+        let code = TemplateCode::parse("debian-12")?;
+        let archive = ArchiveName::parse("debian-12-standard_12.7-1_amd64.tar.zst")?;
+        let title = Title::parse("Debian 12")?;
+        templates::put_template(&self.db, ctx, &code, (&title, &archive)).await?;
         Ok(row.id)
     }
 

@@ -120,6 +120,11 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/jobs/{id}/cancel" | "/api/jobs/{id}/requeue") => json!({"reason": "x"}),
         ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
         (_, p) if p.starts_with("/api/dns/") => dns_body(method, path),
+        (_, p) if p.starts_with("/api/cloudpods") => pod_body(method, path),
+        ("put", "/api/pod-templates/{name}") => json!({"title": "x", "archive": "x.tar.zst"}),
+        ("post", "/api/ip-pools") => {
+            json!({"name": unique(), "network": "203.0.113.0/24", "gateway": "203.0.113.1"})
+        }
         ("post", "/api/certificates") => json!({"names": ["www.nobodys.example"]}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
@@ -129,6 +134,18 @@ fn body(method: &str, path: &str) -> Value {
         }
         ("post", p) if p.starts_with("/api/migration/job/") => json!({}),
         ("post", p) if p.starts_with("/api/migration/") => job,
+        _ => json!({}),
+    }
+}
+
+/// The same for what has to do with containers.
+fn pod_body(method: &str, path: &str) -> Value {
+    match (method, path) {
+        ("post", "/api/cloudpods") => json!({"hostname": "web", "plan": "none"}),
+        ("post", "/api/cloudpods/{id}/suspend") => json!({"reason": "x"}),
+        ("put", "/api/cloudpods/{id}/root-keys") => json!({"ssh_keys": []}),
+        ("post", "/api/cloudpods/{id}/snapshots") => json!({"name": "before"}),
+        ("put", "/api/cloudpods/{id}/backup-schedule") => json!({"every_hours": 24, "keep": 7}),
         _ => json!({}),
     }
 }
@@ -329,6 +346,26 @@ pub async fn certificate(app: &App, owner: &Client, (server, job): (&str, String
     id
 }
 
+/// A container of the tenant that waits to be made, and the pool that its address is out of.
+async fn pod(app: &App, owner: &Client, name: &str) -> (String, String) {
+    static NODES: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
+    let number = NODES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let platform = app.db.platform().await.unwrap();
+    let node = app.db.node(&platform, number, 10).await.unwrap();
+    let grant = json!({ "tenant_id": owner.tenant });
+    app.owner.post(&format!("/api/servers/{node}/grants"), grant).await.data(200);
+    let plan = json!({"kind": "cloudpod_plan", "cpu_cores": 1, "memory_mib": 512, "disk_mib": 4096, "template": "debian-12"});
+    let code = format!("plan-{number}");
+    let product = json!({"name": format!("plan of {name}"), "code": code, "specification": plan});
+    owner.post("/api/products", product).await.data(201);
+    let pod = json!({"hostname": format!("pod.{name}.test"), "plan": code});
+    let pod = owner.post("/api/cloudpods", pod).await.data(202)["id"].clone();
+    let pools = app.owner.get("/api/ip-pools?per_page=200").await.data(200);
+    let is_its = |pool: &&Value| pool["name"] == format!("pool {number}");
+    let pool = pools.as_array().unwrap().iter().find(is_its).unwrap()["id"].clone();
+    (pod.as_str().unwrap().to_owned(), pool.as_str().unwrap().to_owned())
+}
+
 /// What there is of a tenant, by what stands for it in paths and bodies.
 struct Things(Vec<(&'static str, String)>);
 
@@ -368,6 +405,7 @@ impl Things {
         let hook = owner.post("/api/webhook-endpoints", hook).await.data(201)["id"].clone();
         let test = format!("/api/webhook-endpoints/{}/test", text(&hook));
         let delivery = owner.post(&test, json!({})).await.data(202)["id"].clone();
+        let (pod, pool) = pod(app, owner, name).await;
         let me = owner.get("/api/me").await.data(200)["user"]["id"].clone();
         let session = owner.get("/api/auth/sessions").await.data(200)[0]["id"].clone();
         Self(vec![
@@ -390,6 +428,8 @@ impl Things {
             ("/api/orders/", text(&order)),
             ("/api/services/", service),
             ("/api/certificates/", certificate),
+            ("/api/cloudpods/", pod),
+            ("/api/ip-pools/", pool),
             ("price_id", text(&price)),
             ("/api/dns/zones/", text(&zone)),
             ("/api/dns/templates/", text(&template)),
@@ -498,6 +538,7 @@ fn with_names(path: &str) -> String {
         .replace("{type}", "A")
         .replace("{address}", "192.0.2.1")
         .replace("{agreement_id}", NOBODYS)
+        .replace("{backup_id}", NOBODYS)
 }
 
 async fn ask(client: &Client, method: &str, path: &str) -> crate::app::Got {

@@ -5,6 +5,7 @@ mod app;
 mod audit;
 mod auth;
 mod catalogue;
+mod cloudpods;
 mod contract;
 mod dead_letters;
 mod described;

@@ -1,0 +1,190 @@
+//! Containers over HTTP: places, numbers and addresses, rights, limits, and what is done with them.
+
+use crate::app::{App, Client, spawn};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5hjCzAbiwq1j2y0+0FtqQYdBtN5nFvGGpKqCyjIa6f me";
+
+/// A node with room for so many, for everybody, and the platform's plan `pod-s`.
+async fn node(app: &App, number: u8, room: i32) -> String {
+    let platform = app.db.platform().await.unwrap();
+    let id = app.db.node(&platform, number, room).await.unwrap().to_string();
+    let grant = json!({ "tenant_id": app.owner.tenant });
+    app.owner.post(&format!("/api/servers/{id}/grants"), grant).await.data(200);
+    id
+}
+
+async fn plan(app: &App, code: &str, placement: Value) {
+    let plan = json!({"kind": "cloudpod_plan", "cpu_cores": 1, "memory_mib": 512, "disk_mib": 4096, "template": "debian-12", "placement": placement});
+    let product = json!({"name": code, "code": code, "specification": plan});
+    app.owner.post("/api/products", product).await.data(201);
+}
+
+fn pod(hostname: &str) -> Value {
+    json!({"hostname": hostname, "plan": "pod-s"})
+}
+
+async fn make(client: &Client, hostname: &str) -> Value {
+    client.post("/api/cloudpods", pod(hostname)).await.data(202)
+}
+
+#[tokio::test]
+async fn a_pod_has_a_place_a_number_and_an_address_from_the_first_answer_on() {
+    let app = spawn().await;
+    let server = node(&app, 1, 10).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let owner = app.member("podder", "OWNER").await;
+    let body = json!({"hostname": "Web-1.Example", "plan": "pod-s", "template": "debian-12", "ssh_keys": [KEY]});
+    let made = owner.post("/api/cloudpods", body).await.data(202);
+    assert_eq!(made["hostname"], "web-1.example");
+    assert_eq!(made["status"], "provisioning");
+    assert_eq!(made["server_id"], server.as_str());
+    assert_eq!(made["ipv4"], "198.18.1.2");
+    assert_eq!(made["vmid"], Value::Null, "numbers are the platform's");
+    let id = made["id"].as_str().unwrap();
+    let shown = owner.get(&format!("/api/cloudpods/{id}")).await.data(200);
+    assert_eq!(shown["cpu_cores"], 1);
+    assert_eq!(owner.get("/api/cloudpods").await.data(200).as_array().unwrap().len(), 1);
+    let load = app.owner.get(&format!("/api/servers/{server}/load")).await.data(200);
+    assert_eq!((&load["places"], &load["memory_mib"]), (&json!(1), &json!(512)));
+    for (body, field) in [
+        (json!({"hostname": "192.0.2.1", "plan": "pod-s"}), "/hostname"),
+        (json!({"hostname": "-x", "plan": "pod-s"}), "/hostname"),
+        (json!({"hostname": "a_b.c.example", "plan": "pod-s"}), "/hostname"),
+        (json!({"hostname": "x", "plan": "--force"}), "/plan"),
+        (json!({"hostname": "x", "plan": "no-such"}), "/plan"),
+        (json!({"hostname": "x", "plan": "pod-s", "template": "windows"}), "/template"),
+        (
+            json!({"hostname": "x", "plan": "pod-s", "ssh_keys": ["command=\"x\" ssh-rsa A"]}),
+            "/ssh_keys/0",
+        ),
+    ] {
+        let refused = owner.post("/api/cloudpods", body).await;
+        let refused = refused.refused(400, "invalid_request");
+        assert_eq!(refused["fields"][0]["path"], field, "{refused:#}");
+    }
+    owner.post("/api/cloudpods", pod("web-1.example")).await.refused(409, "conflict");
+    let elsewhere = json!({"hostname": "y", "plan": "pod-s", "server_id": id});
+    owner.post("/api/cloudpods", elsewhere).await.refused(404, "server_not_found");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn fifty_at_once_get_what_there_is_room_for_and_no_number_or_address_twice() {
+    let app = spawn().await;
+    node(&app, 1, 12).await;
+    node(&app, 2, 8).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let owner = app.member("crowd", "OWNER").await;
+    let asking = (0..50).map(|nth| {
+        let owner = &owner;
+        async move { owner.post("/api/cloudpods", pod(&format!("pod-{nth}"))).await }
+    });
+    let answers = futures::future::join_all(asking).await;
+    let made: Vec<_> = answers.iter().filter(|got| got.status == 202).collect();
+    assert_eq!(made.len(), 20);
+    for got in answers.iter().filter(|got| got.status != 202) {
+        assert_eq!((got.status, &got.body["code"]), (409, &json!("no_capacity")), "{}", got.body);
+    }
+    let acting = app.owner.acting_in(&owner.tenant);
+    let pods = acting.get("/api/cloudpods?per_page=200").await.data(200);
+    let all = |name: &str| -> BTreeSet<String> {
+        pods.as_array().unwrap().iter().map(|pod| pod[name].to_string()).collect()
+    };
+    assert_eq!(all("ipv4").len(), 20);
+    let numbers: BTreeSet<String> = pods
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pod| format!("{} {}", pod["server_id"], pod["vmid"]))
+        .collect();
+    assert_eq!(numbers.len(), 20);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn places_are_spread_packed_labelled_and_never_on_what_is_not_well() {
+    let app = spawn().await;
+    let first = node(&app, 1, 10).await;
+    let second = node(&app, 2, 10).await;
+    plan(&app, "pod-s", json!(null)).await;
+    plan(&app, "packed", json!({"policy": "pack", "apart": "no"})).await;
+    plan(&app, "fast", json!({"labels": {"disk": "nvme"}})).await;
+    let owner = app.member("placer", "OWNER").await;
+    let place = async |plan: &str, name: &str| {
+        let body = json!({"hostname": name, "plan": plan});
+        let got = owner.post("/api/cloudpods", body).await;
+        got.body["data"]["server_id"].as_str().map(str::to_owned)
+    };
+    let spread = [place("pod-s", "a").await, place("pod-s", "b").await];
+    assert_ne!(spread[0], spread[1], "the second goes to the emptier one");
+    let packed = place("packed", "c").await;
+    assert_eq!(place("packed", "d").await, packed, "the fullest");
+    assert_eq!(place("fast", "e").await, None, "no server has the label");
+    let label = json!({"labels": {"disk": "nvme"}});
+    app.owner.patch(&format!("/api/servers/{second}"), label).await.data(200);
+    assert_eq!(place("fast", "f").await.as_deref(), Some(second.as_str()));
+    for (nth, away) in [json!({"maintenance": true}), json!({"draining": true})].iter().enumerate()
+    {
+        app.owner.patch(&format!("/api/servers/{second}"), away.clone()).await.data(200);
+        assert_eq!(place("fast", &format!("g{nth}")).await, None, "{away}");
+        assert_eq!(place("pod-s", &format!("h{nth}")).await.as_deref(), Some(first.as_str()));
+        let back = json!({"maintenance": false, "draining": false});
+        app.owner.patch(&format!("/api/servers/{second}"), back).await.data(200);
+    }
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_a_role_and_another_tenant_are_refused() {
+    let app = spawn().await;
+    node(&app, 1, 10).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let owner = app.member("limited", "OWNER").await;
+    let limits = json!({"limits": {"cloudpods": 1}});
+    app.owner.patch(&format!("/api/tenants/{}", owner.tenant), limits).await.data(200);
+    let made = make(&owner, "one").await;
+    owner.post("/api/cloudpods", pod("two")).await.refused(409, "quota_exceeded");
+    let id = made["id"].as_str().unwrap();
+    let other = app.member("other", "OWNER").await;
+    other.get(&format!("/api/cloudpods/{id}")).await.refused(404, "not_found");
+    other.post(&format!("/api/cloudpods/{id}/start"), json!({})).await.refused(404, "not_found");
+    other.delete(&format!("/api/cloudpods/{id}")).await.refused(404, "not_found");
+    assert_eq!(other.get("/api/cloudpods").await.data(200), json!([]));
+    // What is being made is not started, and what is deleted before it is made is gone at once or soon.
+    let busy = owner.post(&format!("/api/cloudpods/{id}/start"), json!({})).await;
+    busy.refused(409, "cloudpod_state");
+    let gone = owner.delete(&format!("/api/cloudpods/{id}")).await.data(202);
+    assert_eq!(gone["desired"], "deleted");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn pools_do_not_overlap_and_are_kept_while_somebody_has_of_them() {
+    let app = spawn().await;
+    node(&app, 1, 10).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let body = |network: &str, gateway: &str| json!({"name": network, "network": network, "gateway": gateway});
+    for (wrong, field) in [
+        (body("203.0.113.5/24", "203.0.113.1"), "/network"),
+        (body("203.0.113.0/24", "203.0.114.1"), "/gateway"),
+        (body("198.18.1.0/25", "198.18.1.1"), "/network"),
+        (body("nonsense", "203.0.113.1"), "/network"),
+    ] {
+        let refused = app.owner.post("/api/ip-pools", wrong).await;
+        let refused = refused.refused(400, "invalid_request");
+        assert_eq!(refused["fields"][0]["path"], field);
+    }
+    let six = app.owner.post("/api/ip-pools", body("2001:db8::/64", "2001:db8::1")).await.data(201);
+    assert_eq!(six["first"], "2001:db8::1");
+    let made = make(&app.owner, "dual").await;
+    assert_eq!(made["ipv6"], "2001:db8::2", "the gateway is nobody's");
+    let path = format!("/api/ip-pools/{}", six["id"].as_str().unwrap());
+    app.owner.delete(&path).await.refused(409, "conflict");
+    let closed = app.owner.patch(&path, json!({"closed": true})).await.data(200);
+    assert_eq!((&closed["closed"], &closed["held"]), (&json!(true), &json!(1)));
+    assert_eq!(make(&app.owner, "four").await["ipv6"], Value::Null);
+    app.db.remove().await.unwrap();
+}
