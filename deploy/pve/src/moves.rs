@@ -136,18 +136,39 @@ pub fn migrate(node: &Node, parameters: &Parameters) -> Result<Value> {
     }
     let patience = Duration::from_secs(parameters.number("timeout").unwrap_or(180));
     let upid = task::run(node, "vzmigrate", &vmid.to_string(), || {
-        note(&format!(
-            "starting migration of CT {vmid} to node '{}' ({})",
-            target.name, target.address
-        ));
-        let outcome = carry_over(node, vmid, &target, running.then_some(patience));
-        match &outcome {
-            Ok(()) => note("migration finished successfully"),
-            Err(why) => note(&format!("ERROR: {why}")),
+        let began = std::time::Instant::now();
+        let (name, address) = (&target.name, &target.address);
+        note(&format!("starting migration of CT {vmid} to node '{name}' ({address})"));
+        let outcome = refuse_snapshots(&known)
+            .and_then(|()| carry_over(node, vmid, &target, running.then_some(patience)));
+        let seconds = began.elapsed().as_secs();
+        let duration =
+            format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        // The reason stands in the log only.
+        match outcome {
+            Ok(()) => {
+                note(&format!("migration finished successfully (duration {duration})"));
+                Ok(())
+            }
+            Err(why) => {
+                note(&format!("ERROR: migration aborted (duration {duration}): {why}"));
+                Err(failure("migration aborted"))
+            }
         }
-        outcome.map_err(|why| failure(format!("migration aborted: {why}")))
     })?;
     Ok(Value::String(upid))
+}
+
+/// Snapshots on thin volumes cannot leave their node.
+fn refuse_snapshots(known: &Config) -> Result<()> {
+    if known.snapshots.is_empty() {
+        return Ok(());
+    }
+    for (_, parts) in container::volumes(known) {
+        let volume = get(&parts, "volume").unwrap_or_default();
+        note(&format!("can't migrate local volume '{volume}': non-migratable snapshot exists"));
+    }
+    Err(failure("Can't migrate container - please check log"))
 }
 
 fn note(words: &str) {
@@ -189,20 +210,12 @@ fn carry_over(node: &Node, vmid: u64, target: &Member, patience: Option<Duration
     Ok(())
 }
 
-/// The files of all volumes and their snapshots.
+/// The files of all volumes.
 fn files_of(known: &Config) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for (_, parts) in container::volumes(known) {
         let path = storage::path(get(&parts, "volume").unwrap_or_default())?;
-        let name =
-            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let marker = format!("snap_{name}_");
-        files.extend(
-            node::names_in(storage::VOLUMES.as_ref())
-                .into_iter()
-                .filter(|other| other.starts_with(&marker)),
-        );
-        files.push(name);
+        files.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
     Ok(files)
 }
