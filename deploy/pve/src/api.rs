@@ -195,7 +195,12 @@ fn allocate(parameters: &Parameters) -> Result<Value> {
         Err(_) => storage::parse_size(size).ok_or_else(|| bad_parameter("size", "invalid size"))?,
     };
     let place = storage::for_containers(parameters.need("storage")?)?;
-    Ok(Value::String(storage::allocate(place.name, vmid, bytes)?))
+    Ok(Value::String(storage::allocate_named(
+        place.name,
+        vmid,
+        parameters.need("filename")?,
+        bytes,
+    )?))
 }
 
 fn free(parameters: &Parameters) -> Result<Value> {

@@ -8,7 +8,7 @@ use crate::api;
 use crate::arguments::{self, Line, Parameters};
 use crate::config::{self, encode_text};
 use crate::container;
-use crate::error::{Failure, Result, bad_parameter, failure};
+use crate::error::{Failure, Result, bad_parameter, failure, words_of};
 use crate::inside;
 use crate::lifecycle;
 use crate::node::{self, Node};
@@ -158,7 +158,7 @@ fn appended(why: Failure, usage: &str) -> Failure {
 fn read_keys(parameters: &mut Parameters) -> Result<()> {
     if let Some(file) = parameters.get("ssh-public-keys") {
         let text = fs::read_to_string(file).map_err(|why| {
-            bad_parameter("ssh-public-keys", format!("can't open '{file}' - {why}"))
+            bad_parameter("ssh-public-keys", format!("can't open '{file}' - {}", words_of(&why)))
         })?;
         parameters.set("ssh-public-keys", text);
     }

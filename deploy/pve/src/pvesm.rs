@@ -116,7 +116,7 @@ fn allocate(parameters: &Parameters) -> Result<()> {
     };
     let place = storage::for_containers(parameters.need("storage")?)?;
     let vmid = crate::lifecycle::vmid(parameters)?;
-    let volume = storage::allocate(place.name, vmid, bytes)?;
+    let volume = storage::allocate_named(place.name, vmid, parameters.need("filename")?, bytes)?;
     line(&format!("successfully created '{volume}'"));
     Ok(())
 }
