@@ -15,7 +15,7 @@ use crate::error::{Result, bad_parameter, failure};
 use crate::guest::{self, Access};
 use crate::lifecycle::{self, change, locked, vmid};
 use crate::lock;
-use crate::node::{self, Member, Node};
+use crate::node::{Member, Node};
 use crate::program::command;
 use crate::property::{self, get};
 use crate::remote;
@@ -29,6 +29,7 @@ pub fn clone(node: &Node, parameters: &Parameters) -> Result<Value> {
     let new = parameters.number("newid").ok_or_else(|| bad_parameter("newid", "no number"))?;
     let source = config::load(&node.name, vmid)?;
     source.check_lock()?;
+    create::refuse_known(new)?;
     if container::is_running(vmid) && parameters.get("snapname").is_none() {
         return Err(failure("Full clone of a running container is only possible from a snapshot"));
     }
@@ -53,9 +54,7 @@ pub fn clone(node: &Node, parameters: &Parameters) -> Result<Value> {
 
 fn occupy(node: &Node, new: u64) -> Result<()> {
     let _cluster = lock::of_cluster()?;
-    if let Some(guest) = node::guests().iter().find(|guest| guest.vmid == new) {
-        return Err(failure(format!("CT {new} already exists on node '{}'", guest.node)));
-    }
+    create::refuse_known(new)?;
     let mut made = Config::default();
     made.set("lock", "create");
     config::store(&node.name, new, &made)
