@@ -112,7 +112,7 @@ class Local:
         output = self.run(words)
         if output.returncode == 0:
             return None
-        lines = [line for line in output.stderr.strip().splitlines() if line and not line.startswith('pct ')]
+        lines = [line for line in output.stderr.strip().splitlines() if line and not line.startswith(('pct ', 'pvesh '))]
         return '\n'.join(lines).removeprefix('400 ')
 
 
@@ -174,6 +174,19 @@ def config(vmid):
     return ['pct', 'config', vmid], ('GET', f'{LXC}/{vmid}/config', {})
 
 
+VERBS = {'GET': 'get', 'POST': 'create', 'PUT': 'set', 'DELETE': 'delete'}
+
+
+def api(method, path, **parameters):
+    """A call by its path."""
+    return ['pvesh', VERBS[method], path, *options(parameters)], (method, path, parameters)
+
+
+def filtered(method, path, **parameters):
+    """A call about the firewall of the first container."""
+    return api(method, f'{LXC}/101/firewall{path}', **parameters)
+
+
 # What is done on both, in this order. Either both refuse it in the same words, or both do it.
 STEPS = [
     create(101), create(101), status('stop', 101), status('shutdown', 101), status('suspend', 101),
@@ -186,6 +199,18 @@ STEPS = [
     snapshot(101, 'one'), snapshot(101, 'one'), snapshot(101, 'current'), snapshot(101, '1'),
     rollback(101, 'none'), delsnapshot(101, 'none'), delsnapshot(101, 'one'),
     migrate(101, NODE), migrate(101, 'nowhere', restart=1),
+    filtered('POST', '/ipset', name='one'), filtered('POST', '/ipset', name='one'), filtered('POST', '/ipset', name='1'),
+    filtered('POST', '/ipset/one', cidr='10.0.0.1'), filtered('POST', '/ipset/one', cidr='10.0.0.1'),
+    filtered('POST', '/ipset/one', cidr='x y'), filtered('POST', '/ipset/none', cidr='10.0.0.1'), filtered('GET', '/ipset/none'),
+    filtered('DELETE', '/ipset/one/10.0.0.2'), filtered('DELETE', '/ipset/one'), filtered('DELETE', '/ipset/one', force=1),
+    filtered('POST', '/rules', type='in', action='ACCEPT'), filtered('POST', '/rules', type='sideways', action='ACCEPT'),
+    filtered('POST', '/rules', type='in'), filtered('GET', '/rules/7'), filtered('DELETE', '/rules/7'), filtered('DELETE', '/rules/0'),
+    filtered('PUT', '/options', enable=1), filtered('PUT', '/options', enable='x'), filtered('PUT', '/options', policy_in='MAYBE'),
+    api('GET', '/cluster/nextid', vmid=101), api('GET', '/cluster/nextid', vmid=5), api('GET', f'{LXC}/999/status/current'),
+    api('POST', f'/nodes/{NODE}/vzdump', vmid=101, mode='x'), api('GET', f'/nodes/{NODE}/storage/nowhere/content'),
+    api('GET', f'/nodes/{NODE}/storage/nowhere/status'), api('GET', f'/nodes/{NODE}/tasks/x/status'),
+    api('GET', f'{LXC}/101/snapshot/none/config'), api('PUT', f'{LXC}/101/snapshot/none/config', description='x'),
+    api('POST', f'{LXC}/101/clone', newid=101), api('POST', f'{LXC}/101/template'),
     status('stop', 101), status('stop', 101),
     change(101, protection=1), destroy(101), change(101, protection=0),
     create(99), create(102, cores=0), create(102, password='x'), create(102, storage='-', rootfs='local-lvm:1'),

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use crate::arguments::{self, Parameters};
 use crate::backup;
+use crate::contents;
 use crate::create;
 use crate::error::{Failure, Result, bad_parameter, failure};
 use crate::firewall_calls;
+use crate::guests;
 use crate::lifecycle;
 use crate::moves;
 use crate::node::Node;
@@ -19,6 +21,7 @@ use crate::schema::Schema;
 use crate::settings;
 use crate::snapshot;
 use crate::storage;
+use crate::tasks;
 use crate::templates;
 use crate::views;
 
@@ -66,21 +69,21 @@ fn get(node: &Node, schema: &Schema, key: &str, parameters: &Parameters) -> Resu
         "/nodes/{node}" | "/cluster" => Ok(index(schema, path)),
         "/nodes/{node}/status" => Ok(views::node_status(node)),
         "/nodes/{node}/time" => Ok(time()),
-        "/nodes/{node}/qemu" => Ok(views::machines(node)),
+        "/nodes/{node}/qemu" => Ok(guests::machines(node)),
         "/nodes/{node}/network" => views::network(parameters),
         "/nodes/{node}/apt/versions" => Ok(views::versions()),
         "/nodes/{node}/aplinfo" => Ok(templates::offered()),
-        "/nodes/{node}/tasks" => Ok(views::tasks(parameters)),
-        "/nodes/{node}/tasks/{upid}/status" => views::task_status(parameters),
-        "/nodes/{node}/tasks/{upid}/log" => views::task_log(parameters),
-        "/nodes/{node}/storage" => Ok(views::storages(node, parameters)),
-        "/nodes/{node}/storage/{storage}/status" => Ok(views::storage_row(node, &storage::find(parameters.need("storage")?)?)),
-        "/nodes/{node}/storage/{storage}/content" => views::content(node, parameters),
+        "/nodes/{node}/tasks" => Ok(tasks::tasks(parameters)),
+        "/nodes/{node}/tasks/{upid}/status" => tasks::task_status(parameters),
+        "/nodes/{node}/tasks/{upid}/log" => tasks::task_log(parameters),
+        "/nodes/{node}/storage" => Ok(contents::storages(node, parameters)),
+        "/nodes/{node}/storage/{storage}/status" => contents::storage_status(node, parameters),
+        "/nodes/{node}/storage/{storage}/content" => contents::content(parameters),
         "/nodes/{node}/storage/{storage}/content/{volume}" => volume(parameters),
         "/cluster/status" => Ok(views::cluster_status(node)),
         "/cluster/resources" => resources::list(node, parameters),
         "/cluster/nextid" => views::next_id(parameters),
-        "/cluster/tasks" => Ok(views::tasks(&all_tasks())),
+        "/cluster/tasks" => Ok(tasks::tasks(&all_tasks())),
         "/cluster/firewall/options" => Ok(firewall_calls::options(None)),
         "/storage" => Ok(storage::STORAGES.iter().map(|known| json!({"storage": known.name, "type": known.kind, "content": known.content, "digest": ""})).collect()),
         _ => Err(unknown(key)),
@@ -109,14 +112,14 @@ fn get_container(
     parameters: &Parameters,
 ) -> Result<Value> {
     match rest {
-        "" => Ok(views::containers(node)),
+        "" => Ok(guests::containers(node)),
         "/{vmid}" | "/{vmid}/status" | "/{vmid}/firewall" | "/{vmid}/snapshot/{snapname}" => {
             Ok(index(schema, &format!("/nodes/{{node}}/lxc{rest}")))
         }
         "/{vmid}/config" => settings::get_config(node, parameters),
         "/{vmid}/pending" => settings::get_pending(node, parameters),
-        "/{vmid}/status/current" => views::current(node, parameters),
-        "/{vmid}/interfaces" => views::interfaces(node, parameters),
+        "/{vmid}/status/current" => guests::current(node, parameters),
+        "/{vmid}/interfaces" => guests::interfaces(node, parameters),
         "/{vmid}/snapshot" => snapshot::list(node, parameters),
         "/{vmid}/snapshot/{snapname}/config" => snapshot::config_of(node, parameters),
         "/{vmid}/feature" => Ok(json!({"hasFeature": 1})),
@@ -195,7 +198,12 @@ fn allocate(parameters: &Parameters) -> Result<Value> {
         Err(_) => storage::parse_size(size).ok_or_else(|| bad_parameter("size", "invalid size"))?,
     };
     let place = storage::for_containers(parameters.need("storage")?)?;
-    Ok(Value::String(storage::allocate(place.name, vmid, bytes)?))
+    Ok(Value::String(storage::allocate_named(
+        place.name,
+        vmid,
+        parameters.need("filename")?,
+        bytes,
+    )?))
 }
 
 fn free(parameters: &Parameters) -> Result<Value> {

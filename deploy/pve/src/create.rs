@@ -62,7 +62,8 @@ pub fn create(node: &Node, parameters: &Parameters) -> Result<Value> {
     Ok(Value::String(upid))
 }
 
-fn refuse_known(vmid: u64) -> Result<()> {
+/// Refuses a number that a guest of the cluster has.
+pub fn refuse_known(vmid: u64) -> Result<()> {
     match node::guests().into_iter().find(|guest| guest.vmid == vmid) {
         Some(guest) => {
             let kind = if guest.is_container { "CT" } else { "VM" };

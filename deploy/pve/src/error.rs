@@ -56,8 +56,14 @@ impl std::error::Error for Failure {}
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        failure(error.to_string())
+        failure(words_of(&error))
     }
+}
+
+/// The system's words alone, as Perl has them.
+pub fn words_of(error: &std::io::Error) -> String {
+    let words = error.to_string();
+    words.split_once(" (os error").map_or(words.clone(), |(words, _)| words.to_owned())
 }
 
 impl From<serde_json::Error> for Failure {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::arguments::Parameters;
 use crate::config::{self, Config};
 use crate::container;
-use crate::error::{Failure, Result, failure};
+use crate::error::{Failure, Result, failure, words_of};
 use crate::lifecycle::change;
 use crate::node::{self, Node};
 use crate::output::line;
@@ -70,9 +70,10 @@ pub fn push(vmid: u64, _known: &Config, parameters: &Parameters) -> Result<i32> 
     let from = parameters.need("file")?;
     let to = parameters.need("destination")?;
     let text = fs::read(from)
-        .map_err(|why| failure(format!("failed to open {from} for reading: {why}")))?;
+        .map_err(|why| failure(format!("failed to open {from} for reading: {}", words_of(&why))))?;
     let place = place(vmid, to)?;
-    fs::write(&place, text).map_err(|why| failure(format!("failed to create file {to}: {why}")))?;
+    fs::write(&place, text)
+        .map_err(|why| failure(format!("failed to create file {to}: {}", words_of(&why))))?;
     let owner = format!(
         "{}:{}",
         parameters.get("user").unwrap_or("0"),
@@ -96,9 +97,9 @@ pub fn pull(vmid: u64, _known: &Config, parameters: &Parameters) -> Result<i32> 
     let from = parameters.need("path")?;
     let to = parameters.need("destination")?;
     let text = fs::read(place(vmid, from)?)
-        .map_err(|why| failure(format!("failed to open {from}: {why}")))?;
+        .map_err(|why| failure(format!("failed to open {from}: {}", words_of(&why))))?;
     fs::write(to, text)
-        .map_err(|why| failure(format!("failed to open {to} for writing: {why}")))?;
+        .map_err(|why| failure(format!("failed to open {to} for writing: {}", words_of(&why))))?;
     if let Some(perms) = parameters.get("perms") {
         run("chmod", &[perms, to])?;
     }

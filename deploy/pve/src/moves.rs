@@ -15,7 +15,7 @@ use crate::error::{Result, bad_parameter, failure};
 use crate::guest::{self, Access};
 use crate::lifecycle::{self, change, locked, vmid};
 use crate::lock;
-use crate::node::{self, Member, Node};
+use crate::node::{Member, Node};
 use crate::program::command;
 use crate::property::{self, get};
 use crate::remote;
@@ -29,6 +29,7 @@ pub fn clone(node: &Node, parameters: &Parameters) -> Result<Value> {
     let new = parameters.number("newid").ok_or_else(|| bad_parameter("newid", "no number"))?;
     let source = config::load(&node.name, vmid)?;
     source.check_lock()?;
+    create::refuse_known(new)?;
     if container::is_running(vmid) && parameters.get("snapname").is_none() {
         return Err(failure("Full clone of a running container is only possible from a snapshot"));
     }
@@ -53,9 +54,7 @@ pub fn clone(node: &Node, parameters: &Parameters) -> Result<Value> {
 
 fn occupy(node: &Node, new: u64) -> Result<()> {
     let _cluster = lock::of_cluster()?;
-    if let Some(guest) = node::guests().iter().find(|guest| guest.vmid == new) {
-        return Err(failure(format!("CT {new} already exists on node '{}'", guest.node)));
-    }
+    create::refuse_known(new)?;
     let mut made = Config::default();
     made.set("lock", "create");
     config::store(&node.name, new, &made)
@@ -136,18 +135,39 @@ pub fn migrate(node: &Node, parameters: &Parameters) -> Result<Value> {
     }
     let patience = Duration::from_secs(parameters.number("timeout").unwrap_or(180));
     let upid = task::run(node, "vzmigrate", &vmid.to_string(), || {
-        note(&format!(
-            "starting migration of CT {vmid} to node '{}' ({})",
-            target.name, target.address
-        ));
-        let outcome = carry_over(node, vmid, &target, running.then_some(patience));
-        match &outcome {
-            Ok(()) => note("migration finished successfully"),
-            Err(why) => note(&format!("ERROR: {why}")),
+        let began = std::time::Instant::now();
+        let (name, address) = (&target.name, &target.address);
+        note(&format!("starting migration of CT {vmid} to node '{name}' ({address})"));
+        let outcome = refuse_snapshots(&known)
+            .and_then(|()| carry_over(node, vmid, &target, running.then_some(patience)));
+        let seconds = began.elapsed().as_secs();
+        let duration =
+            format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        // The reason stands in the log only.
+        match outcome {
+            Ok(()) => {
+                note(&format!("migration finished successfully (duration {duration})"));
+                Ok(())
+            }
+            Err(why) => {
+                note(&format!("ERROR: migration aborted (duration {duration}): {why}"));
+                Err(failure("migration aborted"))
+            }
         }
-        outcome.map_err(|why| failure(format!("migration aborted: {why}")))
     })?;
     Ok(Value::String(upid))
+}
+
+/// Snapshots on thin volumes cannot leave their node.
+fn refuse_snapshots(known: &Config) -> Result<()> {
+    if known.snapshots.is_empty() {
+        return Ok(());
+    }
+    for (_, parts) in container::volumes(known) {
+        let volume = get(&parts, "volume").unwrap_or_default();
+        note(&format!("can't migrate local volume '{volume}': non-migratable snapshot exists"));
+    }
+    Err(failure("Can't migrate container - please check log"))
 }
 
 fn note(words: &str) {
@@ -189,20 +209,12 @@ fn carry_over(node: &Node, vmid: u64, target: &Member, patience: Option<Duration
     Ok(())
 }
 
-/// The files of all volumes and their snapshots.
+/// The files of all volumes.
 fn files_of(known: &Config) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for (_, parts) in container::volumes(known) {
         let path = storage::path(get(&parts, "volume").unwrap_or_default())?;
-        let name =
-            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let marker = format!("snap_{name}_");
-        files.extend(
-            node::names_in(storage::VOLUMES.as_ref())
-                .into_iter()
-                .filter(|other| other.starts_with(&marker)),
-        );
-        files.push(name);
+        files.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
     Ok(files)
 }

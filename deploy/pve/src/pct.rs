@@ -8,14 +8,14 @@ use crate::api;
 use crate::arguments::{self, Line, Parameters};
 use crate::config::{self, encode_text};
 use crate::container;
-use crate::error::{Failure, Result, bad_parameter, failure};
+use crate::error::{Failure, Result, bad_parameter, failure, words_of};
+use crate::guests;
 use crate::inside;
 use crate::lifecycle;
 use crate::node::{self, Node};
 use crate::output::line;
 use crate::pvesh::with_usage;
 use crate::schema::{Properties, Schema};
-use crate::views;
 
 /// Subcommands that are calls: name, call, words that stand alone.
 pub const CALLS: &[(&str, &str, &[&str])] = &[
@@ -158,7 +158,7 @@ fn appended(why: Failure, usage: &str) -> Failure {
 fn read_keys(parameters: &mut Parameters) -> Result<()> {
     if let Some(file) = parameters.get("ssh-public-keys") {
         let text = fs::read_to_string(file).map_err(|why| {
-            bad_parameter("ssh-public-keys", format!("can't open '{file}' - {why}"))
+            bad_parameter("ssh-public-keys", format!("can't open '{file}' - {}", words_of(&why)))
         })?;
         parameters.set("ssh-public-keys", text);
     }
@@ -301,7 +301,7 @@ fn status(node: &Node, vmid: u64, parameters: &Parameters) -> Result<i32> {
         ));
         return Ok(0);
     }
-    let row = views::container_row(node, vmid, &known);
+    let row = guests::container_row(node, vmid, &known);
     for (key, value) in row.as_object().into_iter().flatten() {
         line(&format!("{key}: {}", plain(value)));
     }

@@ -3,13 +3,13 @@
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{self, Parameters};
+use crate::contents;
 use crate::error::{Result, failure};
 use crate::node::Node;
 use crate::output::line;
 use crate::pvesh::with_usage;
 use crate::storage;
 use crate::templates;
-use crate::views;
 
 /// Runs it with these words.
 pub fn run(node: &Node, words: &[String]) -> Result<i32> {
@@ -52,7 +52,7 @@ pub fn run(node: &Node, words: &[String]) -> Result<i32> {
     match name.as_str() {
         "update" => line("update successful"),
         "available" => available(&parameters),
-        "list" => list(node, &parameters)?,
+        "list" => list(&parameters)?,
         "download" => download(node, &parameters)?,
         _ => remove(&parameters)?,
     }
@@ -72,10 +72,10 @@ fn available(parameters: &Parameters) {
     }
 }
 
-fn list(node: &Node, parameters: &Parameters) -> Result<()> {
+fn list(parameters: &Parameters) -> Result<()> {
     let mut wanted = parameters.clone();
     wanted.set("content", "vztmpl");
-    let rows = views::content(node, &wanted)?;
+    let rows = contents::content(&wanted)?;
     line(&format!("{:<60} {:>6}", "NAME", "SIZE"));
     for row in rows.as_array().into_iter().flatten() {
         let size = row.get("size").and_then(Value::as_u64).unwrap_or_default() * 100 / (1 << 20);

@@ -4,12 +4,12 @@ use serde_json::{Map, Value, json};
 
 use crate::arguments::{self, Parameters};
 use crate::backup;
+use crate::contents;
 use crate::error::{Result, failure};
 use crate::node::Node;
 use crate::output::{complain, line};
 use crate::pvesh::with_usage;
 use crate::storage;
-use crate::views;
 
 const USAGE: &str = "USAGE: pvesm <COMMAND> [ARGS] [OPTIONS]";
 
@@ -52,7 +52,7 @@ pub fn run(node: &Node, words: &[String]) -> Result<i32> {
     arguments::check(&mut parameters, &properties)?;
     match name.as_str() {
         "status" => status(node, &parameters),
-        "list" => list(node, &parameters)?,
+        "list" => list(&parameters)?,
         "alloc" => allocate(&parameters)?,
         "free" => free(&parameters)?,
         _ => line(&storage::path(parameters.need("volume")?)?.display().to_string()),
@@ -74,7 +74,7 @@ fn status(node: &Node, parameters: &Parameters) {
         "{:<15} {:>10} {:>10} {:>15} {:>15} {:>15} {:>8}",
         "Name", "Type", "Status", "Total", "Used", "Available", "%"
     ));
-    for row in views::storages(node, parameters).as_array().into_iter().flatten() {
+    for row in contents::storages(node, parameters).as_array().into_iter().flatten() {
         let [total, used, avail] = ["total", "used", "avail"].map(|key| number(row, key) >> 10);
         let share = used * 10_000 / total.max(1);
         line(&format!(
@@ -87,8 +87,8 @@ fn status(node: &Node, parameters: &Parameters) {
     }
 }
 
-fn list(node: &Node, parameters: &Parameters) -> Result<()> {
-    let rows = views::content(node, parameters)?;
+fn list(parameters: &Parameters) -> Result<()> {
+    let rows = contents::content(parameters)?;
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let width = rows.iter().map(|row| word(row, "volid").len()).max().unwrap_or(0).max(5);
     line(&format!("{:<width$} {:<7} {:<9} {:>12} {}", "Volid", "Format", "Type", "Size", "VMID"));
@@ -116,7 +116,7 @@ fn allocate(parameters: &Parameters) -> Result<()> {
     };
     let place = storage::for_containers(parameters.need("storage")?)?;
     let vmid = crate::lifecycle::vmid(parameters)?;
-    let volume = storage::allocate(place.name, vmid, bytes)?;
+    let volume = storage::allocate_named(place.name, vmid, parameters.need("filename")?, bytes)?;
     line(&format!("successfully created '{volume}'"));
     Ok(())
 }

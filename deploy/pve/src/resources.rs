@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::Parameters;
 use crate::error::Result;
+use crate::guests;
 use crate::node::{self, Member, Node};
 use crate::remote;
 use crate::storage;
@@ -39,8 +40,8 @@ fn rows(value: Value) -> Vec<Value> {
 
 fn own(node: &Node, member: &Member) -> Vec<Value> {
     let mut all = vec![views::node_row(node, member)];
-    all.extend(rows(views::containers(node)).into_iter().map(|row| guest(row, "lxc", &node.name)));
-    all.extend(rows(views::machines(node)).into_iter().map(|row| guest(row, "qemu", &node.name)));
+    all.extend(rows(guests::containers(node)).into_iter().map(|row| guest(row, "lxc", &node.name)));
+    all.extend(rows(guests::machines(node)).into_iter().map(|row| guest(row, "qemu", &node.name)));
     for known in storage::STORAGES {
         all.push(json!({"id": format!("storage/{}/{}", node.name, known.name), "type": "storage", "storage": known.name,
             "node": node.name, "status": "available", "content": known.content, "plugintype": known.kind, "shared": 0,

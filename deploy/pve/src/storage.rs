@@ -15,6 +15,9 @@ pub const LOCAL: &str = "/var/lib/vz";
 /// Where `local-lvm` keeps its volumes.
 pub const VOLUMES: &str = "/var/lib/pve-sandbox/local-lvm";
 
+/// The size of the disk that the node's own system, its templates and backups lie on.
+const SYSTEM_DISK: u64 = 64 << 30;
+
 /// A storage as `/etc/pve/storage.cfg` has it.
 #[derive(Debug, Clone, Copy)]
 pub struct Storage {
@@ -40,9 +43,9 @@ impl Storage {
         if self.name == "local" { blocks(Path::new(LOCAL)) } else { blocks(Path::new(VOLUMES)) }
     }
 
-    /// How much it holds; the node's disk is shared out between the two.
+    /// How much it holds: what the node says it has is for containers.
     pub fn total(&self, node: &Node) -> u64 {
-        if self.name == "local" { node.disk / 4 } else { node.disk - node.disk / 4 }
+        if self.name == "local" { SYSTEM_DISK } else { node.disk }
     }
 }
 
@@ -99,18 +102,33 @@ pub fn path(volume: &str) -> Result<PathBuf> {
     Ok(Path::new(LOCAL).join(folder).join(file))
 }
 
-/// Makes an empty volume of so many bytes for a guest and gives its identity; `base` volumes belong to
-/// templates.
+/// Makes an empty volume of so many bytes for a guest, under the next free name, and gives its identity.
 pub fn allocate(storage: &str, vmid: u64, bytes: u64) -> Result<String> {
     let _lock = lock::of_storage(storage)?;
-    fs::create_dir_all(VOLUMES)?;
     let taken = names_in(Path::new(VOLUMES));
     let name = (0u64..)
         .map(|index| format!("vm-{vmid}-disk-{index}"))
         .find(|name| !taken.contains(name))
         .ok_or_else(|| failure("unable to allocate an image name"))?;
-    let file = fs::File::create_new(Path::new(VOLUMES).join(&name))?;
-    file.set_len(bytes)?;
+    make(storage, &name, bytes)
+}
+
+/// Makes an empty volume of this name.
+pub fn allocate_named(storage: &str, vmid: u64, name: &str, bytes: u64) -> Result<String> {
+    let _lock = lock::of_storage(storage)?;
+    if !name.starts_with(&format!("vm-{vmid}-")) || name.contains('/') {
+        return Err(failure(format!("illegal name '{name}' - should be 'vm-{vmid}-*'")));
+    }
+    if names_in(Path::new(VOLUMES)).iter().any(|known| known == name) {
+        let why = format!("Logical Volume \"{name}\" already exists in volume group \"pve\"");
+        return Err(failure(format!("lvcreate 'pve/{name}' error:   {why}")));
+    }
+    make(storage, name, bytes)
+}
+
+fn make(storage: &str, name: &str, bytes: u64) -> Result<String> {
+    fs::create_dir_all(VOLUMES)?;
+    fs::File::create_new(Path::new(VOLUMES).join(name))?.set_len(bytes)?;
     Ok(format!("{storage}:{name}"))
 }
 

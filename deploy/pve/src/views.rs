@@ -1,25 +1,17 @@
-//! What can be asked of nodes, containers, storages, tasks and the cluster, in the API's own units:
-//! bytes and seconds.
+//! The node itself and its cluster, as the API shows them, in its own units: bytes and seconds.
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::arguments::Parameters;
-use crate::backup;
-use crate::config::{self, Config};
-use crate::container;
-use crate::error::{Result, bad_parameter, failure};
-use crate::groups;
-use crate::lifecycle::vmid;
-use crate::lxc;
+use crate::error::{Result, bad_parameter};
+use crate::guests::containers;
 use crate::node::{self, Node};
 use crate::program::run;
-use crate::property::{self, get};
-use crate::storage::{self, Storage};
-use crate::task::{self, Task};
+use crate::storage;
+use crate::task;
 
 /// What this stand-in behaves as.
 pub const VERSION: &str = "8.2.7";
@@ -31,156 +23,13 @@ pub fn version() -> Value {
     json!({"version": VERSION, "release": RELEASE, "repoid": REPOSITORY})
 }
 
-fn read_number(path: &Path) -> u64 {
-    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |passed| passed.as_secs_f64())
-}
-
-/// The share of its processors that a container used since it was last asked about.
-fn cpu_share(vmid: u64, cpus: f64) -> f64 {
-    let used = groups::cpu_time(vmid).as_secs_f64();
-    let file = container::folder(vmid).join("cpu.sample");
-    let before = fs::read_to_string(&file).unwrap_or_default();
-    let time = now();
-    drop(fs::write(&file, format!("{used} {time}")));
-    let Some((old, then)) = before.split_once(' ') else { return 0.0 };
-    let (Ok(old), Ok(then)) = (old.parse::<f64>(), then.parse::<f64>()) else { return 0.0 };
-    if time > then && cpus > 0.0 { (used - old).max(0.0) / (time - then) / cpus } else { 0.0 }
-}
-
 /// How long a process has run.
-fn uptime(pid: u32) -> u64 {
+pub fn uptime(pid: u32) -> u64 {
     let started = task::process_start(pid).unwrap_or_default() / 100;
     let up = fs::read_to_string("/proc/uptime").unwrap_or_default();
     let seconds =
         up.split(['.', ' ']).next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
     seconds.saturating_sub(started)
-}
-
-/// A container as lists show it.
-pub fn container_row(node: &Node, vmid: u64, known: &Config) -> Value {
-    let running = container::is_running(vmid);
-    let cores = known.number("cores", node.cores);
-    let size = known
-        .get("rootfs")
-        .and_then(|text| storage::parse_size(get(&property::parse(text, "volume"), "size")?))
-        .unwrap_or_default();
-    let fallback = format!("CT{vmid}");
-    let mut row = json!({
-        "vmid": vmid, "type": "lxc", "status": if running { "running" } else { "stopped" },
-        "name": known.get("hostname").unwrap_or(&fallback), "cpus": cores,
-        "maxmem": known.number("memory", 512) << 20, "maxswap": known.number("swap", 0) << 20, "maxdisk": size,
-        "cpu": 0, "mem": 0, "swap": 0, "disk": 0, "uptime": 0, "netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
-    });
-    if let Some(map) = row.as_object_mut() {
-        for key in ["lock", "tags"] {
-            map.extend(known.get(key).map(|value| (key.to_owned(), json!(value))));
-        }
-        if known.is_set("template") {
-            map.insert("template".to_owned(), json!(1));
-        }
-        if let Some(pid) = container::init_of(vmid).filter(|_| running) {
-            measure(map, vmid, pid, known, cores);
-        }
-    }
-    row
-}
-
-fn measure(map: &mut Map<String, Value>, vmid: u64, pid: u32, known: &Config, cores: u64) {
-    let mut put = |name: &str, value: Value| map.insert(name.to_owned(), value);
-    let cpus = f64::from(u32::try_from(cores).unwrap_or(1));
-    put("pid", json!(pid));
-    put("uptime", json!(uptime(pid)));
-    put("cpu", json!(cpu_share(vmid, cpus)));
-    put("mem", json!(groups::memory_in_use(vmid)));
-    let disk = container::folder(vmid).join("disk");
-    if let Ok(facts) = rustix::fs::statvfs(&disk) {
-        put("disk", json!((facts.f_blocks - facts.f_bfree) * facts.f_frsize));
-    }
-    let (mut to, mut from) = (0, 0);
-    for (index, _) in lxc::networks(known) {
-        // What the node's end receives, the container has sent.
-        let counts = Path::new("/sys/class/net").join(lxc::veth(vmid, index)).join("statistics");
-        from += read_number(&counts.join("rx_bytes"));
-        to += read_number(&counts.join("tx_bytes"));
-    }
-    put("netin", json!(to));
-    put("netout", json!(from));
-}
-
-/// The containers of this node.
-pub fn containers(node: &Node) -> Value {
-    node::guests()
-        .into_iter()
-        .filter(|guest| guest.is_container && guest.node == node.name)
-        .filter_map(|guest| {
-            let known = config::load(&node.name, guest.vmid).ok()?;
-            Some(container_row(node, guest.vmid, &known))
-        })
-        .collect()
-}
-
-/// The virtual machines of this node: somebody else's, of which only the files are here.
-pub fn machines(node: &Node) -> Value {
-    node::guests()
-        .into_iter()
-        .filter(|guest| !guest.is_container && guest.node == node.name)
-        .map(|guest| machine_row(&node.name, guest.vmid))
-        .collect()
-}
-
-fn machine_row(node: &str, vmid: u64) -> Value {
-    let path = format!("/etc/pve/nodes/{node}/qemu-server/{vmid}.conf");
-    let known = Config::parse(&fs::read_to_string(path).unwrap_or_default());
-    let fallback = format!("VM{vmid}");
-    json!({"vmid": vmid, "name": known.get("name").unwrap_or(&fallback), "status": "stopped",
-        "cpus": known.number("cores", 1) * known.number("sockets", 1), "maxmem": known.number("memory", 512) << 20,
-        "maxdisk": 0, "cpu": 0, "mem": 0, "disk": 0, "uptime": 0, "netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0})
-}
-
-/// `GET …/status/current`.
-pub fn current(node: &Node, parameters: &Parameters) -> Result<Value> {
-    let vmid = vmid(parameters)?;
-    let known = config::load(&node.name, vmid)?;
-    let mut row = container_row(node, vmid, &known);
-    if let Some(map) = row.as_object_mut() {
-        map.insert("ha".to_owned(), json!({"managed": 0}));
-    }
-    Ok(row)
-}
-
-/// `GET …/interfaces`.
-pub fn interfaces(node: &Node, parameters: &Parameters) -> Result<Value> {
-    let vmid = vmid(parameters)?;
-    config::load(&node.name, vmid)?;
-    let Some(pid) = container::init_of(vmid).filter(|_| container::is_running(vmid)) else {
-        return Ok(Value::Null);
-    };
-    let text = run("nsenter", &["-t", &pid.to_string(), "-n", "--", "ip", "-j", "addr"])?;
-    let cards: Vec<Value> = serde_json::from_str(&text)?;
-    Ok(cards.iter().map(interface).collect())
-}
-
-fn interface(card: &Value) -> Value {
-    let text = |key: &str| card.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut row = json!({"name": text("ifname"), "hwaddr": text("address"), "hardware-address": text("address")});
-    let mut addresses = Vec::new();
-    for address in card.get("addr_info").and_then(Value::as_array).into_iter().flatten() {
-        let word = |key: &str| address.get(key).and_then(Value::as_str).unwrap_or_default();
-        let length = address.get("prefixlen").and_then(Value::as_u64).unwrap_or_default();
-        addresses.push(json!({"ip-address": word("local"), "ip-address-type": word("family"), "prefix": length}));
-        if let Some(map) = row.as_object_mut() {
-            map.entry(word("family").to_owned())
-                .or_insert_with(|| json!(format!("{}/{length}", word("local"))));
-        }
-    }
-    if let Some(map) = row.as_object_mut() {
-        map.insert("ip-addresses".to_owned(), Value::Array(addresses));
-    }
-    row
 }
 
 /// How much memory and time of the processors the containers of this node use.
@@ -240,184 +89,6 @@ pub fn node_row(node: &Node, member: &node::Member) -> Value {
         }
     }
     row
-}
-
-/// A storage as `/nodes/{node}/storage` shows it.
-pub fn storage_row(node: &Node, storage: &Storage) -> Value {
-    let (total, used) = (storage.total(node), storage.used());
-    let avail = total.saturating_sub(used);
-    let fraction = format!("{:.6}", share(used, total)).parse::<f64>().unwrap_or_default();
-    json!({"storage": storage.name, "type": storage.kind, "content": storage.content, "active": 1, "enabled": 1,
-        "shared": 0, "total": total, "used": used, "avail": avail, "used_fraction": fraction})
-}
-
-fn share(part: u64, whole: u64) -> f64 {
-    let scaled =
-        u32::try_from(u128::from(part) * 1_000_000 / u128::from(whole.max(1))).unwrap_or(1_000_000);
-    f64::from(scaled) / 1e6
-}
-
-/// `GET /nodes/{node}/storage`.
-pub fn storages(node: &Node, parameters: &Parameters) -> Value {
-    storage::STORAGES
-        .iter()
-        .filter(|known| parameters.get("storage").is_none_or(|name| name == known.name))
-        .filter(|known| {
-            parameters
-                .get("content")
-                .is_none_or(|wanted| property::list(wanted).iter().any(|c| known.takes(c)))
-        })
-        .map(|known| storage_row(node, known))
-        .collect()
-}
-
-/// `GET /nodes/{node}/storage/{storage}/content`.
-pub fn content(_node: &Node, parameters: &Parameters) -> Result<Value> {
-    let place = storage::find(parameters.need("storage")?)?;
-    let mut rows = if place.name == "local" { files() } else { volumes() };
-    rows.retain(|row| {
-        let fits = |key: &str, name: &str| {
-            parameters.get(name).is_none_or(|wanted| {
-                row.get(key)
-                    .is_some_and(|v| v.as_str().map_or(v.to_string(), str::to_owned) == wanted)
-            })
-        };
-        fits("content", "content") && fits("vmid", "vmid")
-    });
-    Ok(Value::Array(rows))
-}
-
-fn files() -> Vec<Value> {
-    let mut rows = Vec::new();
-    for (folder, kind) in
-        [("template/cache", "vztmpl"), ("template/iso", "iso"), ("dump", "backup")]
-    {
-        let folder = Path::new(storage::LOCAL).join(folder);
-        for name in node::names_in(&folder) {
-            let wanted = match kind {
-                "backup" => backup::is_backup(&name),
-                "vztmpl" => name.contains(".tar."),
-                _ => name.ends_with(".iso"),
-            };
-            let path = folder.join(&name);
-            let Some(facts) = fs::metadata(&path).ok().filter(|_| wanted) else { continue };
-            let format = if name.ends_with(".tar.zst") && kind == "backup" {
-                "tar.zst"
-            } else {
-                name.rsplit('.')
-                    .next()
-                    .map_or("", |last| if last == "iso" { "iso" } else { "tzst" })
-            };
-            let mut row = json!({"volid": format!("local:{kind}/{name}"), "content": kind, "format": format,
-                "size": facts.len(), "ctime": seconds(&facts)});
-            if let Some(map) = row.as_object_mut().filter(|_| kind == "backup") {
-                map.insert("subtype".to_owned(), json!("lxc"));
-                map.extend(backup::guest_of(&name).map(|vmid| ("vmid".to_owned(), json!(vmid))));
-                if let Ok(notes) = fs::read_to_string(backup::with_suffix(&path, ".notes")) {
-                    map.insert("notes".to_owned(), json!(notes));
-                }
-                if backup::with_suffix(&path, ".protected").exists() {
-                    map.insert("protected".to_owned(), json!(1));
-                }
-            }
-            rows.push(row);
-        }
-    }
-    rows
-}
-
-fn seconds(facts: &fs::Metadata) -> u64 {
-    facts
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .map_or(0, |passed| passed.as_secs())
-}
-
-fn volumes() -> Vec<Value> {
-    node::names_in(Path::new(storage::VOLUMES))
-        .iter()
-        .filter_map(|name| {
-            let vmid: u64 = name
-                .strip_prefix("vm-")
-                .or_else(|| name.strip_prefix("base-"))?
-                .split('-')
-                .next()?
-                .parse()
-                .ok()?;
-            let facts = fs::metadata(Path::new(storage::VOLUMES).join(name)).ok()?;
-            Some(
-                json!({"volid": format!("local-lvm:{name}"), "content": "rootdir", "format": "raw",
-                "size": facts.len(), "vmid": vmid, "ctime": seconds(&facts)}),
-            )
-        })
-        .collect()
-}
-
-/// A task as lists show it.
-fn task_row(task: &Task) -> Value {
-    let mut row = json!({"upid": task.upid, "node": task.node, "pid": task.pid, "pstart": task.pstart,
-        "starttime": task.starttime, "type": task.kind, "id": task.id, "user": task.user});
-    if let (Some(map), Some((end, status))) = (row.as_object_mut(), task.ended()) {
-        map.insert("endtime".to_owned(), json!(end));
-        map.insert("status".to_owned(), json!(status));
-    }
-    row
-}
-
-/// `GET /nodes/{node}/tasks`.
-pub fn tasks(parameters: &Parameters) -> Value {
-    let limit = usize::try_from(parameters.number("limit").unwrap_or(50)).unwrap_or(50);
-    let start = usize::try_from(parameters.number("start").unwrap_or(0)).unwrap_or(0);
-    let source = parameters.get("source").unwrap_or("archive");
-    task::all()
-        .iter()
-        .map(|task| (task, task.ended()))
-        .filter(|(_, ended)| source == "all" || ended.is_some() == (source == "archive"))
-        .filter(|(task, _)| parameters.get("vmid").is_none_or(|vmid| task.id == vmid))
-        .filter(|(task, _)| parameters.get("typefilter").is_none_or(|kind| task.kind == kind))
-        .filter(|(_, ended)| {
-            !parameters.is_set("errors") || ended.as_ref().is_some_and(|(_, words)| words != "OK")
-        })
-        .skip(start)
-        .take(limit)
-        .map(|(task, _)| task_row(task))
-        .collect()
-}
-
-fn find_task(parameters: &Parameters) -> Result<Task> {
-    let upid = parameters.need("upid")?;
-    let task = Task::parse(upid)
-        .ok_or_else(|| bad_parameter("upid", format!("unable to parse worker upid '{upid}'")))?;
-    if task.log().is_file() { Ok(task) } else { Err(failure("no such task")) }
-}
-
-/// `GET /nodes/{node}/tasks/{upid}/status`.
-pub fn task_status(parameters: &Parameters) -> Result<Value> {
-    let task = find_task(parameters)?;
-    let mut row = task_row(&task);
-    if let Some(map) = row.as_object_mut() {
-        map.remove("endtime");
-        if let Some(words) = map.insert("status".to_owned(), json!("running")) {
-            map.insert("exitstatus".to_owned(), words);
-            map.insert("status".to_owned(), json!("stopped"));
-        }
-    }
-    Ok(row)
-}
-
-/// `GET /nodes/{node}/tasks/{upid}/log`.
-pub fn task_log(parameters: &Parameters) -> Result<Value> {
-    let text = fs::read_to_string(find_task(parameters)?.log())?;
-    let limit = usize::try_from(parameters.number("limit").unwrap_or(50)).unwrap_or(50);
-    let start = usize::try_from(parameters.number("start").unwrap_or(0)).unwrap_or(0);
-    Ok(text
-        .lines()
-        .enumerate()
-        .skip(start)
-        .take(limit)
-        .map(|(n, line)| json!({"n": n + 1, "t": line}))
-        .collect())
 }
 
 /// `GET /cluster/status`.

@@ -1,6 +1,6 @@
 //! Two nodes that share their configuration.
 
-use crate::node::{Node, wait_for};
+use crate::node::{Node, text, wait_for};
 
 #[test]
 fn a_container_moves_to_the_other_node_and_keeps_its_files() {
@@ -16,14 +16,18 @@ fn a_container_moves_to_the_other_node_and_keeps_its_files() {
         "no such cluster node 'pve9'"
     );
     one.ok(&["pct", "snapshot", "101", "before"]);
+    let output = one.run(&["pct", "migrate", "101", other, "--restart"]);
+    assert_eq!(text(&output.stderr), "migration aborted\n");
+    let told = text(&output.stdout);
+    assert!(told.contains("non-migratable snapshot exists"), "{told}");
+    assert_eq!(one.ok(&["pct", "status", "101"]), "status: running\n");
+    one.ok(&["pct", "delsnapshot", "101", "before"]);
     one.ok(&["pct", "migrate", "101", other, "--restart"]);
     assert_eq!(one.ok(&["pct", "list"]), "");
     assert_eq!(
         one.refused(&["pct", "status", "101"]),
         format!("Configuration file 'nodes/{}/lxc/101.conf' does not exist", one.get("NODE"))
     );
-    assert_eq!(one.answer(&address, "cat /root/state"), "mine");
-    two.ok(&["pct", "rollback", "101", "before", "--start"]);
     assert_eq!(one.answer(&address, "cat /root/state"), "mine");
     // The number is taken in the whole cluster.
     let words = one.create_words("101", 60);

@@ -6,6 +6,7 @@ mod cluster;
 mod disturbed;
 mod leftovers;
 mod life;
+mod locks;
 mod node;
 mod parallel;
 mod refusals;
