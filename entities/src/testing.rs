@@ -2,6 +2,8 @@
 
 use crate::Result;
 use crate::accounts::{self, Asking};
+use crate::catalogue::Specification;
+use crate::catalogue::products::{self, NewProduct};
 use crate::cloudpods::pools::{self, NewPool};
 use crate::cloudpods::templates;
 use crate::config;
@@ -23,7 +25,8 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use values::{
-    AbsPath, ArchiveName, BridgeName, Hostname, NodeName, StorageId, TemplateCode, Title, Username,
+    AbsPath, ArchiveName, BridgeName, Hostname, NodeName, PlanCode, Prose, StorageId, TemplateCode,
+    Title, Username,
 };
 
 /// A database that goes with the test.
@@ -57,6 +60,11 @@ impl TestDb {
     pub async fn platform(&self) -> Result<TenantCtx> {
         let email = "owner@platform.test";
         accounts::bootstrap_platform(&self.db, "Platform", email, "no hash".to_owned()).await?;
+        self.person(email).await
+    }
+
+    /// Whoever has this address, without a password.
+    pub async fn person(&self, email: &str) -> Result<TenantCtx> {
         let login = accounts::find_login(&self.db, email).await?.ok_or(Error::NotFound("login"))?;
         Ok(login.ctx(&Asking { request: RequestId::new(), origin: Origin::default() }))
     }
@@ -288,6 +296,29 @@ async fn run(connection: &DatabaseConnection, sql: &str) -> Result<()> {
     let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
     connection.execute_raw(statement).await?;
     Ok(())
+}
+
+/// A plan of containers of a core, half a gibibyte and a disk of two.
+pub async fn pod_plan(db: &Db, ctx: &TenantCtx, code: &str) -> Result<()> {
+    let specification = Specification::CloudpodPlan {
+        cpu_cores: 1,
+        memory_mib: 512,
+        disk_mib: 2048,
+        traffic_gib: None,
+        template: "debian-12".to_owned(),
+        placement: None,
+    };
+    let new = NewProduct {
+        category: None,
+        name: Title::parse(code)?,
+        description: Prose::default(),
+        specification,
+        code: Some(PlanCode::parse(code)?),
+        position: 0,
+    };
+    let tx = db.write(ctx, Permission::CatalogueWrite).await?;
+    products::create_product(&tx, new).await?;
+    tx.commit().await
 }
 
 /// All orders, oldest first.

@@ -350,7 +350,7 @@ pub async fn certificate(app: &App, owner: &Client, (server, job): (&str, String
 async fn pod(app: &App, owner: &Client, name: &str) -> (String, String) {
     static NODES: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
     let number = NODES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let platform = app.db.platform().await.unwrap();
+    let platform = app.db.person("owner@platform.test").await.unwrap();
     let node = app.db.node(&platform, number, 10).await.unwrap();
     let grant = json!({ "tenant_id": owner.tenant });
     app.owner.post(&format!("/api/servers/{node}/grants"), grant).await.data(200);

@@ -7,11 +7,18 @@ use crate::stack::Stack;
 use std::time::Duration;
 
 const TRIGGERS: &str = r"
-CREATE TABLE gate (boundary text PRIMARY KEY, refuses boolean NOT NULL);
+CREATE TABLE gate (boundary text PRIMARY KEY, refuses boolean NOT NULL, loses boolean NOT NULL DEFAULT false);
 CREATE FUNCTION gate_here(here text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF EXISTS (SELECT FROM gate WHERE boundary = here AND refuses) THEN
         RAISE EXCEPTION 'the test lets nobody through %', here;
+    END IF;
+    IF EXISTS (SELECT FROM gate WHERE boundary = here AND loses) THEN
+        -- A sequence is not taken back with its transaction: the second comes through.
+        IF nextval('gate_lost_' || translate(here, ':', '_')) = 1 THEN
+            RAISE EXCEPTION 'the test cuts the connection at %', here USING ERRCODE = '57P01';
+        END IF;
+        RETURN;
     END IF;
     WHILE EXISTS (SELECT FROM gate WHERE boundary = here) LOOP
         PERFORM set_config('application_name', 'at ' || here, true);
@@ -28,28 +35,50 @@ CREATE TRIGGER gate BEFORE INSERT ON job_log
     FOR EACH ROW WHEN (NEW.message = 'Taking this step back.') EXECUTE FUNCTION gate_of_log();
 ";
 
+/// A test's own database.
+pub trait Database {
+    /// Asks it, past all rules of the product; the rows, a line each.
+    fn sql(&self, statement: &str) -> String;
+}
+
+impl Database for Stack {
+    #[track_caller]
+    fn sql(&self, statement: &str) -> String {
+        Self::sql(self, statement)
+    }
+}
+
+/// The first that comes through finds its database gone, and the next does not.
+pub fn lose(stack: &impl Database, boundary: &str) {
+    let name = boundary.replace(':', "_");
+    stack.sql(&format!(
+        "CREATE SEQUENCE gate_lost_{name};
+         INSERT INTO gate VALUES ('{boundary}', false, true)"
+    ));
+}
+
 /// Puts the gates up, all open.
-pub fn install(stack: &Stack) {
+pub fn install(stack: &impl Database) {
     stack.sql(TRIGGERS);
 }
 
 /// The first run through a closed gate waits there.
-pub fn close(stack: &Stack, boundaries: &[String]) {
+pub fn close(stack: &impl Database, boundaries: &[String]) {
     add(stack, boundaries, false);
 }
 
 /// What comes through fails, as if the database had refused it.
-pub fn refuse(stack: &Stack, boundary: &str) {
+pub fn refuse(stack: &impl Database, boundary: &str) {
     add(stack, &[boundary.to_owned()], true);
 }
 
-fn add(stack: &Stack, boundaries: &[String], refuses: bool) {
+fn add(stack: &impl Database, boundaries: &[String], refuses: bool) {
     let rows: Vec<String> = boundaries.iter().map(|b| format!("('{b}', {refuses})")).collect();
     stack.sql(&format!("INSERT INTO gate VALUES {}", rows.join(", ")));
 }
 
 /// Waits until somebody stands there.
-pub async fn reached(stack: &Stack, boundary: &str) {
+pub async fn reached(stack: &impl Database, boundary: &str) {
     let look = format!(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'at {boundary}'"
     );
@@ -60,12 +89,12 @@ pub async fn reached(stack: &Stack, boundary: &str) {
 }
 
 /// Lets whoever stands there go on.
-pub fn open(stack: &Stack, boundary: &str) {
+pub fn open(stack: &impl Database, boundary: &str) {
     stack.sql(&format!("DELETE FROM gate WHERE boundary = '{boundary}'"));
 }
 
 /// The same for one whose process is dead: nothing of its transaction comes to be.
-pub fn open_for_others(stack: &Stack, boundary: &str) {
+pub fn open_for_others(stack: &impl Database, boundary: &str) {
     stack.sql(&format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'at {boundary}'"

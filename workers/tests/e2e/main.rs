@@ -15,6 +15,7 @@ mod gates;
 mod hosting;
 mod moves;
 mod outages;
+mod pods;
 mod program;
 mod refusals;
 mod roads;

@@ -136,7 +136,7 @@ impl Job {
     /// The pod's container on its node; none: there is none. One that is not ours is refused.
     async fn find(&self, cx: &Cx) -> Result<Option<(Node, Container)>> {
         let node = Node::of(cx).await?;
-        match node.look(self.vmid).await? {
+        match identify(&node, self.vmid).await? {
             Some(container) if self.owns(&container) => Ok(Some((node, container))),
             Some(container) => Err(foreign(&node, self.vmid, &container)),
             None => Ok(None),
@@ -209,6 +209,21 @@ impl Job {
     fn parameters<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         let parameters = self.row.parameters.clone().unwrap_or(Value::Null);
         Ok(serde_json::from_value(parameters)?)
+    }
+}
+
+/// A container that there is, once it is known whose it is: while one is being made, its description is
+/// not there yet.
+async fn identify(node: &Node, vmid: Vmid) -> Result<Option<Container>> {
+    let until = Instant::now() + node.limit;
+    loop {
+        let found = node.look(vmid).await?;
+        let is_unknown =
+            found.as_ref().is_some_and(|c| c.mark.is_none() && c.lock.as_deref() == Some("create"));
+        if !is_unknown || Instant::now() >= until {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -88,7 +88,7 @@ impl Step for CreateContainer {
 /// Makes the container unless there is one of this pod: a create whose answer was lost may have made
 /// it, or be about to. A guest that is not ours keeps its number, and is told apart from now on.
 pub(super) async fn ensure(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
-    if let Some(container) = node.look(job.vmid).await? {
+    if let Some(container) = super::identify(node, job.vmid).await? {
         if !job.owns(&container) {
             let tx = cx.world.db.system().await?;
             let place = (node.row.cluster.as_str(), job.vmid);

@@ -34,7 +34,8 @@ pub(super) async fn terminate(cx: &Cx, job: &Job) -> Result<Value> {
 pub(super) async fn ensure_absent(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
     let until = Instant::now() + node.limit;
     loop {
-        let Some(container) = node.look(job.vmid).await? else { return Ok(()) };
+        let found = super::identify(node, job.vmid).await?;
+        let Some(container) = found else { return Ok(()) };
         if !job.owns(&container) {
             return Ok(());
         }

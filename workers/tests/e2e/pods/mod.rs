@@ -1,0 +1,7 @@
+//! Containers on real local nodes: their whole life, what fails on the way, and what is taken back.
+
+mod bed;
+mod disturbed;
+mod life;
+mod reconciled;
+mod undone;

@@ -1,0 +1,54 @@
+//! What the nodes have against what was sold.
+
+use super::bed::Bed;
+use crate::gates::Database;
+use entities::cloudpods::{Desired, Status};
+use workers::reconcile;
+
+#[tokio::test]
+async fn orphans_ghosts_and_drift_are_found_and_what_is_safe_is_repaired() {
+    let bed = Bed::open("drift", 1).await;
+    let node = &bed.nodes[0];
+    let pod = bed.make("steady").await;
+    let vmid = pod.vmid.unwrap();
+    let findings = || {
+        bed.sql("SELECT kind || ' ' || what || ' ' || vmid FROM finding WHERE ended_at IS NULL ORDER BY 1")
+    };
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), "");
+
+    // Somebody changes its size and address on the node, and shuts it down from inside.
+    node.sh(&format!("pct set {vmid} --memory 1024; pct stop {vmid}"));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), format!("drift memory_mib {vmid}\n"));
+    assert!(node.sh(&format!("pct config {vmid}")).contains("memory: 512"));
+    assert_eq!(bed.pod(pod.id).await.status, Status::Stopped);
+    node.sh(&format!("pct start {vmid}"));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!((findings(), bed.pod(pod.id).await.status), (String::new(), Status::Active));
+
+    // Theirs is left alone; ours of a pod that is gone is removed; a number of ours with another's mark stays.
+    let template = node.get("PVE_TEMPLATE");
+    let make = |vmid: i64, description: &str| {
+        node.sh(&format!("pct create {vmid} {template} --hostname x --rootfs local-lvm:1 --description '{description}'"));
+    };
+    make(200, "Bob's web server");
+    let other = bed.make("short").await;
+    let config =
+        node.sh(&format!("pct config {} | grep ^description | cut -d' ' -f2", other.vmid.unwrap()));
+    let mark = config.trim().replace("%3A", ":").replace("%0A", "");
+    bed.want(other.id, Desired::Deleted).await;
+    make(other.vmid.unwrap(), &mark);
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(node.vmids(), [200, vmid].into());
+    assert_eq!(findings(), format!("orphan container {}\n", other.vmid.unwrap()));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), "");
+
+    // Sold, and not there.
+    node.sh(&format!("pct stop {vmid}; pct destroy {vmid}"));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), format!("ghost container {vmid}\n"));
+    assert_eq!(bed.want(pod.id, Desired::Deleted).await.status, Status::Deleted);
+    bed.end().await;
+}
