@@ -54,7 +54,7 @@ pub async fn run_job(world: &World, id: JobId) -> Result<bool> {
     telemetry::join(&span, claim.traceparent.as_deref());
     let undoing = if claim.phase == "rollback" { Undoing::Park } else { Undoing::Discard };
     let cx = Cx { world: world.clone(), claim: Arc::new(claim), server: Arc::new(server), undoing };
-    supervise(cx).instrument(span).await?;
+    Box::pin(supervise(cx)).instrument(span).await?;
     Ok(true)
 }
 
@@ -65,7 +65,7 @@ async fn supervise(cx: Cx) -> Result<()> {
     let lost = CancellationToken::new();
     let heart = tokio::spawn(beat(cx.clone(), lost.clone()).in_current_span());
     let outcome = tokio::select! {
-        outcome = run_until_cancelled(&cx) => outcome,
+        outcome = Box::pin(run_until_cancelled(&cx)) => outcome,
         () = lost.cancelled() => {
             tracing::warn!("job.lost");
             Ok(())
@@ -151,31 +151,33 @@ async fn run_phase(cx: &Cx) -> Result<()> {
     }
     match (cx.claim.kind.as_str(), cx.claim.phase.as_str()) {
         ("enroll", _) => {
-            let outcome = enroll::enroll(cx).await;
+            let outcome = Box::pin(enroll::enroll(cx)).await;
             end_enrolment(cx, outcome).await
         }
-        ("migration", "rollback") | ("hosting" | "cloudpod", "take_back") => roll_back(cx).await,
+        ("migration", "rollback") | ("hosting" | "cloudpod", "take_back") => {
+            Box::pin(roll_back(cx)).await
+        }
         ("migration", "confirm") => {
-            let outcome = confirm_items(cx).await;
+            let outcome = Box::pin(confirm_items(cx)).await;
             end_confirmation(cx, outcome).await
         }
         ("hosting", phase) if phase != "provision" => {
-            let outcome = hosting::converge(cx).await;
+            let outcome = Box::pin(hosting::converge(cx)).await;
             end_convergence(cx, outcome).await
         }
-        ("activation", _) => activation::run(cx).await,
+        ("activation", _) => Box::pin(activation::run(cx)).await,
         ("certificate", "remove") => {
-            let outcome = certificate::remove(cx).await;
+            let outcome = Box::pin(certificate::remove(cx)).await;
             end_convergence(cx, outcome).await
         }
         ("cloudpod", phase) if !cloudpod::is_saga(phase) => {
-            let outcome = converge_pod(cx).await;
+            let outcome = Box::pin(converge_pod(cx)).await;
             end_convergence(cx, outcome).await
         }
         ("migration" | "hosting" | "certificate" | "cloudpod", _) if cx.claim.unwinding => {
-            unwind_failed(cx).await
+            Box::pin(unwind_failed(cx)).await
         }
-        ("migration" | "hosting" | "certificate" | "cloudpod", _) => forward(cx).await,
+        ("migration" | "hosting" | "certificate" | "cloudpod", _) => Box::pin(forward(cx)).await,
         (kind, phase) => Err(Error::internal(format!("nobody knows how to run {kind}/{phase}"))),
     }
 }

@@ -161,7 +161,8 @@ impl Saga {
         };
         let mut attempts = Attempts::within(patience);
         loop {
-            match step.run(&self.cx).await {
+            // In a box: what steps hold would add up on the stack of whoever polls.
+            match Box::pin(step.run(&self.cx)).await {
                 Ok(output) => return Ok(output),
                 Err(error) => attempts.after(&self.cx, step.name(), error).await?,
             }

@@ -120,11 +120,7 @@ fn body(method: &str, path: &str) -> Value {
         ("post", "/api/jobs/{id}/cancel" | "/api/jobs/{id}/requeue") => json!({"reason": "x"}),
         ("post", p) if p.starts_with("/api/services/") => json!({"reason": "x"}),
         (_, p) if p.starts_with("/api/dns/") => dns_body(method, path),
-        (_, p) if p.starts_with("/api/cloudpods") => pod_body(method, path),
-        ("put", "/api/pod-templates/{name}") => json!({"title": "x", "archive": "x.tar.zst"}),
-        ("post", "/api/ip-pools") => {
-            json!({"name": unique(), "network": "203.0.113.0/24", "gateway": "203.0.113.1"})
-        }
+        (_, p) if is_of_pods(p) => pod_body(method, path),
         ("post", "/api/certificates") => json!({"names": ["www.nobodys.example"]}),
         ("patch", "/api/categories/{id}" | "/api/products/{id}") => json!({"position": 1}),
         ("post", "/api/migration/validate" | "/api/migration/analyze") => source,
@@ -138,9 +134,17 @@ fn body(method: &str, path: &str) -> Value {
     }
 }
 
+fn is_of_pods(path: &str) -> bool {
+    ["/api/cloudpods", "/api/pod-templates", "/api/ip-pools"].iter().any(|p| path.starts_with(p))
+}
+
 /// The same for what has to do with containers.
 fn pod_body(method: &str, path: &str) -> Value {
     match (method, path) {
+        ("put", "/api/pod-templates/{name}") => json!({"title": "x", "archive": "x.tar.zst"}),
+        ("post", "/api/ip-pools") => {
+            json!({"name": unique(), "network": "203.0.113.0/24", "gateway": "203.0.113.1"})
+        }
         ("post", "/api/cloudpods") => json!({"hostname": "web", "plan": "none"}),
         ("post", "/api/cloudpods/{id}/suspend") => json!({"reason": "x"}),
         ("put", "/api/cloudpods/{id}/root-keys") => json!({"ssh_keys": []}),
@@ -346,6 +350,15 @@ pub async fn certificate(app: &App, owner: &Client, (server, job): (&str, String
     id
 }
 
+/// A zone of the tenant, and a template.
+async fn zone(owner: &Client, name: &str) -> (Value, Value) {
+    let zone = json!({"name": format!("{name}.test")});
+    let zone = owner.post("/api/dns/zones", zone).await.data(201)["id"].clone();
+    let set = json!({"name": "@", "type": "A", "records": ["{ipv4}"]});
+    let template = json!({"name": name, "records": [set]});
+    (zone, owner.post("/api/dns/templates", template).await.data(201)["id"].clone())
+}
+
 /// A container of the tenant that waits to be made, and the pool that its address is out of.
 async fn pod(app: &App, owner: &Client, name: &str) -> (String, String) {
     static NODES: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
@@ -396,11 +409,7 @@ impl Things {
         let service = service(app, owner, price.as_str().unwrap()).await;
         let certificate = certificate(app, owner, (&server, text(&job))).await;
         let billed = crate::stripe::billed(app, owner, order.as_str().unwrap()).await;
-        let zone = json!({"name": format!("{name}.test")});
-        let zone = owner.post("/api/dns/zones", zone).await.data(201)["id"].clone();
-        let set = json!({"name": "@", "type": "A", "records": ["{ipv4}"]});
-        let template = json!({"name": name, "records": [set]});
-        let template = owner.post("/api/dns/templates", template).await.data(201)["id"].clone();
+        let (zone, template) = zone(owner, name).await;
         let hook = json!({"url": format!("https://hooks.{name}.test/x")});
         let hook = owner.post("/api/webhook-endpoints", hook).await.data(201)["id"].clone();
         let test = format!("/api/webhook-endpoints/{}/test", text(&hook));

@@ -39,11 +39,11 @@ pub fn is_saga(phase: &str) -> bool {
 /// The saga's function of a pod's job.
 pub async fn run(saga: &mut Saga) -> Result<Value> {
     match saga.cx.claim.phase.as_str() {
-        "provision" | "take_back" => provision::provision(saga).await,
-        "resize" => resize::resize(saga).await,
-        "snapshot" => saved::snapshot(saga).await,
-        "backup" => saved::back_up(saga).await,
-        "move" => moving::relocate(saga).await,
+        "provision" | "take_back" => Box::pin(provision::provision(saga)).await,
+        "resize" => Box::pin(resize::resize(saga)).await,
+        "snapshot" => Box::pin(saved::snapshot(saga)).await,
+        "backup" => Box::pin(saved::back_up(saga)).await,
+        "move" => Box::pin(moving::relocate(saga)).await,
         phase => Err(Error::internal(format!("{phase} is no saga of a pod"))),
     }
 }
@@ -52,18 +52,18 @@ pub async fn run(saga: &mut Saga) -> Result<Value> {
 pub async fn converge(cx: &Cx) -> Result<Value> {
     let job = Job::load(cx).await?;
     match cx.claim.phase.as_str() {
-        "start" => converge::start(cx, &job).await,
-        "stop" => converge::stop(cx, &job).await,
-        "reboot" => converge::reboot(cx, &job).await,
-        "suspend" => converge::suspend(cx, &job).await,
-        "unsuspend" => converge::unsuspend(cx, &job).await,
-        "root_keys" => converge::root_keys(cx, &job).await,
-        "reinstall" => converge::reinstall(cx, &job).await,
-        "rollback" => saved::roll_back(cx, &job).await,
-        "delete_snapshot" => saved::delete_snapshot(cx, &job).await,
-        "restore" => saved::restore(cx, &job).await,
-        "delete_backup" => saved::delete_backup(cx, &job).await,
-        "terminate" => terminate::terminate(cx, &job).await,
+        "start" => Box::pin(converge::start(cx, &job)).await,
+        "stop" => Box::pin(converge::stop(cx, &job)).await,
+        "reboot" => Box::pin(converge::reboot(cx, &job)).await,
+        "suspend" => Box::pin(converge::suspend(cx, &job)).await,
+        "unsuspend" => Box::pin(converge::unsuspend(cx, &job)).await,
+        "root_keys" => Box::pin(converge::root_keys(cx, &job)).await,
+        "reinstall" => Box::pin(converge::reinstall(cx, &job)).await,
+        "rollback" => Box::pin(saved::roll_back(cx, &job)).await,
+        "delete_snapshot" => Box::pin(saved::delete_snapshot(cx, &job)).await,
+        "restore" => Box::pin(saved::restore(cx, &job)).await,
+        "delete_backup" => Box::pin(saved::delete_backup(cx, &job)).await,
+        "terminate" => Box::pin(terminate::terminate(cx, &job)).await,
         phase => Err(Error::internal(format!("nobody knows how to {phase} a pod"))),
     }
 }

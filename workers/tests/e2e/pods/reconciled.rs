@@ -32,7 +32,7 @@ async fn orphans_ghosts_and_drift_are_found_and_what_is_safe_is_repaired() {
     let make = |vmid: i64, description: &str| {
         node.sh(&format!("pct create {vmid} {template} --hostname x --rootfs local-lvm:1 --description '{description}'"));
     };
-    make(200, "Bob's web server");
+    make(200, "the web server of Bob");
     let other = bed.make("short").await;
     let config =
         node.sh(&format!("pct config {} | grep ^description | cut -d' ' -f2", other.vmid.unwrap()));
