@@ -63,8 +63,6 @@ async fn a_pod_has_a_place_a_number_and_an_address_from_the_first_answer_on() {
         (json!({"hostname": "-x", "plan": "pod-s"}), "/hostname"),
         (json!({"hostname": "a_b.c.example", "plan": "pod-s"}), "/hostname"),
         (json!({"hostname": "x", "plan": "--force"}), "/plan"),
-        (json!({"hostname": "x", "plan": "no-such"}), "/plan"),
-        (json!({"hostname": "x", "plan": "pod-s", "template": "windows"}), "/template"),
         (
             json!({"hostname": "x", "plan": "pod-s", "ssh_keys": ["command=\"x\" ssh-rsa A"]}),
             "/ssh_keys/0",
@@ -73,6 +71,12 @@ async fn a_pod_has_a_place_a_number_and_an_address_from_the_first_answer_on() {
         let refused = owner.post("/api/cloudpods", body).await;
         let refused = refused.refused(400, "invalid_request");
         assert_eq!(refused["fields"][0]["path"], field, "{refused:#}");
+    }
+    for unknown in [
+        json!({"hostname": "x", "plan": "no-such"}),
+        json!({"hostname": "x", "plan": "pod-s", "template": "windows"}),
+    ] {
+        owner.post("/api/cloudpods", unknown).await.refused(404, "not_found");
     }
     owner.post("/api/cloudpods", pod("web-1.example")).await.refused(409, "conflict");
     let elsewhere = json!({"hostname": "y", "plan": "pod-s", "server_id": id});

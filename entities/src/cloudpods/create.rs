@@ -185,9 +185,7 @@ async fn find_plan(tx: &SystemTx, tenant: TenantId, code: &PlanCode) -> Result<p
     let nearest = rows.into_iter().min_by_key(|row| {
         sellers.iter().position(|seller| *seller == row.tenant_id).unwrap_or(usize::MAX)
     });
-    nearest.ok_or_else(|| {
-        Error::field("plan", "is no plan of CloudPods: see GET /api/products?kind=cloudpod_plan")
-    })
+    nearest.ok_or(Error::NotFound("plan"))
 }
 
 /// Refuses one pod more than the tenant may have. Those that are ordered and not made yet count.

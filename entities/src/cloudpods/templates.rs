@@ -80,6 +80,6 @@ pub(super) async fn open_template(tx: &SystemTx, code: &TemplateCode) -> Result<
     let row = pod_template::Entity::find_by_id(code.to_string()).one(tx.conn()).await?;
     match row.is_some_and(|row| row.retired_at.is_none()) {
         true => Ok(()),
-        false => Err(Error::field("template", "is none of ours: see GET /api/pod-templates")),
+        false => Err(Error::NotFound("template")),
     }
 }
