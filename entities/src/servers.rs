@@ -311,9 +311,25 @@ pub async fn update_server(tx: &TenantTx, id: ServerId, change: Change) -> Resul
         true => active.update(tx.conn()).await?,
         false => find_server(tx, id).await?,
     };
-    let after = seen(&row);
+    let (before, after) = differing(before, seen(&row));
     tx.audit(Audit::ServerUpdated { id: id.to_string(), before, after }).await?;
     Ok(row)
+}
+
+/// The fields of two objects that are not the same in both.
+fn differing(mut before: Value, mut after: Value) -> (Value, Value) {
+    if let (Some(b), Some(a)) = (before.as_object_mut(), after.as_object_mut()) {
+        let same: Vec<String> = b
+            .iter()
+            .filter(|(name, was)| a.get(*name) == Some(*was))
+            .map(|(n, _)| n.clone())
+            .collect();
+        for name in same {
+            b.remove(&name);
+            a.remove(&name);
+        }
+    }
+    (before, after)
 }
 
 fn seen(row: &server::Model) -> Value {

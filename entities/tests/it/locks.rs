@@ -77,7 +77,7 @@ async fn put(owner: &DatabaseConnection, table: &str, tenant: Uuid) {
                 (_, "jsonb") => "'{}'".to_owned(),
                 (_, "boolean") => "false".to_owned(),
                 (_, "integer" | "bigint" | "smallint") => "floor(random() * 30000)".to_owned(),
-                (_, "timestamp with time zone") => "now()".to_owned(),
+                (_, "timestamp with time zone" | "date") => "now()".to_owned(),
                 (_, "bytea") => "''::bytea".to_owned(),
                 (_, "ARRAY") => "'{}'".to_owned(),
                 (name, kind) => panic!("{table}.{name}: say here what a {kind} may be"),
