@@ -148,7 +148,7 @@ pub(crate) async fn hold_again(tx: &SystemTx, row: &orders::Model) -> Result<()>
 async fn hold_places(tx: &SystemTx, row: &orders::Model, for_a_while: bool) -> Result<()> {
     let items = reservations::open_items(tx.conn(), row.id).await?;
     let until = for_a_while.then(|| Utc::now() + reservations::HELD_FOR);
-    sold::hold(tx, row, &items, until).await
+    Box::pin(sold::hold(tx, row, &items, until)).await
 }
 
 /// Brings an order, whose row is locked, to a status; none when it is there. The caller records the

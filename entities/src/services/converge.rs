@@ -69,7 +69,7 @@ pub(super) async fn go_on(tx: &SystemTx, row: service::Model) -> Result<service:
 async fn make(tx: &SystemTx, row: service::Model) -> Result<service::Model> {
     if row.kind == Kind::CloudpodPlan {
         let row = become_state(tx, row.into(), State::Provisioning, None).await?;
-        let pod = sold::make(tx, &row).await?;
+        let pod = Box::pin(sold::make(tx, &row)).await?;
         let mut row: service::ActiveModel = super::load_service(tx, row.id).await?.into();
         row.job_id = Set(pod.job_id);
         return Ok(row.update(tx.conn()).await?);

@@ -223,7 +223,7 @@ pub(crate) async fn follow_price(
     active.updated_at = Set(Utc::now());
     let resized = active.update(tx.conn()).await?;
     if resized.kind == Kind::CloudpodPlan {
-        sold::follow_size(tx, &resized).await?;
+        Box::pin(sold::follow_size(tx, &resized)).await?;
     }
     let entry = Audit::ServiceResized { service: row.id, before, after };
     tx.audit(&TenantCtx::system(row.tenant_id), entry).await?;
@@ -300,7 +300,7 @@ pub(crate) async fn want_as(
     let reason = reason.map(str::to_owned);
     tx.audit(&there, Audit::ServiceRequested { service: id, desired, reason }).await?;
     if row.kind == Kind::CloudpodPlan {
-        sold::follow(tx, &there, &row).await?;
+        Box::pin(sold::follow(tx, &there, &row)).await?;
     }
     let row = load_service(tx, id).await?;
     if !converge::is_at_work(tx, &row).await? {
