@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::{amqp, seal};
 use entities::config::Base;
-use entities::db::Db;
+use entities::db::{Db, SystemTx};
 use entities::ids::RowId;
 use entities::listen::Listener;
 use entities::outbox::{self, Unsent};
@@ -109,46 +109,58 @@ async fn keep_sweeping(db: Db) {
     let mut pruned = Instant::now();
     loop {
         tokio::time::sleep(SWEEP).await;
-        let swept = async {
-            let tx = db.system().await?;
-            let count = jobs::sweep(&tx).await?;
-            tx.commit().await?;
-            let tx = db.system().await?;
-            let expired = orders::expire_overdue(&tx, EXPIRED).await?;
-            tx.commit().await?;
-            let tx = db.system().await?;
-            let moved = services::converge_due(&tx, CONVERGED).await?;
-            tx.commit().await?;
-            let tx = db.system().await?;
-            let woken = activation::queue_due(&tx, WOKEN).await?;
-            tx.commit().await?;
-            let tx = db.system().await?;
-            let due = certificates::queue_due(&tx, CONVERGED).await?;
-            tx.commit().await?;
-            let tx = db.system().await?;
-            let pods = cloudpods::converge_due(&tx, CONVERGED).await?;
-            tx.commit().await?;
-            let tx = db.system().await?;
-            let idle = cloudpods::placement::release_idle(&tx, EXPIRED).await?;
-            tx.commit().await?;
-            let tx = db.system().await?;
-            let saved = cloudpods::backups::back_up_due(&tx, CONVERGED).await?;
-            tx.commit().await?;
-            if pruned.elapsed() > PRUNE {
-                outbox::prune(&db).await?;
-                idempotency::prune(&db).await?;
-                dead_letters::prune(&db).await?;
-            }
-            let all = count + expired + moved + woken + due + pods + idle + saved;
-            Ok::<_, entities::error::Error>(all)
-        };
-        match swept.await {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "relay.swept"),
-            Err(error) => tracing::warn!(cause = %error.chain(), "relay.sweep_failed"),
+        let count = sweep(&db).await;
+        if count > 0 {
+            tracing::debug!(count, "relay.swept");
         }
         if pruned.elapsed() > PRUNE {
+            done("prune", prune(&db)).await;
             pruned = Instant::now();
+        }
+    }
+}
+
+/// All that is due by now, one after another; what fails holds up nothing else.
+async fn sweep(db: &Db) -> u64 {
+    let mut count = 0;
+    count += done("jobs", within(db, jobs::sweep)).await;
+    let expire = async |tx: &SystemTx| orders::expire_overdue(tx, EXPIRED).await;
+    count += done("orders", within(db, expire)).await;
+    let converge = async |tx: &SystemTx| services::converge_due(tx, CONVERGED).await;
+    count += done("services", within(db, converge)).await;
+    let wake = async |tx: &SystemTx| activation::queue_due(tx, WOKEN).await;
+    count += done("activation", within(db, wake)).await;
+    let renew = async |tx: &SystemTx| certificates::queue_due(tx, CONVERGED).await;
+    count += done("certificates", within(db, renew)).await;
+    count += done("pods", cloudpods::converge_due(db, CONVERGED)).await;
+    let release = async |tx: &SystemTx| cloudpods::placement::release_idle(tx, EXPIRED).await;
+    count += done("places", within(db, release)).await;
+    count += done("backups", cloudpods::backups::back_up_due(db, CONVERGED)).await;
+    count += done("draining", cloudpods::draining::move_due(db, CONVERGED)).await;
+    count
+}
+
+async fn within(db: &Db, work: impl AsyncFnOnce(&SystemTx) -> Result<u64>) -> Result<u64> {
+    let tx = db.system().await?;
+    let count = work(&tx).await?;
+    tx.commit().await?;
+    Ok(count)
+}
+
+async fn prune(db: &Db) -> Result<u64> {
+    outbox::prune(db).await?;
+    idempotency::prune(db).await?;
+    dead_letters::prune(db).await?;
+    Ok(0)
+}
+
+/// How many it came to; a failure is told, and is looked at again with the next sweep.
+async fn done(what: &str, work: impl Future<Output = Result<u64>>) -> u64 {
+    match work.await {
+        Ok(count) => count,
+        Err(error) => {
+            tracing::warn!(what, cause = %error.chain(), "relay.sweep_failed");
+            0
         }
     }
 }

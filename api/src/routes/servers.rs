@@ -11,6 +11,7 @@ use crate::schema;
 use crate::state::State;
 use actix_web::{get, patch, post, web};
 use chrono::{DateTime, Utc};
+use entities::cloudpods::draining::{self, Progress, Remaining};
 use entities::cloudpods::placement;
 use entities::error::Error;
 use entities::ids::{ServerId, TenantId};
@@ -332,7 +333,48 @@ struct LoadView {
     draining: bool,
     /// Containers and accounts that are on it: at 0 it has drained.
     remaining: u64,
+    /// When it drains: the CloudPods that are still on it, the next first, at most 100.
+    leaving: Vec<LeavingView>,
 }
+
+/// A CloudPod that is to leave a node that drains.
+#[derive(Debug, Serialize, ToSchema)]
+struct LeavingView {
+    cloudpod_id: Uuid,
+    tenant_id: Uuid,
+    hostname: String,
+    status: &'static str,
+    /// `moving`; `waits` for its turn: one after another leaves; `no_room` for it on another node of
+    /// its cluster that its plan allows: make room, or move it by hand; `failed`, with the error of
+    /// its last move, and is tried again within minutes; `busy`: something else is done with it first.
+    progress: &'static str,
+    error: Option<String>,
+    /// What works on it, or its last move: see `/api/jobs/{id}`.
+    job_id: Option<Uuid>,
+}
+
+impl From<Remaining> for LeavingView {
+    fn from(pod: Remaining) -> Self {
+        Self {
+            cloudpod_id: pod.id.0,
+            tenant_id: pod.tenant.0,
+            hostname: pod.hostname,
+            status: pod.status.as_str(),
+            progress: match pod.progress {
+                Progress::Moving => "moving",
+                Progress::Waits => "waits",
+                Progress::NoRoom => "no_room",
+                Progress::Failed => "failed",
+                Progress::Busy => "busy",
+            },
+            error: pod.error,
+            job_id: pod.job.map(|job| job.0),
+        }
+    }
+}
+
+/// How many CloudPods of a node that drains are listed.
+const LEAVING_MAX: u64 = 100;
 
 /// How full a server is, and how far it has drained.
 #[utoipa::path(
@@ -351,7 +393,12 @@ async fn view_load(
     let tx = state.db.system().await?;
     let row = servers::load_server(&tx, id).await?;
     let load = placement::load_of(&tx, id).await?;
+    let leaving = match row.draining {
+        true => draining::list_remaining(&tx, id, LEAVING_MAX).await?,
+        false => Vec::new(),
+    };
     Ok(ok(LoadView {
+        leaving: leaving.into_iter().map(LeavingView::from).collect(),
         places: load.pods,
         cpu_cores: load.cpu_cores,
         memory_mib: load.memory_mib,
@@ -368,7 +415,8 @@ async fn view_load(
 #[serde(deny_unknown_fields)]
 struct ServerPatch {
     maintenance: Option<bool>,
-    /// Nothing is made on it any more; see its load for what is left there.
+    /// Nothing is made on it any more, and its CloudPods move to other nodes of its cluster, one after
+    /// another; see its load for what is left there.
     draining: Option<bool>,
     /// Null takes it away.
     #[serde(default, deserialize_with = "said")]

@@ -147,6 +147,16 @@ pub(super) async fn begin(
     if matches!(what, Act::Reboot) && row.status != Status::Active {
         return Err(refusal(&row, "only one that runs is rebooted. Start it"));
     }
+    carry_out(tx, ctx, row, what).await
+}
+
+/// The same for one that is known to be in a state for it.
+pub(super) async fn carry_out(
+    tx: &SystemTx,
+    ctx: &TenantCtx,
+    row: cloudpod::Model,
+    what: Act,
+) -> Result<cloudpod::Model> {
     let parameters = prepare(tx, ctx, &row, &what).await?;
     let entry = Audit::CloudpodActionRequested {
         cloudpod: row.id,
@@ -364,7 +374,11 @@ async fn take_target(
     }
     placement::lock(tx).await?;
     let size = Size::of(row)?;
-    let siting = Siting::default();
+    // Whoever names a server has looked at it.
+    let siting = match server {
+        Some(_) => Siting::default(),
+        None => converge::siting(tx, row).await?,
+    };
     let wanted = Wanted {
         tenant: row.tenant_id,
         size: &size,

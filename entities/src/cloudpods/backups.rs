@@ -1,17 +1,16 @@
 //! Backups by the clock, and what is kept of them.
 
-use super::{Act, Status, actions, is_working, lock};
+use super::{Act, Desired, Status, actions, due, is_working};
 use crate::Result;
 use crate::audit::Audit;
-use crate::db::{Db, SystemTx, TenantTx, statement};
-use crate::error::Error;
+use crate::db::{Db, SystemTx, TenantTx};
+use crate::error::{Code, Error};
 use crate::ids::CloudpodId;
 use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::{TimeDelta, Utc};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-    QueryOrder,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
 };
 
 /// How often a pod is backed up, and how many of those backups are kept.
@@ -56,7 +55,7 @@ pub async fn set_schedule(
 
 /// Pods whose backup is due, or that have more of them than are kept, and that no job works on.
 const DUE: &str = "SELECT p.id FROM cloudpod p
-    WHERE p.status IN ('active', 'stopped') AND p.desired = 'active'
+    WHERE p.status IN ('active', 'stopped') AND p.desired = 'active' AND p.next_at <= now()
       AND (p.backup_next_at <= now() OR p.backups_kept < (SELECT count(*) FROM cloudpod_backup b
             WHERE b.cloudpod_id = p.id AND b.scheduled AND b.state = 'ready'))
       AND NOT EXISTS (SELECT FROM job j WHERE j.id = p.job_id
@@ -65,31 +64,41 @@ const DUE: &str = "SELECT p.id FROM cloudpod p
 
 /// Begins the backups that are due, and removes those that are too many, oldest first, up to `limit`
 /// pods. Called every few seconds.
-pub async fn back_up_due(tx: &SystemTx, limit: u64) -> Result<u64> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = tx.conn().query_all_raw(statement(DUE, [limit.into()])).await?;
-    let mut count = 0;
-    for row in rows {
-        let row = lock(tx, row.try_get("", "id")?).await?;
-        if is_working(tx, row.job_id).await? || !row.status.is_made() {
-            continue;
+pub async fn back_up_due(db: &Db, limit: u64) -> Result<u64> {
+    due::each(db, DUE, limit, async |tx, row| {
+        let is_open = matches!(row.status, Status::Active | Status::Stopped)
+            && row.desired == Desired::Active;
+        if !is_open || is_working(tx, row.job_id).await? {
+            return Ok(false);
         }
         let ctx = TenantCtx::system(row.tenant_id);
-        let act = match too_many(tx, &row).await? {
-            Some(oldest) => Act::DeleteBackup { backup: oldest.id },
-            None => Act::Backup { scheduled: true },
-        };
-        let is_backup = matches!(act, Act::Backup { .. });
-        let hours = row.backup_every_hours;
-        let begun = actions::begin(tx, &ctx, row, act).await?;
-        if is_backup && let Some(hours) = hours {
-            let mut active: cloudpod::ActiveModel = begun.into();
-            active.backup_next_at = Set(Some(Utc::now() + TimeDelta::hours(i64::from(hours))));
-            active.update(tx.conn()).await?;
+        if let Some(oldest) = too_many(tx, &row).await? {
+            let act = Act::DeleteBackup { backup: oldest.id };
+            actions::begin(tx, &ctx, row, act).await?;
+            return Ok(true);
         }
-        count += 1;
-    }
-    Ok(count)
+        let (Some(hours), Some(at)) = (row.backup_every_hours, row.backup_next_at) else {
+            return Ok(false);
+        };
+        if at > Utc::now() {
+            return Ok(false);
+        }
+        let before = row.clone();
+        let begun = match actions::begin(tx, &ctx, row, Act::Backup { scheduled: true }).await {
+            // It has as many as it may have: the customer learns why there is no new one.
+            Err(error) if error.code() == Code::QuotaExceeded => {
+                let mut row: cloudpod::ActiveModel = before.into();
+                row.error = Set(Some(format!("The backup that was due was not made. {error}")));
+                row
+            }
+            begun => begun?.into(),
+        };
+        let mut begun = begun;
+        begun.backup_next_at = Set(Some(Utc::now() + TimeDelta::hours(i64::from(hours))));
+        begun.update(tx.conn()).await?;
+        Ok(true)
+    })
+    .await
 }
 
 async fn too_many(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<cloudpod_backup::Model>> {

@@ -2,14 +2,14 @@
 
 use super::placement::{self, Wanted};
 use super::{
-    Desired, Size, Status, actions, become_status, is_working, lock, lock_own, refusal, settle,
+    Desired, Size, Status, actions, become_status, due, is_working, lock_own, refusal, settle,
 };
 use crate::Result;
 use crate::audit::Audit;
 use crate::billing::subscriptions;
 use crate::catalogue::Specification;
 use crate::catalogue::specification::Siting;
-use crate::db::{Db, SystemTx, statement};
+use crate::db::{Db, SystemTx};
 use crate::error::{Code, Error};
 use crate::ids::CloudpodId;
 use crate::jobs::{self, NewJob, Run};
@@ -17,7 +17,7 @@ use crate::services;
 use crate::tables::{cloudpod, job, placement as places, product, service};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
 use serde_json::Value;
 use values::Title;
 
@@ -92,7 +92,7 @@ async fn resize(tx: &SystemTx, ctx: &TenantCtx, row: cloudpod::Model) -> Result<
 }
 
 /// The plan that a pod was made from, for where it may be.
-async fn siting(tx: &SystemTx, row: &cloudpod::Model) -> Result<Siting> {
+pub(super) async fn siting(tx: &SystemTx, row: &cloudpod::Model) -> Result<Siting> {
     let sold = match row.service_id {
         Some(id) => service::Entity::find_by_id(id).one(tx.conn()).await?.map(|s| s.specification),
         None => None,
@@ -205,18 +205,15 @@ const DUE: &str = "SELECT p.id FROM cloudpod p
 
 /// Gives each pod a job that is not what it shall be, has none and is due, up to `limit`; how many
 /// there were. Called every few seconds.
-pub async fn converge_due(tx: &SystemTx, limit: u64) -> Result<u64> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = tx.conn().query_all_raw(statement(DUE, [limit.into()])).await?;
-    let mut count = 0;
-    for row in rows {
-        let row = lock(tx, row.try_get("", "id")?).await?;
-        if !is_working(tx, row.job_id).await? && row.next_at <= Utc::now() {
-            go_on(tx, row).await?;
-            count += 1;
+pub async fn converge_due(db: &Db, limit: u64) -> Result<u64> {
+    due::each(db, DUE, limit, async |tx, row| {
+        if is_working(tx, row.job_id).await? || row.next_at > Utc::now() {
+            return Ok(false);
         }
-    }
-    Ok(count)
+        go_on(tx, row).await?;
+        Ok(true)
+    })
+    .await
 }
 
 /// Lets a pod become something, in the name of `ctx`; `reason` tells the customer why. Whether

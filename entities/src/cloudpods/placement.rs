@@ -133,6 +133,11 @@ async fn candidates(tx: &SystemTx, wanted: &Wanted<'_>) -> Result<Vec<Candidate>
     Ok(found)
 }
 
+/// Whether some server has room.
+pub(super) async fn has_room(tx: &SystemTx, wanted: &Wanted<'_>) -> Result<bool> {
+    Ok(!candidates(tx, wanted).await?.is_empty())
+}
+
 /// For whom a place is held.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Holder {

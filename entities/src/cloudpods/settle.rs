@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 /// How often a pod is tried to be made before it has failed for good.
 const ATTEMPTS_MAX: i32 = 3;
 
+/// How long the clock leaves a pod alone on which something has failed that was no wish of it.
+const TRY_AGAIN: TimeDelta = TimeDelta::minutes(10);
+
 /// What a job of a pod came to.
 #[derive(Debug, Clone)]
 pub enum Outcome {
@@ -297,11 +300,19 @@ async fn not_acted(
     };
     let attempts = row.attempts.saturating_add(1);
     let is_wanted = phase == "resize" && row.wanted.is_some();
+    let is_as_wished = matches!(
+        (status, row.desired),
+        (Status::Active | Status::Stopped, Desired::Active)
+            | (Status::Suspended, Desired::Suspended)
+    ) && row.wanted.is_none();
     let mut active = at_rest(row);
     active.error = Set(Some(message.to_owned()));
     if is_wanted {
         active.attempts = Set(attempts);
         active.next_at = Set(converge::next_attempt(attempts));
+    } else if is_as_wished {
+        // What the clock does with it is tried again later.
+        active.next_at = Set(Utc::now() + TRY_AGAIN);
     }
     become_status(tx, active, status, Some(entry)).await
 }

@@ -207,9 +207,7 @@ impl Bed {
     /// What the relay does every few seconds, at once: whatever is due later, too.
     pub async fn sweep(&self) {
         self.sql("UPDATE cloudpod SET next_at = now() - interval '1 second'");
-        let tx = self.db().system().await.unwrap();
-        cloudpods::converge_due(&tx, 100).await.unwrap();
-        tx.commit().await.unwrap();
+        cloudpods::converge_due(self.db(), 100).await.unwrap();
         self.work().await;
     }
 
