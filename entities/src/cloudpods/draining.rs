@@ -89,7 +89,8 @@ pub struct Remaining {
     pub job: Option<JobId>,
 }
 
-const REMAINING: &str = "SELECT p.id, coalesce(j.state IN ('queued', 'running', 'unwinding'), false)
+const REMAINING: &str =
+    "SELECT p.id, coalesce(j.state IN ('queued', 'running', 'unwinding'), false)
             AS is_working, j.phase, m.id AS move_job, m.error_message
         FROM cloudpod p LEFT JOIN job j ON j.id = p.job_id
         LEFT JOIN LATERAL (SELECT id, error_message FROM job

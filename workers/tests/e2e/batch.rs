@@ -2,13 +2,12 @@
 //! ends as if nothing had been, or taken back whole.
 
 use crate::archives;
+use crate::chance::Chance;
 use crate::expect::{assert_moved, assert_no_zones};
 use crate::snapshot::Snapshot;
 use crate::stack::{APPLIED, Stack};
-use entities::config;
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 const USERS: [&str; 10] = [
     "batcha", "batchb", "batchc", "batchd", "batche", "batchf", "batchg", "batchh", "batchi",
@@ -17,33 +16,11 @@ const USERS: [&str; 10] = [
 /// How long it goes on, each way.
 const STORM: Duration = Duration::from_secs(15);
 
-/// A sequence that the seed repeats (Marsaglia's xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-/// TEST_SEED, or another each time.
-#[expect(clippy::print_stderr, reason = "a failed run is repeated by its seed")]
-fn chance() -> Chance {
-    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros().try_into().unwrap();
-    let seed: u64 = config::secret("TEST_SEED")
-        .map_or_else(|_| now(), |text| text.expose_secret().parse().unwrap());
-    eprintln!("TEST_SEED={seed}");
-    Chance(seed | 1)
-}
-
 #[tokio::test]
 async fn ten_migrations_survive_random_kills() {
     let settings = [("MIGRAPANEL__LEASE_SECS", "3"), ("MIGRAPANEL__MIGRATIONS_MAX", "4")];
     let mut stack = Stack::start("batch", &settings).await;
-    let mut chance = chance();
+    let mut chance = Chance::of_seed();
     let accounts = USERS.map(archives::like_shopco);
     let mut jobs = Vec::new();
     let (before, slate) = (Snapshot::of(&stack.server), stack.slate());

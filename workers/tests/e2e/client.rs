@@ -8,6 +8,7 @@ pub struct Client {
     http: reqwest::Client,
     url: String,
     token: Option<String>,
+    tenant: Option<String>,
 }
 
 /// An answer.
@@ -40,13 +41,22 @@ impl Client {
     pub fn new(url: &str) -> Self {
         // No connection is kept: the tests block between requests and would not see it close.
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        Self { http, url: url.to_owned(), token: None }
+        Self { http, url: url.to_owned(), token: None, tenant: None }
     }
 
     pub async fn log_in(&mut self, email: &str, password: &str) {
         let body = json!({"email": email, "password": password});
         let tokens = self.post("/api/auth/login", body).await.data(200);
         self.token = tokens["access_token"].as_str().map(str::to_owned);
+    }
+
+    /// The same person, acting in another tenant.
+    pub fn within(&self, tenant: &str) -> Self {
+        Self { tenant: Some(tenant.to_owned()), ..self.clone() }
+    }
+
+    pub async fn delete(&self, path: &str) -> Got {
+        self.send(Method::DELETE, path, None).await
     }
 
     pub async fn get(&self, path: &str) -> Got {
@@ -94,6 +104,9 @@ impl Client {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("X-Tenant-Id", tenant);
         }
         if let Some(body) = body {
             request = request.json(&body);

@@ -7,6 +7,7 @@ mod batch;
 mod bed;
 mod cancel;
 mod certificates;
+mod chance;
 mod client;
 mod deaths;
 mod expect;

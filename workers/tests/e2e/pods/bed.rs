@@ -276,6 +276,13 @@ impl Bed {
         self.sql(&rows.join("\n")).lines().map(str::to_owned).collect()
     }
 
+    /// The rows of some tables that are not history.
+    pub fn slate_of(&self, tables: &[&str]) -> BTreeSet<String> {
+        let is_one =
+            |row: &String| tables.iter().any(|table| row.starts_with(&format!("{table} ")));
+        self.slate().into_iter().filter(is_one).collect()
+    }
+
     /// The one value that a statement answers.
     pub fn sql_text(&self, statement: &str) -> String {
         self.sql(statement).trim().to_owned()
@@ -315,14 +322,15 @@ impl Bed {
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5hjCzAbiwq1j2y0+0FtqQYdBtN5nFvGGpKqCyjIa6f me";
 
+pub const SEALING_KEYS: &str = "t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 fn config(db: &TestDb) -> Migrator {
     let text = |text: &str| SecretString::from(text.to_owned());
     let address = given("TEST_DNS_ADDR").parse().unwrap();
     let api = Some((given("TEST_PDNS_API_URL"), text(&given("TEST_PDNS_API_KEY"))));
     Migrator {
         base: Base { database_url: db.url.clone(), amqp_url: text("amqp://127.0.0.1:1") },
-        sealing_keys: SealingKeys::parse(&text("t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="))
-            .unwrap(),
+        sealing_keys: SealingKeys::parse(&text(SEALING_KEYS)).unwrap(),
         agent: binary("agent"),
         migrations_max: 3,
         apply_limit_secs: 120,
