@@ -186,13 +186,6 @@ impl Shop {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// Pays an invoice that is open, with the card that Stripe has.
-    pub async fn pay_invoice(&self, invoice: &str) {
-        let url = format!("{}/v1/invoices/{invoice}/pay", self.stripe.trim_end_matches('/'));
-        let got = reqwest::Client::new().post(url).bearer_auth(KEY).send().await.unwrap();
-        assert!(got.status().is_success(), "{}", got.text().await.unwrap());
-    }
-
     /// What Stripe has of something: a whole list.
     pub async fn stripe_has(&self, list: &str) -> Vec<Value> {
         let url = format!("{}/v1/{list}", self.stripe.trim_end_matches('/'));
