@@ -13,8 +13,12 @@ use entities::error::Error;
 use entities::servers;
 use entities::tables::{cloudpod, server};
 use entities::values::{BridgeName, Vmid};
+use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How many nodes are looked at at the same time.
+const AT_ONCE: usize = 8;
 
 /// Looks for as long as the process lives.
 pub async fn keep_looking(world: World) {
@@ -27,17 +31,20 @@ pub async fn keep_looking(world: World) {
     }
 }
 
-/// Looks at every node, once.
+/// Looks at every node, once; several at the same time, so that one that hangs delays few.
 pub async fn look_at_all(world: &World) -> Result<()> {
     let tx = world.db.system().await?;
     let nodes = servers::list_enrolled(&tx, servers::Kind::Proxmox).await?;
     drop(tx);
-    for row in nodes {
-        if let Err(error) = look_at(world, &row).await {
-            let tx = world.db.system().await?;
-            servers::record_health(&tx, row.id, Err(&error.to_string())).await?;
-            tx.commit().await?;
-        }
+    let looks = nodes.into_iter().map(async |row| {
+        let Err(error) = look_at(world, &row).await else { return Ok(()) };
+        let tx = world.db.system().await?;
+        servers::record_health(&tx, row.id, Err(&error.to_string())).await?;
+        tx.commit().await
+    });
+    let mut looks = futures::stream::iter(looks).buffer_unordered(AT_ONCE);
+    while let Some(looked) = looks.next().await {
+        looked?;
     }
     Ok(())
 }

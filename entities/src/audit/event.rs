@@ -744,6 +744,7 @@ pub enum Audit {
     },
     /// A job's input was none that a command takes: something is wrong, or somebody tries.
     CloudpodProvisioningInputRejected {
+        cloudpod: CloudpodId,
         job: String,
         input: String,
     },

@@ -44,8 +44,7 @@ pub async fn publish(tx: &SystemTx, claim: &Claim) -> Result<Vec<String>> {
     let mut made: Vec<Made> = serde_json::from_value(row.dns.clone())?;
     let mut notes = Vec::new();
     let name = PodName::parse(&row.hostname)?.domain();
-    let addresses: Vec<IpAddr> =
-        [&row.ipv4, &row.ipv6].into_iter().flatten().filter_map(|a| a.parse().ok()).collect();
+    let addresses = addresses_of(&row);
     match &name {
         None => notes
             .push(format!("{} has no domain: its names in the DNS were skipped.", row.hostname)),
@@ -59,6 +58,10 @@ pub async fn publish(tx: &SystemTx, claim: &Claim) -> Result<Vec<String>> {
     row.dns_note = Set(Some(notes.join(" ")));
     row.update(tx.conn()).await?;
     Ok(notes)
+}
+
+fn addresses_of(row: &cloudpod::Model) -> Vec<IpAddr> {
+    [&row.ipv4, &row.ipv6].into_iter().flatten().filter_map(|a| a.parse().ok()).collect()
 }
 
 fn record_of(name: &DomainName, address: &IpAddr) -> RecordSet {
@@ -177,8 +180,8 @@ async fn put_reverse(
     Ok(())
 }
 
-/// Takes back the records that were made for a claimed pod; what somebody has changed since stays. May be
-/// repeated.
+/// Takes back the records that were made for a claimed pod, and whatever its addresses are called: the next
+/// who has them is somebody else. Address records that somebody has changed since stay. May be repeated.
 pub async fn withdraw(tx: &SystemTx, claim: &Claim) -> Result<Vec<String>> {
     let row = lock(tx, load_claimed(tx, claim).await?.id).await?;
     jobs::hold(tx, claim).await?;
@@ -191,11 +194,15 @@ pub async fn withdraw(tx: &SystemTx, claim: &Claim) -> Result<Vec<String>> {
                 let what = if gone { "was removed" } else { "is something else by now and stays" };
                 notes.push(format!("{name} {rtype} {what}."));
             }
-            Made::Reverse { address } => match reverse::put_name(tx, address, None).await {
-                Ok(_) => notes.push(format!("{address} has no name any more.")),
-                Err(error) if error.code() == Code::Conflict => {}
-                Err(error) => return Err(error),
-            },
+            // Below, with those that the customer gave.
+            Made::Reverse { .. } => {}
+        }
+    }
+    for address in addresses_of(&row) {
+        match reverse::put_name(tx, address, None).await {
+            Ok(_) => notes.push(format!("{address} has no name any more.")),
+            Err(error) if error.code() == Code::Conflict => {}
+            Err(error) => return Err(error),
         }
     }
     let mut row: cloudpod::ActiveModel = row.into();

@@ -256,8 +256,10 @@ pub async fn record_seen(tx: &SystemTx, id: CloudpodId, seen: &Seen) -> Result<b
 
 /// Keeps that a claimed job was about to be carried out with an input that no command takes.
 pub async fn record_rejection(tx: &SystemTx, claim: &Claim, what: &str) -> Result<()> {
+    let cloudpod = super::load_claimed(tx, claim).await?.id;
     jobs::hold(tx, claim).await?;
     let entry = Audit::CloudpodProvisioningInputRejected {
+        cloudpod,
         job: claim.job.to_string(),
         input: what.to_owned(),
     };

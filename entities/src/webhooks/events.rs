@@ -81,6 +81,15 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("CERTIFICATE_RENEWED", "certificate.renewed"),
     ("CERTIFICATE_FAILED", "certificate.failed"),
     ("CERTIFICATE_DELETED", "certificate.deleted"),
+    ("CLOUDPOD_REQUESTED", "cloudpod.requested"),
+    ("CLOUDPOD_PROVISIONED", "cloudpod.provisioned"),
+    ("CLOUDPOD_FAILED", "cloudpod.failed"),
+    ("CLOUDPOD_SUSPENDED", "cloudpod.suspended"),
+    ("CLOUDPOD_UNSUSPENDED", "cloudpod.unsuspended"),
+    ("CLOUDPOD_ACTED", "cloudpod.acted"),
+    ("CLOUDPOD_ACTION_FAILED", "cloudpod.action_failed"),
+    ("CLOUDPOD_POWER_SEEN", "cloudpod.power_seen"),
+    ("CLOUDPOD_DELETED", "cloudpod.deleted"),
     ("WEBHOOK_ENDPOINT_DISABLED", "webhook_endpoint.disabled"),
 ];
 

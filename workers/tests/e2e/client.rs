@@ -55,6 +55,10 @@ impl Client {
         Self { tenant: Some(tenant.to_owned()), ..self.clone() }
     }
 
+    pub async fn put(&self, path: &str, body: Value) -> Got {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
     pub async fn delete(&self, path: &str) -> Got {
         self.send(Method::DELETE, path, None).await
     }

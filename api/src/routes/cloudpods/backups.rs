@@ -11,6 +11,7 @@ use actix_web::{delete, get, post, put, web};
 use chrono::{DateTime, Utc};
 use entities::cloudpods::Act;
 use entities::cloudpods::backups::{self, Schedule};
+use entities::error::Error;
 use entities::ids::{BackupId, CloudpodId};
 use entities::tenancy::Permission;
 use entities::values::SnapshotName;
@@ -94,6 +95,11 @@ async fn create_snapshot(
     act(&caller, &state, *id, Act::Snapshot { name, description }).await
 }
 
+/// What cannot be the name of a snapshot is the name of none.
+fn in_path(name: &str) -> Result<SnapshotName, ApiError> {
+    Ok(SnapshotName::parse(name).map_err(|_invalid| Error::NotFound("snapshot"))?)
+}
+
 /// Goes back to a snapshot: what was changed since is lost.
 #[utoipa::path(
     tag = "cloudpods",
@@ -110,7 +116,7 @@ async fn roll_back_snapshot(
     path: web::Path<(Uuid, String)>,
 ) -> Result<Answer<CloudpodView>, ApiError> {
     let (id, name) = path.into_inner();
-    let name = field::<SnapshotName>("name", &name)?;
+    let name = in_path(&name)?;
     act(&caller, &state, id, Act::Rollback { name }).await
 }
 
@@ -130,7 +136,7 @@ async fn delete_snapshot(
     path: web::Path<(Uuid, String)>,
 ) -> Result<Answer<CloudpodView>, ApiError> {
     let (id, name) = path.into_inner();
-    let name = field::<SnapshotName>("name", &name)?;
+    let name = in_path(&name)?;
     act(&caller, &state, id, Act::DeleteSnapshot { name }).await
 }
 

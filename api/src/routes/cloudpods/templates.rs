@@ -7,6 +7,7 @@ use crate::schema;
 use crate::state::State;
 use actix_web::{delete, get, put, web};
 use entities::cloudpods::templates;
+use entities::error::Error;
 use entities::tables::pod_template;
 use entities::tenancy::Permission;
 use entities::values::{ArchiveName, TemplateCode, Title};
@@ -97,7 +98,8 @@ async fn retire_pod_template(
     code: web::Path<String>,
 ) -> Result<Answer<PodTemplateRetired>, ApiError> {
     caller.0.require_write(Permission::ServersWrite)?;
-    let code = field::<TemplateCode>("name", &code)?;
+    // What cannot be the name of one is the name of none.
+    let code = TemplateCode::parse(&code).map_err(|_invalid| Error::NotFound("template"))?;
     templates::retire_template(&state.db, &caller.0, &code).await?;
     Ok(ok(PodTemplateRetired { code: code.to_string() }))
 }

@@ -9,4 +9,5 @@ mod orders;
 mod reconciled;
 mod shop;
 mod sold;
+mod truth;
 mod undone;

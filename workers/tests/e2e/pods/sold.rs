@@ -55,6 +55,11 @@ async fn a_container_follows_its_subscription_to_its_end() {
     follows_the_money(&shop, pod).await;
     follows_the_plan(&shop, pod, &subscription).await;
 
+    // What its owner calls the address goes with it, too.
+    let name = json!({"hostname": "mail.elsewhere.example"});
+    shop.buyer.put(&format!("/api/dns/addresses/{address}"), name).await.data(200);
+    assert!(records(&shop).contains("PTR mail.elsewhere.example."));
+
     // Nobody deletes what is paid on for.
     let refused = shop.buyer.delete(&format!("/api/cloudpods/{pod}")).await;
     refused.refused(409, "cloudpod_sold");
