@@ -211,15 +211,18 @@ impl Bed {
         self.work().await;
     }
 
-    pub async fn ask_for(&self, hostname: &str) -> CloudpodId {
-        let new = NewPod {
+    pub fn wish(hostname: &str) -> NewPod {
+        NewPod {
             hostname: PodName::parse(hostname).unwrap(),
             plan: PlanCode::parse("pod-s").unwrap(),
             template: None,
             server: None,
             ssh_keys: vec![SshKey::parse(KEY).unwrap()],
-        };
-        cloudpods::create_pod(self.db(), &self.ctx, new).await.unwrap().id
+        }
+    }
+
+    pub async fn ask_for(&self, hostname: &str) -> CloudpodId {
+        cloudpods::create_pod(self.db(), &self.ctx, Self::wish(hostname)).await.unwrap().id
     }
 
     pub async fn pod(&self, id: CloudpodId) -> cloudpod::Model {

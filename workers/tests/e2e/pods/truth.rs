@@ -4,7 +4,8 @@
 use super::bed::Bed;
 use crate::gates::Database;
 use crate::program::wait_for;
-use entities::cloudpods::{Act, Desired, Status};
+use entities::cloudpods::{self, Act, Desired, Status};
+use entities::error::Code;
 use entities::ids::JobId;
 use entities::oversight;
 use entities::values::Title;
@@ -25,16 +26,14 @@ async fn a_node_that_hangs_is_told_and_not_chosen_and_its_pods_stay_as_they_were
     let told = bed.sql_text("SELECT last_error FROM server");
     assert!(!told.is_empty() && told.contains("no answer within"), "{told}");
     assert_eq!(bed.pod(pod.id).await.status, Status::Active);
-    let waits = bed.ask_for("waits").await;
-    bed.work().await;
-    let row = bed.pod(waits).await;
-    assert_eq!((row.status, row.vmid), (Status::Pending, None));
-    assert!(row.error.unwrap().contains("No server has room"));
+    let refused = cloudpods::create_pod(bed.db(), &bed.ctx, Bed::wish("waits")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NoCapacity);
 
     reconcile::look_at_all(&bed.world).await.unwrap();
     assert_eq!(bed.sql_text("SELECT last_error FROM server"), "");
     node.fault("pct create", "hang", 1, 0);
-    bed.sweep().await;
+    let waits = bed.ask_for("waits").await;
+    bed.work().await;
     bed.sweep().await;
     let row = bed.pod(waits).await;
     assert_eq!(row.status, Status::Active, "{row:?}");
@@ -77,15 +76,14 @@ async fn a_job_that_is_stopped_leaves_nothing_and_may_be_made_again() {
     assert!(bed.nodes[0].vmids().is_empty());
     bed.sweep().await;
     assert_eq!(bed.pod(id).await.status, Status::Active);
-    // One that failed is queued again.
+    // What somebody asked for and failed is asked for again.
     bed.nodes[0].fault("pct reboot", "fail", 1, 0);
-    let row = bed.act(id, Act::Reboot).await;
-    assert!(row.error.is_some());
+    assert!(bed.act(id, Act::Reboot).await.error.is_some());
     let job = bed.sql_text("SELECT id FROM job WHERE phase = 'reboot' AND state = 'failed'");
     let job = JobId(job.parse().unwrap());
-    oversight::requeue(bed.db(), &bed.ctx, job, &reason()).await.unwrap();
-    bed.work().await;
-    let row = bed.pod(id).await;
+    let again = oversight::requeue(bed.db(), &bed.ctx, job, &reason()).await.unwrap_err();
+    assert!(again.to_string().contains("asked for again"), "{again}");
+    let row = bed.act(id, Act::Reboot).await;
     assert_eq!((row.status, row.error), (Status::Active, None));
     assert_eq!(bed.want(id, Desired::Deleted).await.status, Status::Deleted);
     assert_eq!(bed.slate(), before);
