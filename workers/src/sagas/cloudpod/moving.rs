@@ -78,11 +78,7 @@ async fn carry(cx: &Cx, job: &Job, from: &Node, to: &Node) -> Result<()> {
 }
 
 /// On which of the two nodes the container is. It goes from one to the other between two looks.
-async fn whereabouts<'a>(
-    job: &Job,
-    from: &'a Node,
-    to: &'a Node,
-) -> Result<(&'a Node, Container)> {
+async fn whereabouts<'a>(job: &Job, from: &'a Node, to: &'a Node) -> Result<(&'a Node, Container)> {
     for node in [to, from, to] {
         match node.look(job.vmid).await? {
             Some(container) if job.owns(&container) => return Ok((node, container)),

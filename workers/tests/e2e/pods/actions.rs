@@ -19,11 +19,7 @@ pub struct Way {
 pub fn ways() -> [Way; 4] {
     let name = SnapshotName::parse("kept").unwrap();
     [
-        Way {
-            phase: "resize",
-            steps: &["cores_and_memory", "disk"],
-            act: larger(None),
-        },
+        Way { phase: "resize", steps: &["cores_and_memory", "disk"], act: larger(None) },
         Way { phase: "backup", steps: &["look", "backup"], act: Act::Backup { scheduled: false } },
         Way { phase: "move", steps: &["migrate", "ready"], act: Act::Move { server: None } },
         Way {
@@ -90,7 +86,10 @@ impl Bed {
     pub async fn work_through(&self) {
         let lost = "SELECT count(*) FROM job WHERE state IN ('queued', 'running', 'unwinding')";
         self.work().await;
-        while self.sql_text(lost) != "0" {
+        for _ in 0..50 {
+            if self.sql_text(lost) == "0" {
+                return;
+            }
             self.sql(
                 "UPDATE job SET lease_until = now() - interval '1 second'
                  WHERE state IN ('running', 'unwinding')",
@@ -98,6 +97,7 @@ impl Bed {
             self.revive().await;
             self.work().await;
         }
+        panic!("jobs are let go of again and again");
     }
 }
 

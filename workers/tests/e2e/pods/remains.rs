@@ -3,8 +3,11 @@
 use super::actions::ways;
 use super::bed::Bed;
 use crate::gates::{self, Database};
+use crate::program::wait_for;
 use entities::cloudpods::{Act, Desired, Status};
+use entities::ids::BackupId;
 use entities::values::SnapshotName;
+use std::time::Duration;
 
 /// The configuration of a container says that a task works on it.
 fn lock(vmid: i64, lock: &str) -> String {
@@ -63,6 +66,29 @@ async fn a_container_that_does_not_start_elsewhere_comes_back_and_runs() {
     bed.end().await;
 }
 
+/// Before its end nothing tells whose container it will be.
+#[tokio::test]
+async fn a_restore_that_is_at_work_is_waited_for() {
+    let bed = Bed::open("atwork", 1).await;
+    let pod = bed.make("atwork").await;
+    bed.act(pod.id, Act::Backup { scheduled: false }).await;
+    let backup = bed.sql_text("SELECT id FROM cloudpod_backup WHERE state = 'ready'");
+    let backup = BackupId(backup.parse().unwrap());
+    let (node, file) = (&bed.nodes[0], format!("/etc/pve/lxc/{}.conf", pod.vmid.unwrap()));
+    node.sh(&format!("cp {file} /root/kept; echo 'lock: create' >{file}"));
+    let asked = "SELECT 1 FROM job WHERE phase = 'restore' AND state = 'running'";
+    let (now, ()) = tokio::join!(bed.act(pod.id, Act::Restore { backup }), async {
+        wait_for("the job", Duration::from_secs(20), async || {
+            (!bed.sql(asked).is_empty()).then_some(())
+        })
+        .await;
+        node.sh(&format!("cp /root/kept {file}"));
+    });
+    assert_eq!((now.status, now.error.as_deref()), (Status::Active, None));
+    bed.assert_only(&[&now], "restored");
+    bed.end().await;
+}
+
 #[tokio::test]
 async fn only_backups_that_were_made_for_a_pod_go_with_it() {
     let bed = Bed::open("dumps", 1).await;
@@ -82,11 +108,16 @@ async fn only_backups_that_were_made_for_a_pod_go_with_it() {
     assert!(now.error.is_some());
     assert_eq!(bed.backups(), theirs);
     // Their names have the second in them: a second one in the same is refused.
-    while bed.backups().len() < 4 {
-        bed.act(pod.id, Act::Backup { scheduled: false }).await;
+    for _ in 0..20 {
+        if bed.backups().len() < 4 {
+            bed.act(pod.id, Act::Backup { scheduled: false }).await;
+        }
     }
+    assert_eq!(bed.backups().len(), 4);
     // Nobody saw the end of one.
-    bed.sql("DELETE FROM cloudpod_backup WHERE id = (SELECT min(id::text)::uuid FROM cloudpod_backup)");
+    bed.sql(
+        "DELETE FROM cloudpod_backup WHERE id = (SELECT min(id::text)::uuid FROM cloudpod_backup)",
+    );
     assert_eq!(bed.want(pod.id, Desired::Deleted).await.status, Status::Deleted);
     assert_eq!(bed.backups(), theirs);
     bed.end().await;
