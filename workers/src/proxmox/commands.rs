@@ -2,6 +2,7 @@
 //! literals of this file, values are checked.
 
 use super::arguments::{Description, Disk, KeysFile, Mebibytes, Network, Volume};
+use super::look::Mark;
 use crate::ssh::{Program, RemoteCommand};
 use entities::cloudpods::create::PodName;
 use entities::values::{AbsPath, ArchiveName, NodeName, SnapshotName, StorageId, Vmid, VolumeId};
@@ -148,6 +149,12 @@ pub fn delete_snapshot(vmid: Vmid, name: &SnapshotName) -> RemoteCommand {
     pct("delsnapshot").value(&vmid).value(name)
 }
 
+/// The same for one whose making or removal has died half-way: what there is of it.
+#[must_use]
+pub fn delete_partial_snapshot(vmid: Vmid, name: &SnapshotName) -> RemoteCommand {
+    delete_snapshot(vmid, name).literal("--force").literal("1")
+}
+
 /// Copies a file of the node into a running container, for root alone.
 #[must_use]
 pub fn push(vmid: Vmid, file: &KeysFile, to: &AbsPath) -> RemoteCommand {
@@ -216,14 +223,20 @@ pub fn guard(path: &super::ApiPath) -> RemoteCommand {
     command
 }
 
-/// Makes a backup in a storage.
+/// Makes a backup in a storage that says whose it is.
 #[must_use]
-pub fn back_up(path: &super::ApiPath, vmid: Vmid, storage: &StorageId) -> RemoteCommand {
+pub fn back_up(
+    path: &super::ApiPath,
+    vmid: Vmid,
+    storage: &StorageId,
+    mark: &Mark,
+) -> RemoteCommand {
     RemoteCommand::new(Program::Pvesh)
         .literal("create")
         .value(path)
         .option("--vmid", &vmid)
         .option("--storage", storage)
+        .option("--notes-template", &mark.description())
         .literal("--mode")
         .literal("snapshot")
         .literal("--compress")

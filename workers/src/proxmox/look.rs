@@ -65,6 +65,27 @@ pub struct Current {
     pub counters: Counters,
 }
 
+/// A snapshot of a container.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub name: String,
+    /// Its making, or its removal, has not come to its end: nobody goes back to it.
+    pub is_partial: bool,
+}
+
+/// Something that a storage holds.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub volume: String,
+    pub bytes: u64,
+    /// The number of the guest that it is of.
+    pub vmid: Option<u64>,
+    /// What a backup says of itself; of ours, whose it is, and which job made it.
+    pub mark: Option<Mark>,
+    /// Whether it says anything.
+    pub has_notes: bool,
+}
+
 /// A guest of a cluster.
 #[derive(Debug, Clone)]
 pub struct Guest {
@@ -195,15 +216,19 @@ impl Node {
     }
 
     /// The snapshots of a container.
-    pub async fn snapshots(&self, vmid: Vmid) -> Result<Vec<String>> {
+    pub async fn snapshots(&self, vmid: Vmid) -> Result<Vec<Snapshot>> {
         let path = ApiPath::container(&self.name, vmid).part("snapshot");
         let rows = self.get(&path).await?;
-        let names = rows.as_array().into_iter().flatten().map(|row| text(row, "name").to_owned());
-        Ok(names.filter(|name| name != "current").collect())
+        let snapshot = |row: &Value| Snapshot {
+            name: text(row, "name").to_owned(),
+            is_partial: !text(row, "snapstate").is_empty(),
+        };
+        let all = rows.as_array().into_iter().flatten().map(snapshot);
+        Ok(all.filter(|snapshot| snapshot.name != "current").collect())
     }
 
-    /// What a storage of the node holds: volumes with their sizes in bytes and their numbers.
-    pub async fn content(&self, storage: &StorageId) -> Result<Vec<(String, u64, Option<u64>)>> {
+    /// What a storage of the node holds.
+    pub async fn content(&self, storage: &StorageId) -> Result<Vec<Stored>> {
         let path = ApiPath::new()
             .part("nodes")
             .value(&self.name)
@@ -211,11 +236,14 @@ impl Node {
             .value(storage)
             .part("content");
         let rows = self.get(&path).await?;
-        let volume = |row: &Value| {
-            let size = number(row.get("size")).unwrap_or(0);
-            (text(row, "volid").to_owned(), size, number(row.get("vmid")))
+        let stored = |row: &Value| Stored {
+            volume: text(row, "volid").to_owned(),
+            bytes: number(row.get("size")).unwrap_or(0),
+            vmid: number(row.get("vmid")),
+            mark: Mark::read(text(row, "notes")),
+            has_notes: !text(row, "notes").is_empty(),
         };
-        Ok(rows.as_array().into_iter().flatten().map(volume).collect())
+        Ok(rows.as_array().into_iter().flatten().map(stored).collect())
     }
 
     /// Looks whether the node is what it was said to be, and what it has.

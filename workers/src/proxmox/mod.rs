@@ -11,7 +11,7 @@ mod look;
 
 pub use arguments::{ApiPath, Description, Disk, KeysFile, Mebibytes, Network, Volume};
 pub use commands::Create;
-pub use look::{Container, Examined, Guest, Mark};
+pub use look::{Container, Examined, Guest, Mark, Snapshot, Stored};
 
 use crate::error::Result;
 use crate::saga::Cx;

@@ -1,6 +1,7 @@
 //! Places at which a job can be made to stand: just before a step's row says that it begins, just
-//! before one says that it is done, and the same for its undo. A trigger in the test's own database
-//! holds the worker's transaction there; the product knows nothing of it.
+//! before one says that it is done, the same for its undo, and just before the job's row says that all
+//! of it has ended. A trigger in the test's own database holds the worker's transaction there; the
+//! product knows nothing of it.
 
 use crate::program::wait_for;
 use crate::stack::Stack;
@@ -33,6 +34,11 @@ CREATE TRIGGER gate BEFORE INSERT OR UPDATE ON job_step
     FOR EACH ROW EXECUTE FUNCTION gate_of_step();
 CREATE TRIGGER gate BEFORE INSERT ON job_log
     FOR EACH ROW WHEN (NEW.message = 'Taking this step back.') EXECUTE FUNCTION gate_of_log();
+CREATE FUNCTION gate_of_job() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM gate_here(NEW.phase || ':ended'); RETURN NEW; END $$;
+CREATE TRIGGER gate BEFORE UPDATE ON job
+    FOR EACH ROW WHEN (OLD.state IN ('running', 'unwinding') AND NEW.state IN ('done', 'failed'))
+    EXECUTE FUNCTION gate_of_job();
 ";
 
 /// A test's own database.
@@ -52,7 +58,8 @@ impl Database for Stack {
 pub fn lose(stack: &impl Database, boundary: &str) {
     let name = boundary.replace(':', "_");
     stack.sql(&format!(
-        "CREATE SEQUENCE gate_lost_{name};
+        "DROP SEQUENCE IF EXISTS gate_lost_{name};
+         CREATE SEQUENCE gate_lost_{name};
          INSERT INTO gate VALUES ('{boundary}', false, true)"
     ));
 }

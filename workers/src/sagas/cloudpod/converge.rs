@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::proxmox::{KeysFile, Node, commands, says};
 use crate::saga::Cx;
 use cpanel::protocol::Level;
-use entities::cloudpods::Act;
 use entities::cloudpods::settle::Power;
+use entities::cloudpods::{Act, Status};
 use entities::error::Error;
 use entities::values::{AbsPath, SshKey};
 use serde_json::{Value, json};
@@ -72,7 +72,8 @@ pub(super) async fn root_keys(cx: &Cx, job: &Job) -> Result<Value> {
         return Err(Error::internal("a job for keys without keys"));
     };
     let node = job.at_rest(cx).await?;
-    let was_running = node.current(job.vmid).await?.power == Power::Running;
+    // Not what the node says: an attempt that was lost may have started it.
+    let was_running = job.row.status == Status::Active;
     provision::start(&node, job.vmid).await?;
     push_keys(&node, job, &ssh_keys).await?;
     if !was_running {
@@ -107,7 +108,7 @@ pub(super) async fn reinstall(cx: &Cx, job: &Job) -> Result<Value> {
         anew.row.ssh_keys = json!(keys);
     }
     let node = Node::of(cx).await?;
-    let standing = node.look(job.vmid).await?;
+    let standing = super::identify(&node, job.vmid).await?;
     let by_us =
         standing.as_ref().and_then(|c| c.mark.as_ref()).is_some_and(|m| m.job == cx.claim.job);
     if !by_us {

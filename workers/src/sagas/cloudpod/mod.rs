@@ -12,7 +12,9 @@ mod saved;
 mod terminate;
 
 use crate::error::Result;
-use crate::proxmox::{Container, Create, Mark, Mebibytes, Network, Node, Volume, commands};
+use crate::proxmox::{
+    Container, Create, KeysFile, Mark, Mebibytes, Network, Node, Stored, Volume, commands,
+};
 use crate::saga::{Cx, Saga};
 use cpanel::protocol::Level;
 use entities::cloudpods::create::PodName;
@@ -130,7 +132,17 @@ impl Job {
 
     /// Whether a container is this pod's, by whichever job it was made.
     fn owns(&self, container: &Container) -> bool {
-        container.mark.as_ref().is_some_and(|m| m.pod == self.mark.pod && m.tag == self.mark.tag)
+        container.mark.as_ref().is_some_and(|mark| self.is_of_pod(mark))
+    }
+
+    /// Whether a backup was made for this pod. Others' may have its number: that of a guest that is
+    /// gone, or that is in another cluster with the same storage.
+    fn has_saved(&self, stored: &Stored) -> bool {
+        stored.mark.as_ref().is_some_and(|mark| self.is_of_pod(mark))
+    }
+
+    fn is_of_pod(&self, mark: &Mark) -> bool {
+        mark.pod == self.mark.pod && mark.tag == self.mark.tag
     }
 
     /// The pod's container on its node; none: there is none. One that is not ours is refused.
@@ -240,6 +252,11 @@ fn authorized_keys(keys: &[SshKey]) -> String {
     keys.iter().map(|key| format!("{key}\n")).collect()
 }
 
+/// Ensures that no keys of a pod lie on its node.
+async fn forget_keys(node: &Node, vmid: Vmid) -> Result<()> {
+    node.run(&commands::remove_keys(&KeysFile(vmid)), b"").await.map(|_said| ())
+}
+
 /// Puts a pod's keys on its node for as long as `work` takes.
 async fn with_keys<T>(
     node: &Node,
@@ -247,10 +264,10 @@ async fn with_keys<T>(
     keys: &[SshKey],
     work: impl AsyncFnOnce() -> Result<T>,
 ) -> Result<T> {
-    let file = crate::proxmox::KeysFile(vmid);
+    let file = KeysFile(vmid);
     node.run(&commands::write_keys(&file), authorized_keys(keys).as_bytes()).await?;
     let worked = work().await;
-    if let Err(error) = node.run(&commands::remove_keys(&file), b"").await {
+    if let Err(error) = forget_keys(node, vmid).await {
         // Public keys, and the next time it is written anew.
         tracing::warn!(cause = %error.chain(), "pod.keys_left_behind");
     }

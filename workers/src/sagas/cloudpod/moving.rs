@@ -2,7 +2,7 @@
 
 use super::{Job, LOOK_EVERY};
 use crate::error::Result;
-use crate::proxmox::{Node, commands};
+use crate::proxmox::{Container, Node, commands};
 use crate::saga::{Cx, Saga, Step};
 use cpanel::protocol::Level;
 use entities::cloudpods::Status;
@@ -45,44 +45,49 @@ impl Step for Migrate {
         Ok(to.row.name)
     }
 
+    /// It runs where it came from, too, when it did: a move that died half-way has stopped it.
     async fn undo(&self, cx: &Cx, _: Option<String>) -> Result<()> {
         let job = Job::load(cx).await?;
-        let from = target(cx, &job).await?;
-        carry(cx, &job, &from, &Node::of(cx).await?).await
+        let (from, to) = (target(cx, &job).await?, Node::of(cx).await?);
+        carry(cx, &job, &from, &to).await?;
+        match job.row.status {
+            Status::Active => super::provision::start(&to, job.vmid).await,
+            _ => Ok(()),
+        }
     }
 }
 
 /// Brings the container from one node to the other, unless it is there. While a task moves it, both are
-/// waited for.
+/// waited for; a lock that stays is a dead task's, and is let go of where it is.
 async fn carry(cx: &Cx, job: &Job, from: &Node, to: &Node) -> Result<()> {
     let until = Instant::now() + from.limit;
     loop {
-        if let Some(container) = to.look(job.vmid).await? {
-            if !job.owns(&container) {
-                return Err(super::foreign(to, job.vmid, &container));
-            }
-            if container.lock.is_none() {
-                return Ok(());
-            }
-        } else if let Some(container) = from.look(job.vmid).await? {
-            if !job.owns(&container) {
-                return Err(super::foreign(from, job.vmid, &container));
-            }
-            if container.lock.is_none() {
+        let (at, container) = whereabouts(job, from, to).await?;
+        let is_there = at.row.server_id == to.row.server_id;
+        match (container.lock, is_there) {
+            (None, true) => return Ok(()),
+            (None, false) => {
                 let text = format!("From {} to {}.", from.row.name, to.row.name);
                 cx.log(Level::Info, "migrate", &text).await?;
                 from.run(&commands::migrate(job.vmid, &to.name), b"").await?;
-                continue;
             }
-        } else {
-            let text = format!("The container {} is on neither node.", job.vmid);
-            return Err(Error::refused(Code::NodeRefused, text));
+            (Some(_), _) if Instant::now() >= until => at.unlock(job.vmid).await?,
+            (Some(_), _) => tokio::time::sleep(LOOK_EVERY).await,
         }
-        if Instant::now() >= until {
-            from.unlock(job.vmid).await?;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// On which of the two nodes the container is. It goes from one to the other between two looks.
+async fn whereabouts<'a>(job: &Job, from: &'a Node, to: &'a Node) -> Result<(&'a Node, Container)> {
+    for node in [to, from, to] {
+        match node.look(job.vmid).await? {
+            Some(container) if job.owns(&container) => return Ok((node, container)),
+            Some(container) => return Err(super::foreign(node, job.vmid, &container)),
+            None => {}
+        }
+    }
+    let text = format!("The container {} is on neither node.", job.vmid);
+    Err(Error::refused(Code::NodeRefused, text))
 }
 
 #[derive(Debug, Serialize)]

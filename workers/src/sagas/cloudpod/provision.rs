@@ -47,7 +47,7 @@ impl Step for FetchTemplate {
         let storage = StorageId::parse(&node.row.template_storage)?;
         let volume = format!("{storage}:vztmpl/{archive}");
         let content = node.content(&storage).await?;
-        if !content.iter().any(|(name, _, _)| *name == volume) {
+        if !content.iter().any(|stored| stored.volume == volume) {
             cx.log(Level::Info, self.name(), &format!("Fetching {archive} to {storage}.")).await?;
             node.run(&commands::download(&storage, &archive), b"").await?;
         }
@@ -97,6 +97,8 @@ pub(super) async fn ensure(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
             return Err(super::foreign(node, job.vmid, &container));
         }
         cx.log(Level::Info, "create", "The container is there: it is taken as it is.").await?;
+        // The worker that has given the command may have died before it took its file away.
+        super::forget_keys(node, job.vmid).await?;
         return settled(cx, job, node).await;
     }
     if let Some(elsewhere) = node.whereabouts(job.vmid).await? {

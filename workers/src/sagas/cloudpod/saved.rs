@@ -2,7 +2,7 @@
 
 use super::{Job, provision, terminate};
 use crate::error::Result;
-use crate::proxmox::{ApiPath, Create, Node, commands, says};
+use crate::proxmox::{ApiPath, Create, Node, Snapshot, Stored, commands, says};
 use crate::saga::{Cx, Saga, Step};
 use cpanel::protocol::Level;
 use entities::cloudpods::Act;
@@ -44,8 +44,10 @@ impl Step for TakeSnapshot {
         let job = Job::load(cx).await?;
         let name = name_of(&job)?;
         let node = job.at_rest(cx).await?;
-        if has_snapshot(&node, &job, &name).await? {
-            return Ok(());
+        match find_snapshot(&node, &job, &name).await? {
+            Some(there) if !there.is_partial => return Ok(()),
+            Some(_) => ensure_no_snapshot(&node, &job, &name).await?,
+            None => {}
         }
         node.run(&commands::snapshot(job.vmid, &name), b"").await.map(|_said| ())
     }
@@ -58,15 +60,18 @@ impl Step for TakeSnapshot {
     }
 }
 
-async fn has_snapshot(node: &Node, job: &Job, name: &SnapshotName) -> Result<bool> {
-    Ok(node.snapshots(job.vmid).await?.iter().any(|there| there == name.as_str()))
+async fn find_snapshot(node: &Node, job: &Job, name: &SnapshotName) -> Result<Option<Snapshot>> {
+    let all = node.snapshots(job.vmid).await?;
+    Ok(all.into_iter().find(|there| there.name == name.as_str()))
 }
 
 async fn ensure_no_snapshot(node: &Node, job: &Job, name: &SnapshotName) -> Result<()> {
-    if !has_snapshot(node, job, name).await? {
-        return Ok(());
-    }
-    match node.run(&commands::delete_snapshot(job.vmid, name), b"").await {
+    let command = match find_snapshot(node, job, name).await? {
+        None => return Ok(()),
+        Some(there) if there.is_partial => commands::delete_partial_snapshot(job.vmid, name),
+        Some(_) => commands::delete_snapshot(job.vmid, name),
+    };
+    match node.run(&command, b"").await {
         Err(error) if says(&error, "does not exist") => Ok(()),
         other => other.map(|_said| ()),
     }
@@ -133,7 +138,7 @@ impl Step for ListBackups {
     async fn run(&self, cx: &Cx) -> Result<Vec<String>> {
         let job = Job::load(cx).await?;
         let node = job.at_rest(cx).await?;
-        Ok(archives(&node, &job).await?.into_iter().map(|(volume, _)| volume).collect())
+        Ok(archives(&node, &job).await?.into_iter().map(|stored| stored.volume).collect())
     }
 
     async fn undo(&self, _: &Cx, _: Option<Vec<String>>) -> Result<()> {
@@ -141,15 +146,13 @@ impl Step for ListBackups {
     }
 }
 
-/// The backups of a pod's container in its node's storage, with their sizes.
-async fn archives(node: &Node, job: &Job) -> Result<Vec<(String, u64)>> {
+/// The backups of containers with the pod's number in its node's storage.
+pub(super) async fn archives(node: &Node, job: &Job) -> Result<Vec<Stored>> {
     let storage = StorageId::parse(&node.row.backup_storage)?;
     let number = u64::try_from(i64::from(job.vmid)).map_err(Error::internal)?;
-    let content = node.content(&storage).await?;
-    let ours = content
-        .into_iter()
-        .filter(|(volume, _, vmid)| *vmid == Some(number) && volume.contains("vzdump-lxc-"));
-    Ok(ours.map(|(volume, bytes, _)| (volume, bytes)).collect())
+    let mut stored = node.content(&storage).await?;
+    stored.retain(|stored| stored.vmid == Some(number) && stored.volume.contains("vzdump-lxc-"));
+    Ok(stored)
 }
 
 #[derive(Debug, Serialize)]
@@ -171,10 +174,10 @@ impl Step for MakeBackup {
         if self.fresh(&node, &job).await?.is_none() {
             let storage = StorageId::parse(&node.row.backup_storage)?;
             let path = ApiPath::new().part("nodes").value(&node.name).part("vzdump");
-            node.run(&commands::back_up(&path, job.vmid, &storage), b"").await?;
+            node.run(&commands::back_up(&path, job.vmid, &storage, &job.mark), b"").await?;
         }
         let found = self.fresh(&node, &job).await?;
-        let (volume, bytes) = found.ok_or_else(|| {
+        let Stored { volume, bytes, .. } = found.ok_or_else(|| {
             let text = "The node says that it made a backup, and its storage has none.";
             Error::refused(Code::NodeRefused, text)
         })?;
@@ -186,17 +189,24 @@ impl Step for MakeBackup {
     async fn undo(&self, cx: &Cx, _: Option<Saved>) -> Result<()> {
         let job = Job::load(cx).await?;
         let node = job.at_rest(cx).await?;
-        while let Some((volume, _)) = self.fresh(&node, &job).await? {
-            terminate::free(&node, &VolumeId::parse(&volume)?).await?;
+        for stored in archives(&node, &job).await? {
+            if stored.mark.as_ref() == Some(&job.mark) {
+                terminate::free(&node, &VolumeId::parse(&stored.volume)?).await?;
+            }
         }
         Ok(())
     }
 }
 
 impl MakeBackup {
-    async fn fresh(&self, node: &Node, job: &Job) -> Result<Option<(String, u64)>> {
+    /// The backup that this job made. A storage that keeps no notes tells by the time only.
+    async fn fresh(&self, node: &Node, job: &Job) -> Result<Option<Stored>> {
         let there = archives(node, job).await?;
-        Ok(there.into_iter().find(|(volume, _)| !self.before.contains(volume)))
+        let is_new = |stored: &Stored| {
+            !self.before.contains(&stored.volume)
+                && (!stored.has_notes || stored.mark.as_ref() == Some(&job.mark))
+        };
+        Ok(there.into_iter().find(is_new))
     }
 }
 
@@ -213,8 +223,8 @@ pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
         return Err(Error::refused(Code::NodeRefused, text));
     }
     let node = Node::of(cx).await?;
-    let standing = node.look(job.vmid).await?;
-    if let Some(container) = standing {
+    // A restore that a lost command began has no mark before its end.
+    if let Some(container) = super::identify(&node, job.vmid).await? {
         if !job.owns(&container) {
             return Err(super::foreign(&node, job.vmid, &container));
         }

@@ -9,7 +9,7 @@ use entities::cloudpods::settle::Power;
 use entities::cloudpods::{names, record};
 use entities::error::{Code, Error};
 use entities::servers;
-use entities::values::{StorageId, VolumeId};
+use entities::values::VolumeId;
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -29,9 +29,14 @@ pub(super) async fn terminate(cx: &Cx, job: &Job) -> Result<Value> {
     Ok(json!({ "backups_removed": backups }))
 }
 
-/// Ensures that there is no container of this pod on the node. One that is not ours stays. A task that
-/// is at work is waited for, since what it makes would stay otherwise.
+/// Ensures that there is nothing of this pod on the node but its backups. A container that is not ours
+/// stays. A task that is at work is waited for, since what it makes would stay otherwise.
 pub(super) async fn ensure_absent(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
+    remove_container(cx, job, node).await?;
+    super::forget_keys(node, job.vmid).await
+}
+
+async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
     let until = Instant::now() + node.limit;
     loop {
         let found = super::identify(node, job.vmid).await?;
@@ -84,13 +89,11 @@ async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
             removed += 1;
         }
     }
-    // A backup whose end nobody saw is told by its number, which is nobody else's.
+    // A backup whose end nobody saw has no row.
     let node = Node::of(cx).await?;
-    let storage = StorageId::parse(&node.row.backup_storage)?;
-    let number = u64::try_from(i64::from(job.vmid)).map_err(Error::internal)?;
-    for (volume, _, vmid) in node.content(&storage).await? {
-        if vmid == Some(number) && volume.contains("vzdump-lxc-") {
-            free(&node, &VolumeId::parse(&volume)?).await?;
+    for stored in super::saved::archives(&node, job).await? {
+        if job.has_saved(&stored) {
+            free(&node, &VolumeId::parse(&stored.volume)?).await?;
             removed += 1;
         }
     }

@@ -50,7 +50,8 @@ async fn backups_are_made_by_the_clock_and_so_many_are_kept() {
         .filter_map(|l| l.split_whitespace().next())
         .map(str::to_owned)
         .collect();
-    (ours.sort(), stored.sort());
+    ours.sort();
+    stored.sort();
     assert_eq!(ours.len(), 3);
     assert_eq!(ours, stored);
     bed.end().await;

@@ -1,13 +1,20 @@
 //! Containers on real local nodes: their whole life, what fails on the way, and what is taken back.
 
+mod actions;
 mod bed;
+mod blows;
 mod clock;
+mod crew;
+mod deaths;
 mod disturbed;
 mod drained;
 mod life;
 mod orders;
 mod reconciled;
+mod remains;
+mod repeated;
 mod shop;
+mod slates;
 mod sold;
 mod truth;
 mod undone;

@@ -4,13 +4,13 @@ use super::bed::Bed;
 use crate::gates::{self, Database};
 use entities::cloudpods::{Desired, Status};
 
-const STEPS: [&str; 6] = ["template", "create", "guard", "start", "names", "ready"];
+pub const STEPS: [&str; 6] = ["template", "create", "guard", "start", "names", "ready"];
 
 #[tokio::test]
 async fn each_step_that_fails_is_undone_with_all_before_it_and_the_next_attempt_works() {
     let bed = Bed::open("fails", 1).await;
     gates::install(&bed);
-    let before = bed.slate();
+    let before = bed.slates();
     for (nth, step) in STEPS.iter().enumerate() {
         let boundary = format!("{step}:done");
         gates::refuse(&bed, &boundary);
@@ -19,7 +19,7 @@ async fn each_step_that_fails_is_undone_with_all_before_it_and_the_next_attempt_
         let pod = bed.pod(id).await;
         assert_eq!(pod.status, Status::Pending, "{step}: {pod:?}");
         assert_eq!((pod.vmid, pod.attempts), (None, 1), "{step}");
-        assert!(bed.nodes[0].vmids().is_empty(), "{step} left something");
+        assert_eq!(bed.host_slate(), before.1, "{step} left something");
         let failed = format!(
             "SELECT name FROM job_step WHERE job_id = '{}' ORDER BY seq DESC LIMIT 1",
             pod.job_id.unwrap()
@@ -31,7 +31,7 @@ async fn each_step_that_fails_is_undone_with_all_before_it_and_the_next_attempt_
         assert_eq!(pod.status, Status::Active, "{step}: {pod:?}");
         assert_eq!(bed.nodes[0].vmids().len(), 1, "{step}");
         assert_eq!(bed.want(id, Desired::Deleted).await.status, Status::Deleted);
-        assert_eq!(bed.slate(), before, "{step}");
+        bed.assert_as_before(&before, step);
     }
     assert_eq!(bed.sql("SELECT name FROM job_step WHERE state = 'undo_failed'"), "");
     bed.end().await;
@@ -41,7 +41,7 @@ async fn each_step_that_fails_is_undone_with_all_before_it_and_the_next_attempt_
 async fn each_step_and_each_undo_runs_twice_and_comes_to_the_same() {
     let bed = Bed::open("twice", 1).await;
     gates::install(&bed);
-    let before = bed.slate();
+    let before = bed.slates();
     let id = bed.ask_for("twice").await;
     for step in STEPS {
         // Its effect is there, and the database goes away before that is written down.
@@ -78,6 +78,6 @@ async fn each_step_and_each_undo_runs_twice_and_comes_to_the_same() {
     assert!(bed.nodes[0].vmids().is_empty());
     gates::open(&bed, "ready:done");
     assert_eq!(bed.want(id, Desired::Deleted).await.status, Status::Deleted);
-    assert_eq!(bed.slate(), before);
+    bed.assert_as_before(&before, "undos");
     bed.end().await;
 }
