@@ -214,7 +214,7 @@ impl Bed {
         self.work().await;
     }
 
-    pub fn wish(hostname: &str) -> NewPod {
+    pub fn small(hostname: &str) -> NewPod {
         NewPod {
             hostname: PodName::parse(hostname).unwrap(),
             plan: PlanCode::parse("pod-s").unwrap(),
@@ -225,7 +225,7 @@ impl Bed {
     }
 
     pub async fn ask_for(&self, hostname: &str) -> CloudpodId {
-        cloudpods::create_pod(self.db(), &self.ctx, Self::wish(hostname)).await.unwrap().id
+        cloudpods::create_pod(self.db(), &self.ctx, Self::small(hostname)).await.unwrap().id
     }
 
     pub async fn pod(&self, id: CloudpodId) -> cloudpod::Model {

@@ -26,7 +26,7 @@ async fn a_node_that_hangs_is_told_and_not_chosen_and_its_pods_stay_as_they_were
     let told = bed.sql_text("SELECT last_error FROM server");
     assert!(!told.is_empty() && told.contains("no answer within"), "{told}");
     assert_eq!(bed.pod(pod.id).await.status, Status::Active);
-    let refused = cloudpods::create_pod(bed.db(), &bed.ctx, Bed::wish("waits")).await.unwrap_err();
+    let refused = cloudpods::create_pod(bed.db(), &bed.ctx, Bed::small("waits")).await.unwrap_err();
     assert_eq!(refused.code(), Code::NoCapacity);
 
     reconcile::look_at_all(&bed.world).await.unwrap();
