@@ -280,7 +280,7 @@ impl Session {
     }
 
     /// It was started, and nobody knows what became of it.
-    fn unknown(&self, command: &RemoteCommand, cause: &dyn std::fmt::Display) -> Error {
+    pub(crate) fn unknown(&self, command: &RemoteCommand, cause: &dyn std::fmt::Display) -> Error {
         tracing::warn!(server = %self.name, command = %command.rendered(), cause = %cause, "ssh.unknown");
         let name: Vec<String> = command.words().into_iter().take(2).collect();
         let text = format!(

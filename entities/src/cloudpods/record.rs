@@ -254,6 +254,18 @@ pub async fn record_seen(tx: &SystemTx, id: CloudpodId, seen: &Seen) -> Result<b
     Ok(is_new)
 }
 
+/// Writes down that the disk of a claimed pod has grown for good, though its job came to nothing.
+pub async fn record_disk(tx: &SystemTx, claim: &Claim, mebibytes: u32) -> Result<()> {
+    let row = lock(tx, super::load_claimed(tx, claim).await?.id).await?;
+    jobs::hold(tx, claim).await?;
+    let mut size = Size::of(&row)?;
+    size.disk_mib = size.disk_mib.max(mebibytes);
+    let mut row: cloudpod::ActiveModel = row.into();
+    row.specification = Set(serde_json::to_value(size)?);
+    row.update(tx.conn()).await?;
+    Ok(())
+}
+
 /// Keeps that a claimed job was about to be carried out with an input that no command takes.
 pub async fn record_rejection(tx: &SystemTx, claim: &Claim, what: &str) -> Result<()> {
     let cloudpod = super::load_claimed(tx, claim).await?.id;

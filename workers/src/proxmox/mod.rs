@@ -20,13 +20,19 @@ use crate::world::World;
 use entities::cloudpods::placement;
 use entities::error::{Code, Error};
 use entities::tables::{node, server};
-use entities::values::NodeName;
+use entities::values::{NodeName, Vmid};
 use serde_json::Value;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a question may take.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long a task may take: that of a large disk that is saved, restored or moved.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+/// How long a lock stays without a task until nobody is believed to hold it: tasks take it soon after
+/// they begin, and let it go soon before they end.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// How much of a node's words is passed on.
 const WORDS_MAX: usize = 400;
 
@@ -61,6 +67,55 @@ impl Node {
     pub async fn run(&self, command: &RemoteCommand, input: &[u8]) -> Result<String> {
         let ran = self.session.run(command, input, self.limit).await?;
         self.judge(command, ran)
+    }
+
+    /// Runs a command that does its work in a task on a guest, which may take hours: it is waited for as
+    /// long as there is one.
+    pub async fn work(&self, vmid: Vmid, command: &RemoteCommand) -> Result<String> {
+        let mut running = pin!(self.session.run(command, b"", LONGEST));
+        loop {
+            tokio::select! {
+                ran = &mut running => return self.judge(command, ran?),
+                () = tokio::time::sleep(self.limit) => {
+                    if !self.is_busy(vmid).await? {
+                        let cause = format!("no answer within {} s", self.limit.as_secs());
+                        return Err(self.session.unknown(command, &cause));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a task works on a guest at the moment.
+    pub async fn is_busy(&self, vmid: Vmid) -> Result<bool> {
+        let command = RemoteCommand::new(Program::Pvesh)
+            .literal("get")
+            .value(&ApiPath::new().part("nodes").value(&self.name).part("tasks"))
+            .literal("--source")
+            .literal("active")
+            .literal("--vmid")
+            .value(&vmid)
+            .literal("--output-format")
+            .literal("json");
+        let ran = self.session.run(&command, b"", LOOK.min(self.limit)).await?;
+        let tasks: Vec<Value> = serde_json::from_str(&self.judge(&command, ran)?)?;
+        Ok(!tasks.is_empty())
+    }
+
+    /// Whether what has locked a guest has died: a lock since `seen`, and no task. Errors: `node_unknown`
+    /// when a task goes on for hours.
+    pub async fn is_stuck(&self, vmid: Vmid, seen: Instant) -> Result<bool> {
+        if seen.elapsed() < DEAD_AFTER {
+            return Ok(false);
+        }
+        if seen.elapsed() > LONGEST {
+            let text = format!(
+                "A task on the guest {vmid} of {} does not end: see its log there.",
+                self.row.name
+            );
+            return Err(Error::refused(Code::NodeUnknown, text));
+        }
+        Ok(!self.is_busy(vmid).await?)
     }
 
     fn judge(&self, command: &RemoteCommand, ran: Ran) -> Result<String> {

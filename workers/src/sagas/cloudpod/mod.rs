@@ -170,9 +170,9 @@ impl Job {
     /// is let go of.
     async fn rest(&self, cx: &Cx, node: &Node, container: Container) -> Result<Container> {
         let mut container = container;
-        let until = Instant::now() + node.limit;
+        let seen = Instant::now();
         while let Some(lock) = container.lock.clone() {
-            if Instant::now() >= until {
+            if node.is_stuck(self.vmid, seen).await? {
                 let text = format!("The lock {lock} of a task that has died is let go of.");
                 cx.log(Level::Warn, &cx.claim.phase, &text).await?;
                 node.unlock(self.vmid).await?;
@@ -227,12 +227,12 @@ impl Job {
 /// A container that there is, once it is known whose it is: while one is being made, its description is
 /// not there yet.
 async fn identify(node: &Node, vmid: Vmid) -> Result<Option<Container>> {
-    let until = Instant::now() + node.limit;
+    let seen = Instant::now();
     loop {
         let found = node.look(vmid).await?;
         let is_unknown =
             found.as_ref().is_some_and(|c| c.mark.is_none() && c.lock.as_deref() == Some("create"));
-        if !is_unknown || Instant::now() >= until {
+        if !is_unknown || node.is_stuck(vmid, seen).await? {
             return Ok(found);
         }
         tokio::time::sleep(LOOK_EVERY).await;

@@ -60,7 +60,7 @@ impl Step for Migrate {
 /// Brings the container from one node to the other, unless it is there. While a task moves it, both are
 /// waited for; a lock that stays is a dead task's, and is let go of where it is.
 async fn carry(cx: &Cx, job: &Job, from: &Node, to: &Node) -> Result<()> {
-    let until = Instant::now() + from.limit;
+    let seen = Instant::now();
     loop {
         let (at, container) = whereabouts(job, from, to).await?;
         let is_there = at.row.server_id == to.row.server_id;
@@ -69,9 +69,14 @@ async fn carry(cx: &Cx, job: &Job, from: &Node, to: &Node) -> Result<()> {
             (None, false) => {
                 let text = format!("From {} to {}.", from.row.name, to.row.name);
                 cx.log(Level::Info, "migrate", &text).await?;
-                from.run(&commands::migrate(job.vmid, &to.name), b"").await?;
+                from.work(job.vmid, &commands::migrate(job.vmid, &to.name)).await?;
             }
-            (Some(_), _) if Instant::now() >= until => at.unlock(job.vmid).await?,
+            // The task is where it came from, wherever the container is by now.
+            (Some(_), _)
+                if from.is_stuck(job.vmid, seen).await? && to.is_stuck(job.vmid, seen).await? =>
+            {
+                at.unlock(job.vmid).await?;
+            }
             (Some(_), _) => tokio::time::sleep(LOOK_EVERY).await,
         }
     }

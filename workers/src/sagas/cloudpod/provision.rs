@@ -114,7 +114,7 @@ pub(super) async fn ensure(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
     let keys = job.keys()?;
     let made = with_keys(node, job.vmid, &keys, async || {
         new.keys = (!keys.is_empty()).then_some(KeysFile(job.vmid));
-        node.run(&commands::create(&new), b"").await
+        node.work(job.vmid, &commands::create(&new)).await
     });
     match made.await {
         Ok(_) => settled(cx, job, node).await,
@@ -129,7 +129,7 @@ pub(super) async fn ensure(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
 
 /// Waits until a container is whole. One whose making has died half-way is removed, to be made anew.
 async fn settled(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
-    let until = Instant::now() + node.limit;
+    let seen = Instant::now();
     loop {
         let Some(container) = node.look(job.vmid).await? else {
             let text = "The container went while it was being made: it is made anew.";
@@ -137,7 +137,9 @@ async fn settled(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
         };
         match container.lock.as_deref() {
             None if container.disk_mib.is_some() => return Ok(()),
-            Some(_) if Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
+            Some(_) if !node.is_stuck(job.vmid, seen).await? => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
             _ => {
                 cx.log(Level::Warn, "create", "It was left half-made: it is removed.").await?;
                 terminate::ensure_absent(cx, job, node).await?;

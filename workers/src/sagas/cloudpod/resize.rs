@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::proxmox::{Disk, Mebibytes, commands};
 use crate::saga::{Cx, Saga, Step};
 use cpanel::protocol::Level;
-use entities::cloudpods::Size;
+use entities::cloudpods::{Size, record};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -69,8 +69,23 @@ impl Step for GrowDisk {
         node.run(&commands::resize(job.vmid, Disk(size.disk_mib)), b"").await.map(|_said| ())
     }
 
-    /// A disk never shrinks: what was added is there the next time.
-    async fn undo(&self, _: &Cx, _: Option<()>) -> Result<()> {
-        Ok(())
+    /// A disk never shrinks: one that has grown before the failure stays so, and takes its room.
+    async fn undo(&self, cx: &Cx, _: Option<()>) -> Result<()> {
+        let job = Job::load(cx).await?;
+        let node = job.at_rest(cx).await?;
+        let container = node.look(job.vmid).await?;
+        let has = container.and_then(|container| container.disk_mib).unwrap_or(0);
+        if has <= job.size.disk_mib {
+            return Ok(());
+        }
+        cx.log(
+            Level::Warn,
+            self.name(),
+            &format!("The disk has {has} MiB by now, and keeps them."),
+        )
+        .await?;
+        let tx = cx.world.db.system().await?;
+        record::record_disk(&tx, &cx.claim, has).await?;
+        tx.commit().await
     }
 }

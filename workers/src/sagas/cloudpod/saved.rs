@@ -49,7 +49,7 @@ impl Step for TakeSnapshot {
             Some(_) => ensure_no_snapshot(&node, &job, &name).await?,
             None => {}
         }
-        node.run(&commands::snapshot(job.vmid, &name), b"").await.map(|_said| ())
+        node.work(job.vmid, &commands::snapshot(job.vmid, &name)).await.map(|_said| ())
     }
 
     async fn undo(&self, cx: &Cx, _: Option<()>) -> Result<()> {
@@ -83,7 +83,7 @@ pub(super) async fn roll_back(cx: &Cx, job: &Job) -> Result<Value> {
     let node = job.at_rest(cx).await?;
     let ran = node.current(job.vmid).await?.power == Power::Running
         || job.row.status == entities::cloudpods::Status::Active;
-    node.run(&commands::rollback(job.vmid, &name), b"").await?;
+    node.work(job.vmid, &commands::rollback(job.vmid, &name)).await?;
     let container = node.look(job.vmid).await?;
     if let Some(container) = container {
         job.rest(cx, &node, container).await?;
@@ -174,7 +174,7 @@ impl Step for MakeBackup {
         if self.fresh(&node, &job).await?.is_none() {
             let storage = StorageId::parse(&node.row.backup_storage)?;
             let path = ApiPath::new().part("nodes").value(&node.name).part("vzdump");
-            node.run(&commands::back_up(&path, job.vmid, &storage, &job.mark), b"").await?;
+            node.work(job.vmid, &commands::back_up(&path, job.vmid, &storage, &job.mark)).await?;
         }
         let found = self.fresh(&node, &job).await?;
         let Stored { volume, bytes, .. } = found.ok_or_else(|| {
@@ -235,7 +235,7 @@ pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
     }
     cx.log(Level::Info, "restore", &format!("From {volume}.")).await?;
     let storage = StorageId::parse(&node.row.storage)?;
-    node.run(&commands::restore(job.vmid, &volume, &storage), b"").await?;
+    node.work(job.vmid, &commands::restore(job.vmid, &volume, &storage)).await?;
     renew(cx, job, &node).await?;
     if job.row.status == entities::cloudpods::Status::Active {
         provision::start(&node, job.vmid).await?;

@@ -37,7 +37,7 @@ pub(super) async fn ensure_absent(cx: &Cx, job: &Job, node: &Node) -> Result<()>
 }
 
 async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
-    let until = Instant::now() + node.limit;
+    let seen = Instant::now();
     loop {
         let found = super::identify(node, job.vmid).await?;
         let Some(container) = found else { return Ok(()) };
@@ -45,7 +45,7 @@ async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
             return Ok(());
         }
         if container.lock.is_some() {
-            if Instant::now() < until {
+            if !node.is_stuck(job.vmid, seen).await? {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             }
@@ -59,12 +59,12 @@ async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
                 }
             }
         }
-        match node.run(&commands::destroy(job.vmid), b"").await {
+        match node.work(job.vmid, &commands::destroy(job.vmid)).await {
             Ok(_) => {}
             Err(error) if says(&error, "does not exist") => return Ok(()),
             Err(error) => return Err(error),
         }
-        if Instant::now() >= until {
+        if seen.elapsed() >= node.limit {
             let text = format!("The container {} does not go.", job.vmid);
             return Err(Error::refused(Code::NodeRefused, text));
         }

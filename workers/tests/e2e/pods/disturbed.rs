@@ -72,6 +72,14 @@ async fn what_fails_on_a_pod_that_runs_leaves_it_as_it_was_and_says_so() {
     assert_eq!(now.specification, pod.specification);
     assert!(node.sh(&format!("pct config {}", pod.vmid.unwrap())).contains("cores: 1"));
     assert_eq!(bed.sql_text("SELECT cpu_cores FROM placement WHERE released_at IS NULL"), "1");
+    // A disk that grew before the failure stays so, and takes its room.
+    node.fault("pct resize", "fail_after", 9, 0);
+    let resize = Act::Resize { cpu_cores: Some(2), memory_mib: None, disk_mib: Some(4096) };
+    let now = bed.act(pod.id, resize).await;
+    node.clear_faults();
+    assert!(now.error.is_some() || now.specification["cpu_cores"] == 2, "{now:?}");
+    assert_eq!(now.specification["disk_mib"], 4096);
+    assert_eq!(bed.sql_text("SELECT disk_mib FROM placement WHERE released_at IS NULL"), "4096");
     // A stop whose answer is lost has stopped it.
     node.fault("pct shutdown", "lost", 1, 0);
     let stopped = bed.act(pod.id, Act::Stop { force: false }).await;
