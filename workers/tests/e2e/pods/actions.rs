@@ -125,11 +125,14 @@ async fn each_step_of_an_action_that_fails_is_undone_with_all_before_it() {
             bed.assert_as_before(&before, &what);
         }
     }
-    // What a disk has grown stays: the next time it is there.
+    // What a disk has grown stays, and is told and counted.
     gates::refuse(&bed, "disk:done");
     let now = bed.act(pod.id, larger(Some(3072))).await;
     gates::open(&bed, "disk:done");
-    assert_eq!(now.specification, pod.specification);
+    let mut grown = pod.specification.clone();
+    grown["disk_mib"] = 3072.into();
+    assert_eq!(now.specification, grown);
+    assert_eq!(bed.sql_text("SELECT disk_mib FROM placement WHERE released_at IS NULL"), "3072");
     let config = bed.node_of(&now).sh(&format!("pct config {}", now.vmid.unwrap()));
     assert!(config.contains("cores: 1") && config.contains("size=3"), "{config}");
     assert_eq!(bed.want(pod.id, Desired::Deleted).await.status, Status::Deleted);

@@ -38,11 +38,10 @@ async fn a_node_that_hangs_is_told_and_not_chosen_and_its_pods_stay_as_they_were
     let row = bed.pod(waits).await;
     assert_eq!(row.status, Status::Active, "{row:?}");
     assert_eq!(node.vmids(), [pod.vmid.unwrap(), row.vmid.unwrap()].into());
-    // A command that hangs on one that runs: it is as its node says, and tells why.
+    // A command that hangs on one that runs: it is looked at, and done again.
     node.fault("pct reboot", "hang", 1, 0);
     let row = bed.act(pod.id, Act::Reboot).await;
-    assert_eq!(row.status, Status::Active);
-    assert!(row.error.is_some());
+    assert_eq!((row.status, row.error), (Status::Active, None));
     bed.end().await;
 }
 
