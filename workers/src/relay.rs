@@ -138,6 +138,7 @@ async fn keep_sweeping(db: Db) {
                 outbox::prune(&db).await?;
                 idempotency::prune(&db).await?;
                 dead_letters::prune(&db).await?;
+                cloudpods::consoles::prune(&db).await?;
             }
             let all = count + expired + moved + woken + due + pods + idle + saved;
             Ok::<_, entities::error::Error>(all)

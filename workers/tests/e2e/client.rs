@@ -49,6 +49,11 @@ impl Client {
         self.token = tokens["access_token"].as_str().map(str::to_owned);
     }
 
+    /// A program with an API key.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
     pub async fn get(&self, path: &str) -> Got {
         self.send(Method::GET, path, None).await
     }

@@ -8,6 +8,7 @@ mod bed;
 mod cancel;
 mod certificates;
 mod client;
+mod consoles;
 mod deaths;
 mod expect;
 mod full_disk;

@@ -1,6 +1,6 @@
 //! Containers on real local nodes: their whole life, what fails on the way, and what is taken back.
 
-mod bed;
+pub mod bed;
 mod disturbed;
 mod life;
 mod reconciled;
