@@ -14,7 +14,7 @@ async fn a_client_that_does_not_read_holds_up_nobody_and_is_given_up() {
     let mut other = stage.shell(1).await;
     let mut deaf = stage.shell(0).await;
     let before = stage.memory();
-    stage.bed.inside(&stage.pods[0], "head -c 50000000 /dev/urandom | base64 -w 80 >/root/much");
+    stage.bed().inside(&stage.pods[0], "head -c 50000000 /dev/urandom | base64 -w 80 >/root/much");
     deaf.type_text("cat /root/much /root/much /root/much\r").await;
     // Others work as ever while it reads nothing, until it is given up: without a sign of life for a
     // minute.

@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::gates::Database;
 use crate::pods::bed::Bed;
 use crate::program::{Process, program, run, run_with, wait_for};
+use crate::stack::show_logs;
 use entities::tables::cloudpod;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ pub const PASSWORD: &str = "Correct-Horse-1!";
 pub const ROOT: &str = "typed-And-Never-Logged";
 
 pub struct Stage {
-    pub bed: Bed,
+    bed: Option<Bed>,
     pub client: Client,
     pub pods: Vec<cloudpod::Model>,
     api: Option<Process>,
@@ -30,7 +31,7 @@ pub struct Stage {
     vhost: String,
     amqp: String,
     log_filter: &'static str,
-    dir: TempDir,
+    dir: Option<TempDir>,
 }
 
 impl Stage {
@@ -51,7 +52,7 @@ impl Stage {
         let amqp = run(program(sandbox("services")).args(["vhost", &vhost])).trim().to_owned();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut stage = Self {
-            bed,
+            bed: Some(bed),
             client: Client::new(&format!("http://127.0.0.1:{port}")),
             pods: made,
             api: None,
@@ -60,7 +61,7 @@ impl Stage {
             vhost,
             amqp,
             log_filter,
-            dir: tempfile::Builder::new().prefix("migrapanel-console-").tempdir().unwrap(),
+            dir: Some(tempfile::Builder::new().prefix("migrapanel-console-").tempdir().unwrap()),
         };
         let mut bootstrap = stage.process("api");
         bootstrap.env("MIGRAPANEL__OWNER_EMAIL", OWNER).env("MIGRAPANEL__OWNER_PASSWORD", PASSWORD);
@@ -71,11 +72,15 @@ impl Stage {
         stage
     }
 
+    pub fn bed(&self) -> &Bed {
+        self.bed.as_ref().unwrap()
+    }
+
     fn process(&self, name: &str) -> Command {
         let mut command = program(binary(name));
         command
             .env("RUST_LOG", self.log_filter)
-            .env("DATABASE_URL", self.bed.db.url.expose_secret())
+            .env("DATABASE_URL", self.bed().db.url.expose_secret())
             .env("AMQP_URL", &self.amqp)
             .env("REDIS_URL", given("TEST_REDIS_URL"))
             .env("MIGRAPANEL__JWT_KEYS", "e2e:0123456789abcdef0123456789abcdef")
@@ -94,7 +99,7 @@ impl Stage {
     }
 
     fn log_file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(format!("{name}.log"))
+        self.dir.as_ref().unwrap().path().join(format!("{name}.log"))
     }
 
     /// What a process has logged.
@@ -183,11 +188,10 @@ impl Stage {
     pub async fn served(&self) {
         wait_for("a worker", Duration::from_secs(30), async || {
             let count = "SELECT count(*) FROM cloudpod_console WHERE opened_at IS NOT NULL";
-            assert_eq!(self.bed.sql(count).trim(), "0");
+            assert_eq!(self.bed().sql(count).trim(), "0");
             let ticket = self.ticket(0).await;
             let mut terminal = self.try_open(0, &ticket).await.unwrap();
-            terminal.type_text("\r").await;
-            let (code, _) = match terminal.shows_or_ends("login:").await {
+            let (code, _) = match terminal.says_or_ends("login:").await {
                 Ok(()) => {
                     terminal.close().await;
                     return Some(());
@@ -203,7 +207,7 @@ impl Stage {
 
     /// The processes of consoles on the node.
     pub fn in_terminals(&self) -> String {
-        self.bed.nodes[0].sh("pgrep -a lxc-console || true")
+        self.bed().nodes[0].sh("pgrep -a lxc-console || true")
     }
 
     pub async fn nobody_in_a_terminal(&self, limit: Duration) {
@@ -221,7 +225,7 @@ impl Stage {
 
     /// The consoles that the database knows.
     pub fn rows(&self) -> u32 {
-        self.bed
+        self.bed()
             .sql_text("SELECT count(*) FROM cloudpod_console WHERE opened_at IS NOT NULL")
             .parse()
             .unwrap()
@@ -229,7 +233,16 @@ impl Stage {
 
     pub async fn end(mut self) {
         drop((self.api.take(), self.provisioner.take()));
+        self.bed.take().unwrap().end().await;
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        drop((self.api.take(), self.provisioner.take()));
         run_with(program(sandbox("services")).args(["vhost-delete", &self.vhost]), b"");
-        self.bed.end().await;
+        if let Some(dir) = self.dir.take().filter(|_| std::thread::panicking()) {
+            show_logs(&dir.keep(), &["api", "provisioner"]);
+        }
     }
 }

@@ -73,10 +73,6 @@ impl Terminal {
         }
     }
 
-    pub async fn shows_or_ends(&mut self, text: &str) -> Result<(), End> {
-        timeout(PATIENCE, self.find(text)).await.expect("it neither shows nor ends").map(drop)
-    }
-
     async fn find(&mut self, text: &str) -> Result<String, End> {
         loop {
             if let Some((before, after)) = self.shown.split_once(text) {
@@ -123,9 +119,32 @@ impl Terminal {
         timeout(limit, reading).await.expect("the console does not end")
     }
 
+    /// Waits for what the container's terminal says to a fresh line.
+    #[track_caller]
+    pub fn says(&mut self, prompt: &str) -> impl Future<Output = ()> {
+        let at = std::panic::Location::caller();
+        async move {
+            let said = self.says_or_ends(prompt).await;
+            assert_eq!(said, Ok(()), "{at}: {:?}", self.shown);
+        }
+    }
+
+    /// The same. What is typed before `lxc-console` reads is lost, and nothing tells when it does.
+    pub async fn says_or_ends(&mut self, prompt: &str) -> Result<(), End> {
+        let asking = async {
+            self.find("to enter Ctrl+a itself\n").await?;
+            loop {
+                self.type_text("\r").await;
+                if let Ok(found) = timeout(Duration::from_secs(1), self.find(prompt)).await {
+                    return found.map(drop);
+                }
+            }
+        };
+        timeout(PATIENCE, asking).await.expect("it neither says that nor ends")
+    }
+
     pub async fn log_in(&mut self, password: &str) {
-        self.type_text("\r").await;
-        self.shows("login:").await;
+        self.says("login:").await;
         self.type_text("root\r").await;
         self.shows("assword:").await;
         self.type_text(&format!("{password}\r")).await;
