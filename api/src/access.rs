@@ -92,6 +92,17 @@ const OBTAINS: &[Code] = &[
 ];
 /// A container becomes something else.
 const POD: &[Code] = &[Code::CloudpodState, Code::CloudpodBusy];
+/// A ticket is shown: it stands for whoever asked for it, and their rights.
+const CONSOLE: &[Code] = &[
+    Code::TicketInvalid,
+    Code::Unauthenticated,
+    Code::Forbidden,
+    Code::MfaSetupRequired,
+    Code::TenantSuspended,
+    Code::NotFound,
+    Code::CloudpodState,
+    Code::QuotaExceeded,
+];
 /// Something is put on sale.
 const SELLS: &[Code] = &[Code::NotASeller];
 const APPROVAL: &[Code] =
@@ -485,6 +496,13 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         Needs(Permission::ServersWrite),
         &[POD, &[Code::NoCapacity]],
     ),
+    (
+        "post",
+        "/api/cloudpods/{id}/console",
+        Needs(Permission::CloudpodsWrite),
+        &[&[Code::CloudpodState, Code::QuotaExceeded]],
+    ),
+    ("get", "/api/cloudpods/{id}/console", Open, &[CONSOLE]),
     ("get", "/api/cloudpods/{id}/snapshots", Needs(Permission::CloudpodsRead), &[]),
     (
         "post",

@@ -1,8 +1,10 @@
 //! Asking a worker and waiting for its answer: the one place where the API speaks AMQP. Questions
-//! go to a queue that workers consume, answers come back by RabbitMQ's direct reply-to.
+//! go to a queue that workers consume, answers come back by RabbitMQ's direct reply-to. A console's
+//! road ([`console`]) begins here, too.
 
+use console::Link;
 use entities::Result;
-use entities::asks::{Answer, Ask, QUEUE};
+use entities::asks::{Answer, Ask, Question};
 use entities::error::{Code, Error};
 use futures::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
@@ -53,11 +55,11 @@ impl Asker {
     pub async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Result<T> {
         let payload = serde_json::to_vec(ask)?;
         let live = self.live().await?;
-        self.check_worker(&live).await?;
+        self.check_worker(&live, &ask.question).await?;
         let id = Uuid::now_v7().to_string();
         let (sender, receiver) = oneshot::channel();
         live.waiting.lock().await.insert(id.clone(), sender);
-        let answered = self.exchange(&live, &id, &payload, receiver).await;
+        let answered = self.exchange(&live, &id, (&ask.question, &payload), receiver).await;
         live.waiting.lock().await.remove(&id);
         match serde_json::from_slice(&answered?)? {
             Answer::Ok { value } => Ok(serde_json::from_value(value)?),
@@ -70,6 +72,11 @@ impl Asker {
         }
     }
 
+    /// One's own end of a console's road.
+    pub async fn link(&self) -> Result<Link> {
+        Link::open(&self.live().await?.connection).await
+    }
+
     /// Whether the broker answers.
     pub async fn ping(&self) -> Result<()> {
         self.live().await.map(|_| ())
@@ -79,7 +86,7 @@ impl Asker {
         &self,
         live: &Live,
         id: &str,
-        payload: &[u8],
+        (question, payload): (&Question, &[u8]),
         receiver: oneshot::Receiver<Vec<u8>>,
     ) -> Result<Vec<u8>> {
         let properties = BasicProperties::default()
@@ -89,7 +96,7 @@ impl Asker {
         live.channel
             .basic_publish(
                 "".into(),
-                QUEUE.into(),
+                question.queue().into(),
                 BasicPublishOptions::default(),
                 payload,
                 properties,
@@ -104,25 +111,26 @@ impl Asker {
             Err(_elapsed) => Err(Error::refused(
                 Code::WorkerTimeout,
                 format!(
-                    "No worker answered within {} seconds. Try again, and see the migrator's log.",
-                    self.patience.as_secs()
+                    "No worker answered within {} seconds. Try again, and see the log of {}.",
+                    self.patience.as_secs(),
+                    question.answered_by()
                 ),
             )),
         }
     }
 
     /// A question without a listener would only expire: say so at once.
-    async fn check_worker(&self, live: &Live) -> Result<()> {
+    async fn check_worker(&self, live: &Live, question: &Question) -> Result<()> {
         let none = || {
-            Error::refused(
-                Code::NoWorker,
-                "No migration worker is running. Start migrapanel-migrator and try again.",
-            )
+            let who = question.answered_by();
+            let text = format!("No worker for this is running. Start {who} and try again.");
+            Error::refused(Code::NoWorker, text)
         };
+        let queue = question.queue();
         let probe = live.connection.create_channel().await.map_err(unavailable)?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let consumers =
-            match probe.queue_declare(QUEUE.into(), options, FieldTable::default()).await {
+            match probe.queue_declare(queue.into(), options, FieldTable::default()).await {
                 Ok(queue) => queue.consumer_count(),
                 Err(error) => {
                     tracing::debug!(error = %error, "ask.no_queue");

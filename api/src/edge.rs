@@ -131,6 +131,8 @@ pub async fn https(request: ServiceRequest, next: Next<impl MessageBody + 'stati
     Ok(request.error_response(ApiError(Error::refused(Code::HttpsRequired, text))))
 }
 
+/// The one route that leaves HTTP.
+const CONSOLE: &str = "/api/cloudpods/{id}/console";
 /// The largest body, in bytes.
 const BODY_MAX: usize = 256 * 1024;
 /// The same of a zone file.
@@ -145,8 +147,12 @@ fn body_max(request: &ServiceRequest) -> usize {
 }
 
 /// Reads the body, so that no route takes a larger one, or takes longer to hear it, or is fooled by
-/// one that it does not read. What was compressed counts as large as it is.
+/// one that it does not read. What was compressed counts as large as it is. What comes over a console
+/// is no body, and has bounds of its own.
 pub async fn body(mut request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Answered {
+    if is_console(&request) {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
     let payload = request.take_payload();
     if !matches!(payload, Payload::None) {
         let patience = patience(&request);
@@ -177,6 +183,12 @@ pub async fn body(mut request: ServiceRequest, next: Next<impl MessageBody + 'st
         request.set_payload(Payload::Stream { payload: Box::pin(stream) });
     }
     Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+/// Whether the connection is to become a console's.
+fn is_console(request: &ServiceRequest) -> bool {
+    let route = request.resource_map().match_pattern(request.match_info().as_str());
+    route.as_deref() == Some(CONSOLE) && request.method() == Method::GET && request.head().upgrade()
 }
 
 async fn read(mut stream: Decompress<Payload>, most: usize) -> Result<Bytes, Error> {

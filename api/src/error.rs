@@ -100,6 +100,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::InvalidCredentials
         | Code::TokenExpired
         | Code::RefreshInvalid
+        | Code::TicketInvalid
         | Code::MfaRequired => StatusCode::UNAUTHORIZED,
         Code::Forbidden
         | Code::HttpsRequired

@@ -6,6 +6,7 @@ pub mod ask;
 pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod console;
 pub mod contract;
 pub mod edge;
 pub mod ends;

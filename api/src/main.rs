@@ -25,6 +25,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::io::BufReader;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 const USAGE: &str = "migrapanel-api COMMAND
   serve      answers HTTP on MIGRAPANEL__LISTEN
@@ -113,6 +115,7 @@ async fn serve() -> Result<(), Error> {
         webhooks: config.webhooks,
         accounts_domain: config.accounts_domain,
         zones: config.zones,
+        ending: asked_to_end(),
     });
     let server = HttpServer::new(move || app::build(state.clone()).0)
         .shutdown_timeout(10)
@@ -127,6 +130,26 @@ async fn serve() -> Result<(), Error> {
         .run();
     tracing::info!(listen = %config.listen, "api.serving");
     server.await.map_err(Error::internal)
+}
+
+/// Cancelled when the process is asked to end. The server hears of that by itself, and waits for what
+/// is open; consoles would stay so.
+fn asked_to_end() -> CancellationToken {
+    let ending = CancellationToken::new();
+    let heard = ending.clone();
+    tokio::spawn(async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        heard.cancel();
+    });
+    ending
 }
 
 async fn migrate() -> Result<(), Error> {

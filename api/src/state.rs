@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 /// Built once, shared by all.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct State {
     pub accounts_domain: DomainName,
     /// Which names may be zones, and how often they may be changed.
     pub zones: Zones,
+    /// Cancelled when the process is asked to end.
+    pub ending: CancellationToken,
 }
 
 impl State {

@@ -2,7 +2,7 @@
 //! reads what it needs from the rows by these ids, as the person of `actor`.
 
 use crate::error::{Code, Error, FieldError};
-use crate::ids::{JobId, RequestId, ServerId, TenantId};
+use crate::ids::{CloudpodId, JobId, RequestId, RowId, ServerId, TenantId};
 use crate::tenancy::{StoredActor, TenantCtx};
 use cpanel::plan::Options;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,10 @@ use values::{AbsPath, Username};
 
 /// The queue that workers answer from. Messages expire with the request's patience.
 pub const QUEUE: &str = "migrapanel.asks";
+/// The queue of questions about containers, which those answer who drive them.
+pub const POD_ASK_QUEUE: &str = "migrapanel.pods.asks";
+/// The queues of questions.
+pub const ASK_QUEUES: [&str; 2] = [QUEUE, POD_ASK_QUEUE];
 /// The queue of jobs that wait to be claimed.
 pub const JOB_QUEUE: &str = "migrapanel.jobs";
 /// The queue of what is to be carried to Stripe, or to follow from a payment.
@@ -62,6 +66,37 @@ pub enum Question {
     Verify { job: JobId },
     /// What has changed since apply? Answered with [`cpanel::protocol::Changes`].
     Changes { job: JobId },
+    /// A terminal of a container for whoever reads `queue`. Answered with [`Attached`].
+    Console { console: RowId, pod: CloudpodId, queue: String },
+}
+
+impl Question {
+    /// The queue of those who can answer it.
+    #[must_use]
+    pub fn queue(&self) -> &'static str {
+        match self {
+            Self::Console { .. } => POD_ASK_QUEUE,
+            Self::Validate { .. }
+            | Self::Preview { .. }
+            | Self::Verify { .. }
+            | Self::Changes { .. } => QUEUE,
+        }
+    }
+
+    /// The program that answers it, for who has to start it.
+    #[must_use]
+    pub fn answered_by(&self) -> &'static str {
+        match self.queue() {
+            POD_ASK_QUEUE => "migrapanel-provisioner",
+            _ => "migrapanel-migrator",
+        }
+    }
+}
+
+/// A terminal is there: what is typed goes to this queue.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attached {
+    pub queue: String,
 }
 
 /// A worker's answer.

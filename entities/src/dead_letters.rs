@@ -215,7 +215,7 @@ pub(crate) fn posted(id: RowId) -> Result<Vec<u8>> {
 
 fn check_replayable(row: &dead_letter::Model) -> Result<()> {
     let refused = |text: &str| Err(Error::refused(Code::Conflict, text));
-    if row.queue == asks::QUEUE {
+    if asks::ASK_QUEUES.contains(&row.queue.as_str()) {
         return refused(
             "Whoever asked this has gone, so that nobody would hear the answer. Ask anew, and discard it.",
         );

@@ -19,6 +19,8 @@ pub enum Code {
     MfaSetupRequired,
     EmailUnverified,
     LinkInvalid,
+    /// The ticket of a console is unknown, used or too old.
+    TicketInvalid,
     TooManyRequests,
     AccountLocked,
     TenantSuspended,

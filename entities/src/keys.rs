@@ -237,8 +237,42 @@ pub async fn authenticate(
     let tx = db.system().await?;
     let row = api_key::Entity::find_by_id(id).one(tx.conn()).await?.ok_or_else(invalid)?;
     // Hashes of random secrets: comparing them tells nothing that helps to find one.
+    if row.secret_sha256 != sessions::hash(secret) {
+        return Err(invalid());
+    }
+    let ctx = context(tx, row, request, origin).await?;
+    match acting {
+        Some(other) if other != ctx.tenant() => act_below(db, &ctx, other).await,
+        _ => Ok(ctx),
+    }
+}
+
+/// The context of a key as its rights are at this moment, for what goes on after its request.
+pub(crate) async fn resume(
+    db: &Db,
+    id: KeyId,
+    acting: TenantId,
+    request: RequestId,
+    origin: Origin,
+) -> Result<TenantCtx> {
+    let tx = db.system().await?;
+    let row = api_key::Entity::find_by_id(id).one(tx.conn()).await?.ok_or_else(invalid)?;
+    let ctx = context(tx, row, request, origin).await?;
+    match acting == ctx.tenant() {
+        true => Ok(ctx),
+        false => act_below(db, &ctx, acting).await,
+    }
+}
+
+/// What a key may do now, used from there, in its own tenant.
+async fn context(
+    tx: SystemTx,
+    row: api_key::Model,
+    request: RequestId,
+    origin: Origin,
+) -> Result<TenantCtx> {
     let lives = row.revoked_at.is_none() && row.expires_at.is_none_or(|at| at > Utc::now());
-    if row.secret_sha256 != sessions::hash(secret) || !lives {
+    if !lives {
         return Err(invalid());
     }
     let networks: Vec<IpNet> = serde_json::from_value(row.addresses.clone())?;
@@ -260,16 +294,13 @@ pub async fn authenticate(
     note_use(&tx, &row).await?;
     tx.commit().await?;
     let platform = tenant.kind == TenantKind::Platform;
-    let stored = StoredActor::new(Actor::Key(id), role, platform);
+    let stored = StoredActor::new(Actor::Key(row.id), role, platform);
     let standing = Standing { platform, frozen: tenant.frozen, lacks_mfa: false };
     let scopes: BTreeSet<String> = serde_json::from_value(row.scopes)?;
-    let mut ctx = TenantCtx::new(tenant.id, &stored, request, origin).of_key(scopes, standing);
-    if let Some(dns) = row.dns {
-        ctx = ctx.bound_to(serde_json::from_value(dns)?);
-    }
-    match acting {
-        Some(other) if other != tenant.id => act_below(db, &ctx, other).await,
-        _ => Ok(ctx),
+    let ctx = TenantCtx::new(tenant.id, &stored, request, origin).of_key(scopes, standing);
+    match row.dns {
+        Some(dns) => Ok(ctx.bound_to(serde_json::from_value(dns)?)),
+        None => Ok(ctx),
     }
 }
 

@@ -74,6 +74,42 @@ pub async fn authenticate(
     }
 }
 
+/// The context of a login as its rights are at this moment, for what goes on when its access token has
+/// expired. None of what a token says is needed; the login must not have ended.
+pub(crate) async fn resume(
+    db: &Db,
+    id: SessionId,
+    acting: TenantId,
+    request: RequestId,
+    origin: Origin,
+) -> Result<TenantCtx> {
+    let ended = || Error::refused(Code::Unauthenticated, "This login has ended. Log in again.");
+    let tx = db.system().await?;
+    let session = session::Entity::find_by_id(id)
+        .filter(session::Column::RevokedAt.is_null())
+        .filter(session::Column::ExpiresAt.gt(Utc::now()))
+        .one(tx.conn())
+        .await?
+        .ok_or_else(ended)?;
+    let user = app_user::Entity::find_by_id(session.user_id).one(tx.conn()).await?;
+    let place = match user {
+        Some(user) => find_place(&tx, user, Some(session.tenant_id)).await?,
+        None => None,
+    };
+    drop(tx);
+    let place = place.ok_or_else(ended)?;
+    let standing = place.standing();
+    let stored = StoredActor {
+        impersonator: session.impersonator_id,
+        ..StoredActor::new(Actor::User(place.user.id), place.role, standing.platform)
+    };
+    let ctx = TenantCtx::new(place.tenant.id, &stored, request, origin).of_session(id, standing);
+    match acting == ctx.tenant() {
+        true => Ok(ctx),
+        false => act_below(db, &ctx, acting).await,
+    }
+}
+
 /// The same, for a request that names the tenant: it takes an ADMIN to act below one's own.
 pub(crate) async fn act_below(db: &Db, ctx: &TenantCtx, tenant: TenantId) -> Result<TenantCtx> {
     let there = act_in(db, ctx, tenant).await?;

@@ -46,11 +46,21 @@ pub fn start(service: &'static str) -> Result<Telemetry> {
     let filter = tracing_subscriber::EnvFilter::new(config::text("RUST_LOG", usual));
     tracing_subscriber::registry()
         .with(filter)
+        .with(tracing_subscriber::filter::filter_fn(|about| !shows_bytes(about)))
         .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))
         .with(tracing_opentelemetry::layer().with_tracer(provider.tracer(service)))
         .try_init()
         .map_err(Error::internal)?;
     Ok(Telemetry(provider))
+}
+
+/// Libraries that write down every byte when they are asked for everything they know: what people type
+/// at consoles goes through them.
+const WIRES: [&str; 4] = ["actix_http", "amq_protocol", "lapin", "russh"];
+
+fn shows_bytes(about: &tracing::Metadata<'_>) -> bool {
+    let library = about.target().split("::").next().unwrap_or_default();
+    *about.level() == tracing::Level::TRACE && WIRES.contains(&library)
 }
 
 /// The current span as a W3C `traceparent`, when there is one.

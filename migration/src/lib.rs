@@ -33,6 +33,7 @@ mod m20261123_000000_dns;
 mod m20261123_010000_certificates;
 mod m20261123_110000_dead_letters;
 mod m20261123_120000_cloudpods;
+mod m20261124_100000_consoles;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_010000_certificates::Migration),
             Box::new(m20261123_110000_dead_letters::Migration),
             Box::new(m20261123_120000_cloudpods::Migration),
+            Box::new(m20261124_100000_consoles::Migration),
         ]
     }
 }

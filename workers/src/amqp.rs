@@ -1,7 +1,7 @@
 //! RabbitMQ: connecting, the queues, publishing that is confirmed.
 
 use crate::error::{Result, amqp};
-use entities::asks::QUEUE;
+use entities::asks::ASK_QUEUES;
 use entities::error::Error;
 use entities::outbox::QUEUES;
 use lapin::options::{
@@ -26,7 +26,8 @@ pub async fn connect(url: &SecretString, name: &str) -> Result<Connection> {
 }
 
 /// A channel whose publishing is confirmed, with our queues declared on it: jobs,
-/// billing and DNS in replicated queues that survive the broker, questions in one that lives as long as their askers wait.
+/// billing and DNS in replicated queues that survive the broker, questions in such that live as long as
+/// their askers wait.
 pub async fn publisher(connection: &Connection) -> Result<Channel> {
     let channel = connection.create_channel().await.map_err(amqp)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(amqp)?;
@@ -49,7 +50,9 @@ async fn declare(channel: &Channel) -> Result<()> {
     for queue in QUEUES {
         channel.queue_declare(queue.into(), durable, quorum.clone()).await.map_err(amqp)?;
     }
-    channel.queue_declare(QUEUE.into(), durable, FieldTable::default()).await.map_err(amqp)?;
+    for queue in ASK_QUEUES {
+        channel.queue_declare(queue.into(), durable, FieldTable::default()).await.map_err(amqp)?;
+    }
     Ok(())
 }
 

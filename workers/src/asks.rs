@@ -28,12 +28,22 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tracing::Instrument;
 
-/// Answers one question. It is taken off the queue first: who asks waits only so long, and asks
-/// again. What is no question is kept before that.
+/// Answers one question of those that a migrator is asked.
 pub async fn handle(world: &World, channel: &Channel, delivery: Delivery) -> Result<()> {
+    handle_with(world, (QUEUE, channel), delivery, async |ask| answer(world, ask).await).await
+}
+
+/// Answers one question of a queue. It is taken off the queue first: who asks waits only so long, and
+/// asks again. What is no question is kept before that.
+pub async fn handle_with(
+    world: &World,
+    (queue, channel): (&str, &Channel),
+    delivery: Delivery,
+    answer: impl AsyncFnOnce(&Ask) -> Result<Value>,
+) -> Result<()> {
     let properties = &delivery.properties;
     let address = properties.reply_to().as_ref().zip(properties.correlation_id().as_ref());
-    let ask = match read(world, &delivery.data, address.is_some()).await {
+    let ask = match read(world, queue, &delivery.data, address.is_some()).await {
         Ok(ask) => ask,
         Err(error) => {
             // It could not be kept: somebody takes it again.
@@ -50,7 +60,7 @@ pub async fn handle(world: &World, channel: &Channel, delivery: Delivery) -> Res
                 "ask.answer", tenant.id = %ask.tenant, request.id = %ask.request
             );
             telemetry::join(&span, ask.traceparent.as_deref());
-            answer(world, &ask).instrument(span).await
+            answer(&ask).instrument(span).await
         }
         None => Err(Error::internal("a question that nobody can read")),
     };
@@ -75,13 +85,18 @@ pub async fn handle(world: &World, channel: &Channel, delivery: Delivery) -> Res
 }
 
 /// The question; what is none, or does not say who waits for the answer, is a dead letter.
-async fn read(world: &World, bytes: &[u8], has_address: bool) -> Result<Option<Ask>> {
-    let ask = dead_letters::read_any(&world.db, QUEUE, bytes).await?;
+async fn read(world: &World, queue: &str, bytes: &[u8], has_address: bool) -> Result<Option<Ask>> {
+    let ask = dead_letters::read_any(&world.db, queue, bytes).await?;
     if !has_address && ask.is_some() {
         let why = (Reason::Unreadable, "It does not say where the answer is to go.");
-        dead_letters::keep(&world.db, QUEUE, bytes, why).await?;
+        dead_letters::keep(&world.db, queue, bytes, why).await?;
     }
     Ok(ask)
+}
+
+/// A question that came by a queue of others.
+pub(crate) fn for_others(question: &Question) -> Error {
+    Error::internal(format!("a question for {}", question.answered_by()))
 }
 
 async fn answer(world: &World, ask: &Ask) -> Result<Value> {
@@ -107,10 +122,11 @@ async fn answer(world: &World, ask: &Ask) -> Result<Value> {
             let cx = looking(world, &job, server);
             value(&Verification { checks: apply::verify(&cx?, &operations).await? })
         }
+        Question::Console { .. } => Err(for_others(&ask.question)),
     }
 }
 
-fn value<T: Serialize>(answer: &T) -> Result<Value> {
+pub(crate) fn value<T: Serialize>(answer: &T) -> Result<Value> {
     Ok(serde_json::to_value(answer)?)
 }
 

@@ -49,6 +49,11 @@ impl Fleet {
         Session::connect(&endpoint(row)?, &self.key).await
     }
 
+    /// A connection for one terminal.
+    pub async fn connect_for_terminal(&self, row: &server::Model) -> Result<Session> {
+        Session::connect_for_terminal(&endpoint(row)?, &self.key).await
+    }
+
     /// The connection to an enrolled server, with our agent at its other end.
     pub async fn session(&self, world: &World, row: &server::Model) -> Result<Arc<Session>> {
         self.kept(row, async |session| {

@@ -14,6 +14,7 @@ pub mod amqp;
 pub mod asks;
 pub mod billing;
 pub mod caa;
+pub mod console;
 pub mod dead_letters;
 pub mod dns;
 pub mod ending;

@@ -30,10 +30,14 @@ pub async fn run(world: World) -> Result<()> {
         let connection = amqp::connect(&world.config.base.amqp_url, "migrapanel-migrator").await?;
         let channel = amqp::consumer(&connection, 16).await?;
         let questions = consume(&channel, QUEUE).await?;
-        let answering = tokio::spawn(answer_all(world.clone(), channel, questions));
+        let asked = world.clone();
+        let answering = tokio::spawn(answer_all(questions, move |delivery| {
+            let (world, channel) = (asked.clone(), channel.clone());
+            async move { asks::handle(&world, &channel, delivery).await }
+        }));
         let ended = serve(&world, &connection, JOB_QUEUE, jobs).await;
         answering.abort();
-        close(connection).await;
+        close(&connection).await;
         ended
     })
     .await
@@ -99,7 +103,7 @@ pub(crate) async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> 
         .map_err(amqp_error)
 }
 
-pub(crate) async fn close(connection: Connection) {
+pub(crate) async fn close(connection: &Connection) {
     if let Err(error) = connection.close(200, "".into()).await {
         tracing::debug!(error = %error, "jobs.connection_was_gone");
     }
@@ -139,13 +143,17 @@ async fn take(
     Ok(())
 }
 
-async fn answer_all(world: World, channel: Channel, mut questions: Consumer) {
+/// Answers questions for as long as they come, so many at once.
+pub(crate) async fn answer_all<F>(mut questions: Consumer, answer: impl Fn(Delivery) -> F)
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let slots = Arc::new(Semaphore::new(ASKS));
     while let Some(Ok(delivery)) = questions.next().await {
         let Ok(permit) = Arc::clone(&slots).acquire_owned().await else { return };
-        let (world, channel) = (world.clone(), channel.clone());
+        let answering = answer(delivery);
         tokio::spawn(async move {
-            if let Err(error) = asks::handle(&world, &channel, delivery).await {
+            if let Err(error) = answering.await {
                 tracing::warn!(cause = %error.chain(), "ask.not_answered");
             }
             drop(permit);

@@ -151,6 +151,7 @@ async fn prune(db: &Db) -> Result<u64> {
     outbox::prune(db).await?;
     idempotency::prune(db).await?;
     dead_letters::prune(db).await?;
+    cloudpods::consoles::prune(db).await?;
     Ok(0)
 }
 

@@ -18,6 +18,12 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// a network that has gone without a word is noticed within half a minute.
 const KEEPALIVE: Duration = Duration::from_secs(7);
 
+/// What terminals of today understand, whichever the user's is.
+const TERMINAL: &str = "xterm-256color";
+/// What a terminal's connection keeps for its reader, in bytes and in messages.
+const TERMINAL_WINDOW: u32 = 128 << 10;
+const TERMINAL_MESSAGES: usize = 8;
+
 /// The programs that may be started on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
@@ -183,13 +189,32 @@ impl Session {
     /// Connects, compares the host key with the pinned one, and logs in. Errors: `host_key_changed`,
     /// `server_unreachable`.
     pub async fn connect(endpoint: &Endpoint, key: &SecretString) -> Result<Self> {
+        Self::connect_with(endpoint, key, client::Config::default()).await
+    }
+
+    /// The same for one terminal: little is kept for a reader that is slow. Such a reader holds up its
+    /// whole connection, so that nothing else goes over it.
+    pub async fn connect_for_terminal(endpoint: &Endpoint, key: &SecretString) -> Result<Self> {
+        let small = client::Config {
+            window_size: TERMINAL_WINDOW,
+            channel_buffer_size: TERMINAL_MESSAGES,
+            ..client::Config::default()
+        };
+        Self::connect_with(endpoint, key, small).await
+    }
+
+    async fn connect_with(
+        endpoint: &Endpoint,
+        key: &SecretString,
+        config: client::Config,
+    ) -> Result<Self> {
         let seen = Arc::new(Mutex::new(None));
         let pin = HostKeyPin { expected: endpoint.fingerprint.clone(), seen: Arc::clone(&seen) };
         let config = Arc::new(client::Config {
             keepalive_interval: Some(KEEPALIVE),
             keepalive_max: 3,
             nodelay: true,
-            ..client::Config::default()
+            ..config
         });
         let address = (endpoint.host.clone(), endpoint.port);
         let connected = tokio::time::timeout(CONNECT, client::connect(config, address, pin)).await;
@@ -237,6 +262,31 @@ impl Session {
         let channel = self.handle.channel_open_session().await.map_err(lost)?;
         channel.exec(true, rendered).await.map_err(lost)?;
         Ok(channel)
+    }
+
+    /// Starts a command on a terminal of its own, which hangs up when the channel is closed.
+    pub async fn start_on_terminal(
+        &self,
+        command: &RemoteCommand,
+        (cols, rows): (u32, u32),
+    ) -> Result<Channel<client::Msg>> {
+        let rendered = command.rendered();
+        tracing::debug!(server = %self.name, command = %rendered, "ssh.start_on_terminal");
+        let lost = |error: russh::Error| unreachable_server(&self.name, &error);
+        let channel = self.handle.channel_open_session().await.map_err(lost)?;
+        channel.request_pty(false, TERMINAL, cols, rows, 0, 0, &[]).await.map_err(lost)?;
+        channel.exec(false, rendered).await.map_err(lost)?;
+        Ok(channel)
+    }
+
+    /// Ends the connection, so that whatever was started on it hangs up.
+    pub async fn disconnect(self) {
+        let farewell = self.handle.disconnect(russh::Disconnect::ByApplication, "", "en");
+        match tokio::time::timeout(CONNECT, farewell).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(server = %self.name, %error, "ssh.was_gone"),
+            Err(_elapsed) => tracing::debug!(server = %self.name, "ssh.does_not_end"),
+        }
     }
 
     /// Runs a command to its end with `input` on its standard input. Errors: `server_unreachable` when

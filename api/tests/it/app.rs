@@ -23,6 +23,7 @@ use reqwest::{Method, StatusCode};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// What Stripe signs with.
 pub const STRIPE_SECRET: &str = "whsec_it";
@@ -162,6 +163,7 @@ async fn spawn_all(edge: Edge, redis: SecretString, stripe: config::Stripe) -> A
         webhooks: entities::webhooks::Reach::Public,
         accounts_domain: entities::values::DomainName::parse("hosted.test").unwrap(),
         zones: zones(),
+        ending: CancellationToken::new(),
     });
     let hash = state.passwords.hash(&SecretString::from(PASSWORD)).await.unwrap();
     accounts::bootstrap_platform(&db.db, "Platform", "owner@platform.test", hash).await.unwrap();

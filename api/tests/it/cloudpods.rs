@@ -17,7 +17,7 @@ async fn delete(client: &Client, path: &str) -> Got {
 }
 
 /// A node with room for so many, for everybody, and the platform's plan `pod-s`.
-async fn node(app: &App, number: u8, room: i32) -> String {
+pub async fn node(app: &App, number: u8, room: i32) -> String {
     let platform = app.db.person("owner@platform.test").await.unwrap();
     let id = app.db.node(&platform, number, room).await.unwrap().to_string();
     let grant = json!({ "tenant_id": app.owner.tenant });
@@ -25,7 +25,7 @@ async fn node(app: &App, number: u8, room: i32) -> String {
     id
 }
 
-async fn plan(app: &App, code: &str, placement: Value) {
+pub async fn plan(app: &App, code: &str, placement: Value) {
     let plan = json!({"kind": "cloudpod_plan", "cpu_cores": 1, "memory_mib": 512, "disk_mib": 4096, "template": "debian-12", "placement": placement});
     let product = json!({"name": code, "code": code, "specification": plan});
     app.owner.post("/api/products", product).await.data(201);
@@ -35,7 +35,7 @@ fn pod(hostname: &str) -> Value {
     json!({"hostname": hostname, "plan": "pod-s"})
 }
 
-async fn make(client: &Client, hostname: &str) -> Value {
+pub async fn make(client: &Client, hostname: &str) -> Value {
     client.post("/api/cloudpods", pod(hostname)).await.data(202)
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod catalogue;
 mod cloudpods;
+mod consoles;
 mod contract;
 mod dead_letters;
 mod described;

@@ -4,11 +4,13 @@
 //! equal ([`converge`]), and [`settle`] writes down what each came to. [`create`] makes pods for
 //! whoever asks, [`sold`] those that were paid for. [`placement`] finds room and holds it, [`pools`]
 //! gives addresses out, [`actions`] are what people do with a pod, [`backups`] and [`draining`] what is
-//! done by the clock, [`names`] its records in the DNS, [`record`] what workers write down, and [`findings`] what
+//! done by the clock, [`consoles`] who works in one, [`names`] its records in the DNS, [`record`] what
+//! workers write down, and [`findings`] what
 //! differs between the nodes and these rows.
 
 pub mod actions;
 pub mod backups;
+pub mod consoles;
 pub mod converge;
 pub mod create;
 pub mod draining;

@@ -15,6 +15,7 @@ pub mod certificate_order;
 pub mod checkout;
 pub mod cloudpod;
 pub mod cloudpod_backup;
+pub mod cloudpod_console;
 pub mod cloudpod_snapshot;
 pub mod cloudpod_traffic;
 pub mod dead_letter;
@@ -104,6 +105,7 @@ owned!(
     checkout,
     cloudpod,
     cloudpod_backup,
+    cloudpod_console,
     cloudpod_snapshot,
     cloudpod_traffic,
     dispute,

@@ -63,6 +63,11 @@ impl Client {
         self.send(Method::DELETE, path, None).await
     }
 
+    /// A program with an API key.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
     pub async fn get(&self, path: &str) -> Got {
         self.send(Method::GET, path, None).await
     }

@@ -9,6 +9,7 @@ mod cancel;
 mod certificates;
 mod chance;
 mod client;
+mod consoles;
 mod deaths;
 mod expect;
 mod full_disk;

@@ -58,6 +58,11 @@ impl Process {
         Self(child)
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// `kill -9`, and gone when this returns.
     pub fn kill(mut self) {
         self.end();

@@ -363,14 +363,14 @@ impl Drop for Stack {
         }
         self.stop();
         if let Some(dir) = self.dir.take() {
-            show_logs(&dir.keep());
+            show_logs(&dir.keep(), &["api", "relay", "migrator"]);
         }
     }
 }
 
 /// A failed test shows the ends of its processes' logs and says where the whole lies.
-fn show_logs(dir: &Path) {
-    for name in ["api", "relay", "migrator"] {
+pub fn show_logs(dir: &Path, names: &[&str]) {
+    for name in names {
         let file = dir.join(format!("{name}.log"));
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let lines: Vec<String> = text.lines().map(|l| l.chars().take(300).collect()).collect();

@@ -2,6 +2,7 @@
 
 mod actions;
 mod backups;
+mod console;
 mod findings;
 mod pods;
 mod pools;
@@ -23,6 +24,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
     pods::routes(config);
     actions::routes(config);
     backups::routes(config);
+    console::routes(config);
     pools::routes(config);
     templates::routes(config);
     findings::routes(config);

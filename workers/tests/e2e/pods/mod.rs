@@ -1,7 +1,7 @@
 //! Containers on real local nodes: their whole life, what fails on the way, and what is taken back.
 
 mod actions;
-mod bed;
+pub mod bed;
 mod blows;
 mod clock;
 mod crew;
