@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 /// A pod that counts as running.
 async fn running(app: &App, client: &Client, hostname: &str) -> String {
     let id = make(client, hostname).await["id"].as_str().unwrap().to_owned();
-    let runs = format!("UPDATE cloudpod SET status = 'active' WHERE id = '{id}'");
+    let runs = format!("UPDATE cloudpod SET status = 'active', job_id = NULL WHERE id = '{id}'");
     app.db.execute(&runs).await.unwrap();
     format!("/api/cloudpods/{id}/console")
 }
