@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 use uuid::Uuid;
 
@@ -27,6 +28,9 @@ type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Vec<u8>>>>>;
 pub struct Asker {
     url: SecretString,
     patience: Duration,
+    /// Where the connection lives: with the process. The runtime of the request that needs it first
+    /// may end before others' do.
+    home: Handle,
     live: Mutex<Option<Arc<Live>>>,
 }
 
@@ -38,10 +42,11 @@ struct Live {
 }
 
 impl Asker {
-    /// An asker that waits `patience` for an answer.
+    /// An asker that waits `patience` for an answer. Its connection lives in the runtime that this is
+    /// called in.
     #[must_use]
     pub fn new(url: SecretString, patience: Duration) -> Self {
-        Self { url, patience, live: Mutex::new(None) }
+        Self { url, patience, home: Handle::current(), live: Mutex::new(None) }
     }
 
     /// How long an answer is waited for.
@@ -151,40 +156,41 @@ impl Asker {
         {
             return Ok(Arc::clone(live));
         }
-        let live = tokio::time::timeout(Duration::from_secs(5), self.connect())
+        let connecting = self.home.spawn(connect(self.url.clone()));
+        let live = tokio::time::timeout(Duration::from_secs(5), connecting)
             .await
-            .map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))??;
+            .map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
+            .map_err(Error::internal)??;
         let live = Arc::new(live);
         *slot = Some(Arc::clone(&live));
         Ok(live)
     }
+}
 
-    async fn connect(&self) -> Result<Live> {
-        let properties =
-            ConnectionProperties::default().with_connection_name("migrapanel-api".into());
-        let connection =
-            Connection::connect(self.url.expose_secret(), properties).await.map_err(unavailable)?;
-        let channel = connection.create_channel().await.map_err(unavailable)?;
-        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-        let mut consumer = channel
-            .basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default())
-            .await
-            .map_err(unavailable)?;
-        let waiting = Waiting::default();
-        let answers = Arc::clone(&waiting);
-        tokio::spawn(async move {
-            while let Some(Ok(delivery)) = consumer.next().await {
-                let id = delivery.properties.correlation_id().as_ref().map(ToString::to_string);
-                let sender = answers.lock().await.remove(&id.unwrap_or_default());
-                if sender.is_some_and(|sender| sender.send(delivery.data).is_err()) {
-                    tracing::debug!("ask.nobody_waits");
-                }
+async fn connect(url: SecretString) -> Result<Live> {
+    let properties = ConnectionProperties::default().with_connection_name("migrapanel-api".into());
+    let connection =
+        Connection::connect(url.expose_secret(), properties).await.map_err(unavailable)?;
+    let channel = connection.create_channel().await.map_err(unavailable)?;
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let mut consumer = channel
+        .basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default())
+        .await
+        .map_err(unavailable)?;
+    let waiting = Waiting::default();
+    let answers = Arc::clone(&waiting);
+    tokio::spawn(async move {
+        while let Some(Ok(delivery)) = consumer.next().await {
+            let id = delivery.properties.correlation_id().as_ref().map(ToString::to_string);
+            let sender = answers.lock().await.remove(&id.unwrap_or_default());
+            if sender.is_some_and(|sender| sender.send(delivery.data).is_err()) {
+                tracing::debug!("ask.nobody_waits");
             }
-            // Those who wait learn at once that no answer comes.
-            answers.lock().await.clear();
-        });
-        Ok(Live { connection, channel, waiting })
-    }
+        }
+        // Those who wait learn at once that no answer comes.
+        answers.lock().await.clear();
+    });
+    Ok(Live { connection, channel, waiting })
 }
 
 fn unavailable(error: lapin::Error) -> Error {

@@ -36,6 +36,8 @@ const LOOK: Duration = Duration::from_secs(30);
 const UNKNOWN: Duration = Duration::from_secs(90);
 /// How long the worker may take nothing of what is typed.
 const STUCK: Duration = Duration::from_secs(60);
+/// How long the database may take to forget a console.
+const FORGET: Duration = Duration::from_secs(2);
 /// How long a client may take to hear of the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -65,20 +67,31 @@ impl Console {
             attached = self.attach() => attached,
             () = self.state.ending.cancelled() => Err(stopping()),
         };
-        let end = match attached {
+        let (end, sender) = match attached {
             Ok((sender, heard)) => {
-                let end = self.bridge(&socket, &mut stream, (&sender, heard)).await;
-                sender.end(end.clone()).await;
-                end
+                (self.bridge(&socket, &mut stream, (&sender, heard)).await, Some(sender))
             }
-            Err(end) => end,
+            Err(end) => (end, None),
         };
-        if let Err(error) = consoles::close_console(&self.state.db, id).await {
-            // It counts no more once nobody has looked at it for a while.
-            tracing::warn!(console = %id, cause = %error.chain(), "console.row_left");
-        }
         tracing::info!(console = %id, why = ?end.why, "console.closed");
-        say_farewell(socket, stream, end).await;
+        self.forget().await;
+        // Both at once: neither is to wait for one that does not answer.
+        let told = async {
+            if let Some(sender) = sender {
+                sender.end(end.clone()).await;
+            }
+        };
+        tokio::join!(told, say_farewell(socket, stream, end.clone()));
+    }
+
+    /// It counts no more; if nobody can write that down now, soon by itself.
+    async fn forget(&self) {
+        let forgetting = consoles::close_console(&self.state.db, self.opened.id);
+        match timeout(FORGET, forgetting).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(cause = %error.chain(), "console.row_left"),
+            Err(_elapsed) => tracing::warn!("console.row_left"),
+        }
     }
 
     /// Has a worker begin the terminal.

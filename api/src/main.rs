@@ -1,5 +1,6 @@
 //! The API's binary: `serve`, and the commands of the operator at the machine.
 
+use actix_web::rt::net::TcpStream;
 use actix_web::{HttpServer, web};
 use api::access;
 use api::app;
@@ -20,7 +21,9 @@ use entities::dns::signing;
 use entities::error::{Code, Error};
 use entities::mfa::{self, Resealed};
 use entities::{accounts, certificates, servers, telemetry, webhooks};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use secrecy::ExposeSecret;
+use std::any::Any;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -123,6 +126,7 @@ async fn serve() -> Result<(), Error> {
         // keep an idle connection, so that it is they who close it.
         .client_request_timeout(Duration::from_secs(10))
         .keep_alive(Duration::from_secs(75))
+        .on_connect(|connection, _| give_up_deaf(connection))
         .bind(config.listen)
         .map_err(|error| {
             Error::internal(format!("the address {} cannot be used: {error}", config.listen))
@@ -130,6 +134,18 @@ async fn serve() -> Result<(), Error> {
         .run();
     tracing::info!(listen = %config.listen, "api.serving");
     server.await.map_err(Error::internal)
+}
+
+/// How long a client may take nothing of what is sent to it, in milliseconds. A connection whose client
+/// never reads would otherwise stay for as long as the client likes.
+const DEAF_MILLIS: u32 = 90_000;
+
+fn give_up_deaf(connection: &dyn Any) {
+    if let Some(socket) = connection.downcast_ref::<TcpStream>()
+        && let Err(error) = set_tcp_user_timeout(socket, DEAF_MILLIS)
+    {
+        tracing::debug!(%error, "connection.no_timeout");
+    }
 }
 
 /// Cancelled when the process is asked to end. The server hears of that by itself, and waits for what

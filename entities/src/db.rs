@@ -17,15 +17,20 @@ use sea_orm::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// A pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: DatabaseConnection,
+    /// Where connections live: with the process. Of several runtimes, such as a web server's, one may
+    /// end while others still work, and with it the connections that were made in it.
+    home: Handle,
 }
 
 impl Db {
-    /// Connects; fails at once when the server does not answer within ten seconds.
+    /// Connects; fails at once when the server does not answer within ten seconds. Connections live in
+    /// the runtime that this is called in.
     pub async fn connect(url: &str, connections_max: u32) -> Result<Self> {
         let mut options = ConnectOptions::new(url.to_owned());
         options
@@ -33,7 +38,7 @@ impl Db {
             .connect_timeout(Duration::from_secs(10))
             .acquire_timeout(Duration::from_secs(10))
             .sqlx_logging(false);
-        Ok(Self { pool: Database::connect(options).await? })
+        Ok(Self { pool: Database::connect(options).await?, home: Handle::current() })
     }
 
     /// Brings the database to this version's schema; the role must be able to create roles. Repeating
@@ -124,7 +129,7 @@ impl Db {
         tenant: Option<TenantId>,
     ) -> Result<DatabaseTransaction> {
         let pool = self.pool.clone();
-        let begun = tokio::spawn(async move {
+        let begun = self.home.spawn(async move {
             let tx = pool.begin_with_config(None, Some(mode)).await?;
             let (role, pin) = match tenant {
                 Some(id) => ("migrapanel_tenant", id.to_string()),

@@ -57,10 +57,13 @@ pub fn start(service: &'static str) -> Result<Telemetry> {
 /// Libraries that write down every byte when they are asked for everything they know: what people type
 /// at consoles goes through them.
 const WIRES: [&str; 4] = ["actix_http", "amq_protocol", "lapin", "russh"];
+/// Warns of each message that comes back, with all its bytes. Whoever has sent it is told, too.
+const RETURNED: &str = "lapin::returned_messages";
 
 fn shows_bytes(about: &tracing::Metadata<'_>) -> bool {
     let library = about.target().split("::").next().unwrap_or_default();
-    *about.level() == tracing::Level::TRACE && WIRES.contains(&library)
+    let is_all = *about.level() == tracing::Level::TRACE && WIRES.contains(&library);
+    is_all || about.target() == RETURNED
 }
 
 /// The current span as a W3C `traceparent`, when there is one.

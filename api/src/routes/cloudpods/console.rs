@@ -71,13 +71,7 @@ fn address(request: &HttpRequest, id: Uuid) -> String {
     format!("{scheme}://{host}/api/cloudpods/{id}/console")
 }
 
-/// Becomes a WebSocket: binary messages are what is typed and shown, a text is
-/// `{"resize": {"cols": 80, "rows": 24}}` with sides of 1 to 500. A message has at most 64 KiB. It ends
-/// with code 1000 (ended by either side, idle for half an hour, or eight hours old), 1001 (the service
-/// stops), 1007 and 1009 (a message that is none, or too long), 1008 (the rights are gone, or the
-/// CloudPod does not run), 1011 (the node is away) or 1013 (too many, or no worker): after 1001, 1011
-/// and 1013 another may be opened. A CloudPod has at most two, a tenant ten. It outlives the access
-/// token that its ticket was asked for with, and not the login, key or rights.
+/// Opens the console that a ticket is for, over a WebSocket.
 #[utoipa::path(
     tag = "cloudpods",
     params(
@@ -88,7 +82,7 @@ fn address(request: &HttpRequest, id: Uuid) -> String {
             description = "`migrapanel.console.v1, ticket.TICKET`"
         ),
     ),
-    responses((status = 101, description = "A WebSocket from here on."))
+    responses((status = 101, description = "A WebSocket from here on. Binary messages are what is typed and shown, the text `{\"resize\": {\"cols\": 80, \"rows\": 24}}`, with sides of 1 to 500, says how large the terminal is; a message has at most 64 KiB. It closes with 1000 (ended by either side, idle for half an hour, or eight hours old), 1001 (the service stops), 1007 or 1009 (a message that is none, or too long), 1008 (the rights are gone, or the CloudPod does not run), 1011 (the node is away) or 1013 (too many, or no worker); after 1001, 1011 and 1013 another may be opened. A CloudPod has at most two at once, a tenant ten. A console outlives the access token that its ticket was asked for with, but not the login, the key or the rights."))
 )]
 #[get("/api/cloudpods/{id}/console")]
 async fn open_cloudpod_console(

@@ -15,7 +15,11 @@ async fn nobody_is_left_in_a_terminal_when_a_process_dies() {
     terminal.shows("login:").await;
     assert!(stage.in_terminals().contains("lxc-console"));
     stage.take_provisioner().kill();
+    // What nobody takes any more is not shown elsewhere, either.
+    terminal.type_text("typed-after-the-end").await;
     let (code, reason) = terminal.ended(NOTICED).await;
+    let bytes = format!("{:?}", "typed-after".as_bytes());
+    assert!(!stage.log("api").contains(bytes.trim_matches(['[', ']'])), "the API logs bytes");
     assert_eq!(code, 1011, "{reason}");
     stage.nobody_in_a_terminal(NOTICED).await;
 

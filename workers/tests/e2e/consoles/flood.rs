@@ -1,6 +1,7 @@
 //! More output than anybody reads.
 
 use super::stage::Stage;
+use crate::program::wait_for;
 use std::time::{Duration, Instant};
 
 /// By how much a process may grow for one console, in KiB: what is on the way, and what the
@@ -32,6 +33,11 @@ async fn a_client_that_does_not_read_holds_up_nobody_and_is_given_up() {
     assert!(slowest < Duration::from_secs(2), "others wait {slowest:?}");
     assert!(most.iter().all(|grown| *grown < GROWS), "API and provisioner grew by {most:?} KiB");
     assert_eq!(other.run("echo still here").await, "still here");
+    // Not even its connection is kept for it.
+    wait_for("the end of a deaf connection", Duration::from_secs(90), async || {
+        (stage.connections() == 1).then_some(())
+    })
+    .await;
     drop(deaf);
     other.close().await;
     stage.nobody_in_a_terminal(Duration::from_secs(20)).await;

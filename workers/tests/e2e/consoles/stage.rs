@@ -141,6 +141,17 @@ impl Stage {
         })
     }
 
+    /// How many clients the API is connected with.
+    pub fn connections(&self) -> usize {
+        let port = format!(":{:04X}", self.port);
+        let established = |line: &&str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words[1].ends_with(&port) && words[3] == "01"
+        };
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        table.lines().skip(1).filter(established).count()
+    }
+
     pub fn path(&self, nth: usize) -> String {
         format!("/api/cloudpods/{}/console", self.pods[nth].id)
     }
