@@ -3,13 +3,15 @@
 //! nothing is removed that is not provably ours.
 
 use crate::error::Result;
-use crate::proxmox::{Container, Guest, Mebibytes, Network, Node, commands};
+use crate::proxmox::{Container, Guest, Mark, Mebibytes, Network, Node, commands};
+use crate::ssh::RemoteCommand;
 use crate::world::World;
 use entities::cloudpods::findings::{self, Found, Kind};
 use entities::cloudpods::record::{self, Seen};
 use entities::cloudpods::settle::Power;
 use entities::cloudpods::{self, Size, Status, placement, pools, traffic};
-use entities::error::Error;
+use entities::error::{Code, Error};
+use entities::ids::CloudpodId;
 use entities::servers;
 use entities::tables::{cloudpod, server};
 use entities::values::{BridgeName, Vmid};
@@ -19,6 +21,9 @@ use std::time::Duration;
 
 /// How many nodes are looked at at the same time.
 const AT_ONCE: usize = 8;
+
+/// How long one may take, with all that is on it.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Looks for as long as the process lives.
 pub async fn keep_looking(world: World) {
@@ -37,7 +42,12 @@ pub async fn look_at_all(world: &World) -> Result<()> {
     let nodes = servers::list_enrolled(&tx, servers::Kind::Proxmox).await?;
     drop(tx);
     let looks = nodes.into_iter().map(async |row| {
-        let Err(error) = look_at(world, &row).await else { return Ok(()) };
+        let looked = tokio::time::timeout(LIMIT, look_at(world, &row)).await;
+        let looked = looked.unwrap_or_else(|_elapsed| {
+            let text = "Looking at the node took too long: see how it is.";
+            Err(Error::refused(Code::NodeUnknown, text))
+        });
+        let Err(error) = looked else { return Ok(()) };
         let tx = world.db.system().await?;
         servers::record_health(&tx, row.id, Err(&error.to_string())).await?;
         tx.commit().await
@@ -65,15 +75,40 @@ pub async fn look_at(world: &World, row: &server::Model) -> Result<()> {
         pods.iter().filter_map(|pod| Some((pod.vmid?, pod))).collect();
     for guest in guests.iter().filter(|guest| guest.node == node.row.name) {
         if !by_vmid.contains_key(&i64::from(guest.vmid)) {
-            found.extend(stranger(world, &node, row, guest).await?);
+            let looked = stranger(world, &node, row, guest).await;
+            found.extend(told(looked, guest.vmid, None)?);
         }
     }
     for pod in &pods {
-        found.extend(compare(world, &node, pod, &guests).await?);
+        let looked = compare(world, &node, pod, &guests).await;
+        found.extend(told(looked, cloudpods::vmid(pod)?, Some(pod.id))?);
     }
     let tx = world.db.system().await?;
     findings::record(&tx, row.id, &found).await?;
     tx.commit().await
+}
+
+/// What was found of one guest. That its node refuses something of it is a finding, too, and keeps nobody
+/// from looking at the others.
+fn told<T: IntoIterator<Item = Found>>(
+    looked: Result<T>,
+    vmid: Vmid,
+    cloudpod: Option<CloudpodId>,
+) -> Result<Vec<Found>> {
+    match looked {
+        Ok(found) => Ok(found.into_iter().collect()),
+        Err(error) if [Code::NodeRefused, Code::NodeUnknown].contains(&error.code()) => {
+            Ok(vec![Found {
+                kind: Kind::Drift,
+                vmid,
+                what: "refused",
+                cloudpod,
+                detail: error.to_string(),
+                repair: "It could not be repaired: look at the container on its node.".to_owned(),
+            }])
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A guest that no pod of this node is. One with the mark of a pod of ours that is gone, or that is
@@ -121,7 +156,15 @@ async fn stranger(
     if is_working || is_its_own {
         return Ok(None);
     }
-    remove_orphan(node, guest, &container).await?;
+    let tx = world.db.system().await?;
+    let place = (node.row.cluster.as_str(), guest.vmid);
+    if !record::had_vmid(&tx, place, pod.id).await? {
+        record::record_guest(&tx, place, row.id, guest.name.as_deref()).await?;
+        tx.commit().await?;
+        return Ok(Some(copy_of(guest, &pod)));
+    }
+    drop(tx);
+    remove_orphan(node, guest, &mark).await?;
     Ok(Some(Found {
         kind: Kind::Orphan,
         vmid: guest.vmid,
@@ -148,8 +191,23 @@ fn unknown_mark(guest: &Guest) -> Found {
     }
 }
 
-async fn remove_orphan(node: &Node, guest: &Guest, container: &Option<Container>) -> Result<()> {
-    if container.as_ref().is_some_and(|container| container.lock.is_some()) {
+/// A copy that somebody has made of a container carries its mark, too.
+fn copy_of(guest: &Guest, pod: &cloudpod::Model) -> Found {
+    Found {
+        kind: Kind::Orphan,
+        vmid: guest.vmid,
+        what: "copy",
+        cloudpod: Some(pod.id),
+        detail: format!("It has the mark of the CloudPod {}, which never had this number.", pod.id),
+        repair: "It is left alone: somebody has restored or cloned it. Take the mark out of its description."
+            .to_owned(),
+    }
+}
+
+async fn remove_orphan(node: &Node, guest: &Guest, mark: &Mark) -> Result<()> {
+    let is_same =
+        |container: &Container| container.mark.as_ref() == Some(mark) && container.lock.is_none();
+    if !node.look(guest.vmid).await?.as_ref().is_some_and(is_same) {
         return Ok(());
     }
     if node.current(guest.vmid).await?.power == Power::Running {
@@ -182,6 +240,10 @@ async fn compare(
     };
     let Some(container) = node.look(vmid).await? else {
         let elsewhere = guests.iter().find(|guest| guest.vmid == vmid);
+        let tx = world.db.system().await?;
+        let why = "Its container is not on its node: your provider knows.";
+        record::record_missing(&tx, pod.id, why).await?;
+        tx.commit().await?;
         let detail = match elsewhere {
             Some(guest) => format!("Its container is on {}, not on {}.", guest.node, node.row.name),
             None => "It was sold, and its node has no container of it.".to_owned(),
@@ -208,7 +270,10 @@ async fn compare(
     ] {
         if has != Some(shall) {
             let memory = Mebibytes(size.memory_mib);
-            node.run(&commands::set_size(vmid, size.cpu_cores, memory), b"").await?;
+            let command = commands::set_size(vmid, size.cpu_cores, memory);
+            if !repair(world, node, &pod, &command).await? {
+                return Ok(found);
+            }
             let detail = format!(
                 "It had {} instead of {shall}.",
                 has.map_or_else(|| "none".to_owned(), |n| n.to_string())
@@ -227,26 +292,58 @@ async fn compare(
         ));
     }
     found.extend(addresses(world, node, &pod, (&container, vmid)).await?);
-    if pod.status == Status::Suspended {
-        found.extend(stop_suspended(node, &pod, vmid).await?);
+    match pod.status {
+        Status::Suspended => found.extend(stop_suspended(world, node, &pod, vmid).await?),
+        _ if !container.starts_with_node => {
+            if repair(world, node, &pod, &commands::onboot(vmid, true)).await? {
+                let detail = "It would not have started with its node.".to_owned();
+                found.push(difference(Kind::Drift, "onboot", detail, "It was set back."));
+            }
+        }
+        _ => {}
     }
     Ok(found)
 }
 
-/// A suspended container that somebody has started is stopped again.
-async fn stop_suspended(node: &Node, pod: &cloudpod::Model, vmid: Vmid) -> Result<Option<Found>> {
+/// Repairs a container while nobody can begin anything with its pod; whether the pod was still as it was
+/// when it was looked at.
+async fn repair(
+    world: &World,
+    node: &Node,
+    pod: &cloudpod::Model,
+    command: &RemoteCommand,
+) -> Result<bool> {
+    let tx = world.db.system().await?;
+    if record::hold(&tx, pod).await?.is_none() {
+        return Ok(false);
+    }
+    node.run_soon(command).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// A suspended container that somebody has started is stopped again, by a job.
+async fn stop_suspended(
+    world: &World,
+    node: &Node,
+    pod: &cloudpod::Model,
+    vmid: Vmid,
+) -> Result<Option<Found>> {
     if node.current(vmid).await?.power != Power::Running {
         return Ok(None);
     }
-    node.run(&commands::onboot(vmid, false), b"").await?;
-    node.run(&commands::shutdown(vmid), b"").await?;
+    let tx = world.db.system().await?;
+    if !cloudpods::converge::stop_again(&tx, pod.id).await? {
+        return Ok(None);
+    }
+    tx.commit().await?;
     Ok(Some(Found {
         kind: Kind::Drift,
         vmid,
         what: "power",
         cloudpod: Some(pod.id),
         detail: "It is suspended, and ran.".to_owned(),
-        repair: "It was stopped.".to_owned(),
+        repair: "It is stopped.".to_owned(),
     }))
 }
 
@@ -271,8 +368,10 @@ async fn addresses(
         return Ok(None);
     }
     let bridge = BridgeName::parse(&node.row.bridge)?;
-    let network = Network { bridge: &bridge, addresses: &held };
-    node.run(&commands::set_network(vmid, &network), b"").await?;
+    let network = Network { bridge: &bridge, addresses: &held, pod: pod.id };
+    if !repair(world, node, pod, &commands::set_network(vmid, &network)).await? {
+        return Ok(None);
+    }
     Ok(Some(Found {
         kind: Kind::Drift,
         vmid,

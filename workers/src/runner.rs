@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 /// How many bytes of an archive's content give an apply one second more.
+/// How long what is done with a container may take in all: copies of large disks take hours.
+const POD_LIMIT_SECS: u64 = 7 * 3600;
 const BYTES_PER_SECOND: i64 = 10 << 20;
 /// How often a job may be taken up at the same place before it is given up.
 const CLAIMS_MAX: i32 = 20;
@@ -253,6 +255,8 @@ async fn forward(cx: &Cx) -> Result<()> {
     };
     let more = bytes.unwrap_or(0).checked_div(BYTES_PER_SECOND).unwrap_or(0);
     let limit = cx.world.config.apply_limit_secs.saturating_add(u64::try_from(more).unwrap_or(0));
+    // A task on a node is waited for as long as it goes on; nothing of that is this limit's.
+    let limit = if cx.claim.kind == "cloudpod" { limit.max(POD_LIMIT_SECS) } else { limit };
     let left = jobs::set_deadline(&tx, &cx.claim, limit).await?;
     tx.commit().await?;
     let mut saga = Saga::resume(cx.clone(), Direction::Forward).await?;

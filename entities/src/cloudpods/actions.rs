@@ -176,8 +176,11 @@ async fn prepare(
 ) -> Result<Value> {
     match what {
         Act::Resize { cpu_cores, memory_mib, disk_mib } => {
-            if row.service_id.is_some() && !ctx.is_platform_staff() {
-                let text = "Its size is that of its plan: change the plan of its subscription.";
+            if !ctx.is_platform_staff() {
+                let text = match row.service_id {
+                    Some(_) => "Its size is that of its plan: change the plan of its subscription.",
+                    None => "Its size is that of its plan: ask your provider for another.",
+                };
                 return Err(Error::refused(Code::CloudpodSold, text));
             }
             let mut size = Size::of(row)?;

@@ -2,7 +2,7 @@
 
 use super::placement::{self, Wanted};
 use super::{
-    Desired, Size, Status, actions, become_status, due, is_working, lock_own, refusal, settle,
+    Desired, Size, Status, actions, become_status, due, is_working, lock, lock_own, refusal, settle,
 };
 use crate::Result;
 use crate::audit::Audit;
@@ -227,7 +227,13 @@ pub(crate) async fn want(
     if row.desired == desired || row.desired == Desired::Deleted {
         return Ok(false);
     }
+    let (status, error) = (row.status, row.error.clone());
     let mut active: cloudpod::ActiveModel = row.into();
+    if desired == Desired::Suspended && matches!(status, Status::Active | Status::Stopped) {
+        active.was_running = Set(status == Status::Active);
+    }
+    // What went wrong with something else is not told of this.
+    active.error = Set(error.filter(|_| !status.is_made()));
     active.desired = Set(desired);
     active.reason = Set(reason.map(str::to_owned));
     active.attempts = Set(0);
@@ -302,6 +308,18 @@ async fn refuse_paid(tx: &SystemTx, row: &cloudpod::Model, desired: Desired) -> 
         subscription.id
     );
     Err(Error::refused(Code::CloudpodSold, text))
+}
+
+/// Lets a suspended pod be stopped again that somebody has started on its node; whether a job was made.
+pub async fn stop_again(tx: &SystemTx, id: CloudpodId) -> Result<bool> {
+    let row = lock(tx, id).await?;
+    let is_closed = row.status == Status::Suspended && row.desired == Desired::Suspended;
+    if !is_closed || is_working(tx, row.job_id).await? {
+        return Ok(false);
+    }
+    let ctx = TenantCtx::system(row.tenant_id);
+    queue(tx, &ctx, row, "suspend", None).await?;
+    Ok(true)
 }
 
 /// Lets a pod that could not be made be tried anew. One that was sold is tried by the platform's

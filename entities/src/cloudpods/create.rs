@@ -87,6 +87,7 @@ pub async fn create_pod(db: &Db, ctx: &TenantCtx, new: NewPod) -> Result<cloudpo
         size.template = template;
     }
     templates::open_template(&tx, &size.template).await?;
+    refuse_unpaid(&tx, ctx).await?;
     reserve_quota(&tx, ctx.tenant()).await?;
     refuse_twin(&tx, ctx.tenant(), &new.hostname).await?;
     if let Some(server) = new.server {
@@ -125,6 +126,24 @@ pub async fn create_pod(db: &Db, ctx: &TenantCtx, new: NewPod) -> Result<cloudpo
     let row = converge::go_on_as(&tx, ctx, row).await?;
     tx.commit().await?;
     Ok(row)
+}
+
+/// Without an order pods are for the platform's staff, and for tenants that were given a number of them,
+/// as was everybody between them and the platform: others would have for nothing what is sold.
+async fn refuse_unpaid(tx: &SystemTx, ctx: &TenantCtx) -> Result<()> {
+    if ctx.is_platform_staff() {
+        return Ok(());
+    }
+    let sql =
+        "SELECT count(*) AS without FROM tenant t JOIN tenant_ancestry a ON a.ancestor_id = t.id
+        WHERE a.descendant_id = $1 AND t.kind <> 'platform' AND t.limits->>'cloudpods' IS NULL";
+    let row = tx.conn().query_one_raw(statement(sql, [ctx.tenant().0.into()])).await?;
+    let row = row.ok_or_else(|| Error::internal("an aggregate without a row"))?;
+    if row.try_get::<i64>("", "without")? == 0 {
+        return Ok(());
+    }
+    let text = "You were not given CloudPods to make without an order: order one with POST /api/orders, or ask your provider for a number of them.";
+    Err(Error::refused(Code::QuotaExceeded, text))
 }
 
 /// What a pod's row is made of.

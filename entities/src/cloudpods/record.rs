@@ -254,6 +254,47 @@ pub async fn record_seen(tx: &SystemTx, id: CloudpodId, seen: &Seen) -> Result<b
     Ok(is_new)
 }
 
+/// Writes down that a pod has no container any more; nothing, when something is done with it.
+pub async fn record_missing(tx: &SystemTx, id: CloudpodId, why: &str) -> Result<()> {
+    let row = lock(tx, id).await?;
+    if super::is_working(tx, row.job_id).await? || !row.status.is_made() {
+        return Ok(());
+    }
+    let status = if row.status == Status::Active { Status::Stopped } else { row.status };
+    let mut active: cloudpod::ActiveModel = row.into();
+    active.error = Set(Some(why.to_owned()));
+    super::become_status(tx, active, status, None).await?;
+    Ok(())
+}
+
+/// Locks a pod that is still as it was when it was looked at, for repairing its container: until the
+/// transaction ends nobody begins anything with it. None: it is otherwise by now.
+pub async fn hold(tx: &SystemTx, seen: &cloudpod::Model) -> Result<Option<cloudpod::Model>> {
+    let row = lock(tx, seen.id).await?;
+    let is_same = (row.status, row.desired, &row.specification, row.server_id, row.vmid)
+        == (seen.status, seen.desired, &seen.specification, seen.server_id, seen.vmid);
+    if !is_same || super::is_working(tx, row.job_id).await? {
+        return Ok(None);
+    }
+    Ok(Some(row))
+}
+
+/// Whether a number of a cluster was given to this very pod, now or before: only then a container of that
+/// number with the pod's mark is its own. Copies of containers carry the mark, too.
+pub async fn had_vmid(
+    tx: &SystemTx,
+    (cluster, vmid): (&str, Vmid),
+    pod: CloudpodId,
+) -> Result<bool> {
+    let count = places::Entity::find()
+        .filter(places::Column::Cluster.eq(cluster))
+        .filter(places::Column::Vmid.eq(i64::from(vmid)))
+        .filter(places::Column::CloudpodId.eq(pod))
+        .count(tx.conn())
+        .await?;
+    Ok(count > 0)
+}
+
 /// Writes down that the disk of a claimed pod has grown for good, though its job came to nothing.
 pub async fn record_disk(tx: &SystemTx, claim: &Claim, mebibytes: u32) -> Result<()> {
     let row = lock(tx, super::load_claimed(tx, claim).await?.id).await?;

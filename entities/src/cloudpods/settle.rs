@@ -220,11 +220,10 @@ async fn later(tx: &SystemTx, row: cloudpod::Model, message: &str) -> Result<clo
 
 async fn suspended(tx: &SystemTx, row: cloudpod::Model) -> Result<cloudpod::Model> {
     let entry = Audit::CloudpodSuspended { cloudpod: row.id, reason: row.reason.clone() };
-    let (service, was_running) = (row.service_id, row.status == Status::Active);
-    let mut active = at_rest(row);
-    active.was_running = Set(was_running);
-    let row = become_status(tx, active, Status::Suspended, Some(entry)).await?;
-    if let Some(service) = service {
+    let (service, is_new) = (row.service_id, row.status != Status::Suspended);
+    let entry = is_new.then_some(entry);
+    let row = become_status(tx, at_rest(row), Status::Suspended, entry).await?;
+    if let Some(service) = service.filter(|_| is_new) {
         services::settle::pod_suspended(tx, service).await?;
     }
     Ok(row)
@@ -304,7 +303,7 @@ async fn not_acted(
         (status, row.desired),
         (Status::Active | Status::Stopped, Desired::Active)
             | (Status::Suspended, Desired::Suspended)
-    ) && row.wanted.is_none();
+    );
     let mut active = at_rest(row);
     active.error = Set(Some(message.to_owned()));
     if is_wanted {

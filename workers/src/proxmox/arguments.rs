@@ -3,6 +3,7 @@
 use crate::ssh::Argument;
 use entities::cloudpods::create::PodName;
 use entities::cloudpods::pools::Held;
+use entities::ids::CloudpodId;
 use entities::values::{
     ArchiveName, BridgeName, NodeName, SnapshotName, StorageId, Vmid, VolumeId,
 };
@@ -117,11 +118,24 @@ impl Argument for Volume {
 pub struct Network<'a> {
     pub bridge: &'a BridgeName,
     pub addresses: &'a [Held],
+    /// Whose it is: its card's address comes from that, or each change would give it another.
+    pub pod: CloudpodId,
+}
+
+impl Network<'_> {
+    /// A locally administered address (IEEE 802, second bit of the first octet) of the pod's own
+    /// random bits.
+    fn card(&self) -> String {
+        let [.., a, b, c, d, e] = self.pod.0.into_bytes();
+        format!("02:{a:02X}:{b:02X}:{c:02X}:{d:02X}:{e:02X}")
+    }
 }
 
 impl Argument for Network<'_> {
     fn text(&self) -> Cow<'_, str> {
-        let mut text = format!("name=eth0,bridge={},firewall=1,type=veth", self.bridge);
+        let card = self.card();
+        let mut text =
+            format!("name=eth0,bridge={},firewall=1,hwaddr={card},type=veth", self.bridge);
         for held in self.addresses {
             let (ip, gw) = match held.address.addr().is_ipv4() {
                 true => ("ip", "gw"),
@@ -180,10 +194,11 @@ mod tests {
         let network = Network {
             bridge: &BridgeName::parse("vmbr0").unwrap(),
             addresses: &[held("192.0.2.5/24", "192.0.2.1"), held("2001:db8::5/64", "2001:db8::1")],
+            pod: CloudpodId("01a20744-29a6-77b2-9012-7fcf4743210e".parse().unwrap()),
         };
         assert_eq!(
             network.text(),
-            "name=eth0,bridge=vmbr0,firewall=1,type=veth,ip=192.0.2.5/24,gw=192.0.2.1,ip6=2001:db8::5/64,gw6=2001:db8::1"
+            "name=eth0,bridge=vmbr0,firewall=1,hwaddr=02:CF:47:43:21:0E,type=veth,ip=192.0.2.5/24,gw=192.0.2.1,ip6=2001:db8::5/64,gw6=2001:db8::1"
         );
     }
 }

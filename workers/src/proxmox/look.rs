@@ -26,13 +26,23 @@ impl Mark {
     /// As a description.
     #[must_use]
     pub fn description(&self) -> Description {
-        Description(format!("migrapanel:{}:{}:{}", self.tag, self.pod.0, self.job.0))
+        Description(self.text())
     }
 
-    /// Of a description: its first line.
+    /// The line that stands there.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("migrapanel:{}:{}:{}", self.tag, self.pod.0, self.job.0)
+    }
+
+    /// Of a description: the line that is one. People add theirs.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
-        let line = text.trim_start().lines().next()?.trim().replace("%3A", ":");
+        text.lines().find_map(Self::of_line)
+    }
+
+    fn of_line(line: &str) -> Option<Self> {
+        let line = line.trim().replace("%3A", ":");
         let mut parts = line.split(':');
         let is_ours = parts.next()? == "migrapanel";
         let (tag, pod, job) = (parts.next()?, parts.next()?, parts.next()?);

@@ -96,7 +96,7 @@ fn shown_error(caller: &Caller, row: &cloudpod::Model) -> Option<String> {
         Status::Failed => "It could not be made. Your provider knows of it.",
         Status::Deleting => "It could not be removed at once. It is tried again by itself.",
         _ => {
-            "The last thing that was asked for did not work, and was taken back. Try it again, or ask your provider."
+            "The last thing that was asked for did not work. See its status, and try it again, or ask your provider."
         }
     };
     Some(text.to_owned())

@@ -84,12 +84,12 @@ pub(super) async fn root_keys(cx: &Cx, job: &Job) -> Result<Value> {
 
 async fn push_keys(node: &Node, job: &Job, keys: &[SshKey]) -> Result<()> {
     let to = AbsPath::parse("/root/.ssh/authorized_keys")?;
-    node.run(&commands::exec(job.vmid, &["/bin/mkdir", "-p", "-m", "0700", "/root/.ssh"]), b"")
-        .await?;
+    let exec = commands::exec(job.vmid, &["/bin/mkdir", "-p", "-m", "0700", "/root/.ssh"]);
+    node.run_soon(&exec).await?;
     let file = KeysFile(job.vmid);
     tracing::debug!(bytes = authorized_keys(keys).len(), "pod.keys");
     with_keys(node, job.vmid, keys, async || {
-        node.run(&commands::push(job.vmid, &file, &to), b"").await.map(|_said| ())
+        node.run_soon(&commands::push(job.vmid, &file, &to)).await.map(|_said| ())
     })
     .await
 }

@@ -206,7 +206,7 @@ impl Job {
                 storage: StorageId::parse(&node.row.storage)?,
                 mebibytes: self.size.disk_mib,
             },
-            network: Network { bridge, addresses: &self.addresses },
+            network: Network { bridge, addresses: &self.addresses, pod: self.row.id },
             description: self.mark.description(),
             keys: None,
         })

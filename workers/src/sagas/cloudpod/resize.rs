@@ -2,7 +2,7 @@
 
 use super::Job;
 use crate::error::Result;
-use crate::proxmox::{Disk, Mebibytes, commands};
+use crate::proxmox::{Disk, Mebibytes, Node, commands};
 use crate::saga::{Cx, Saga, Step};
 use cpanel::protocol::Level;
 use entities::cloudpods::{Size, record};
@@ -59,14 +59,7 @@ impl Step for GrowDisk {
         let job = Job::load(cx).await?;
         let size: Size = job.parameters()?;
         let node = job.at_rest(cx).await?;
-        let container = node.look(job.vmid).await?;
-        // It may have grown before its answer was lost.
-        let has = container.and_then(|container| container.disk_mib).unwrap_or(0);
-        if has >= size.disk_mib {
-            return Ok(());
-        }
-        cx.log(Level::Info, self.name(), &format!("From {has} to {} MiB.", size.disk_mib)).await?;
-        node.run(&commands::resize(job.vmid, Disk(size.disk_mib)), b"").await.map(|_said| ())
+        grow(cx, &job, &node, size.disk_mib).await
     }
 
     /// A disk never shrinks: one that has grown before the failure stays so, and takes its room.
@@ -88,4 +81,15 @@ impl Step for GrowDisk {
         record::record_disk(&tx, &cx.claim, has).await?;
         tx.commit().await
     }
+}
+
+/// Lets the disk have so much. It may have grown before an answer was lost.
+pub(super) async fn grow(cx: &Cx, job: &Job, node: &Node, mebibytes: u32) -> Result<()> {
+    let container = node.look(job.vmid).await?;
+    let has = container.and_then(|container| container.disk_mib).unwrap_or(0);
+    if has >= mebibytes {
+        return Ok(());
+    }
+    cx.log(Level::Info, "disk", &format!("From {has} to {mebibytes} MiB.")).await?;
+    node.run(&commands::resize(job.vmid, Disk(mebibytes)), b"").await.map(|_said| ())
 }

@@ -95,11 +95,13 @@ pub(super) async fn roll_back(cx: &Cx, job: &Job) -> Result<Value> {
     Ok(json!({}))
 }
 
-/// The configuration of now comes back, too, where an old one came with the data: size, address, mark.
+/// The configuration of now comes back, too, where an old one came with the data: size, address, mark,
+/// and the disk grows to what it was by now.
 async fn renew(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
     let bridge = BridgeName::parse(&node.row.bridge)?;
     let new: Create<'_> = job.create(cx, &bridge, node).await?;
     node.run(&commands::settle(&new), b"").await?;
+    super::resize::grow(cx, job, node, job.size.disk_mib).await?;
     provision::guard(node, job.vmid).await
 }
 
@@ -235,13 +237,30 @@ pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
     }
     cx.log(Level::Info, "restore", &format!("From {volume}.")).await?;
     let storage = StorageId::parse(&node.row.storage)?;
-    node.work(job.vmid, &commands::restore(job.vmid, &volume, &storage)).await?;
+    if let Err(error) = node.work(job.vmid, &commands::restore(job.vmid, &volume, &storage)).await {
+        leave_running(job, &node).await;
+        return Err(error);
+    }
     renew(cx, job, &node).await?;
     if job.row.status == entities::cloudpods::Status::Active {
         provision::start(&node, job.vmid).await?;
         provision::await_ready(cx, job).await?;
     }
     Ok(json!({}))
+}
+
+/// A container that ran and that a refused restore has left as it was runs again.
+async fn leave_running(job: &Job, node: &Node) {
+    let standing = node.look(job.vmid).await;
+    let is_whole = standing.is_ok_and(|found| {
+        found.is_some_and(|c| job.owns(&c) && c.lock.is_none() && c.disk_mib.is_some())
+    });
+    if is_whole
+        && job.row.status == entities::cloudpods::Status::Active
+        && let Err(error) = provision::start(node, job.vmid).await
+    {
+        tracing::warn!(cause = %error.chain(), "pod.not_started_again");
+    }
 }
 
 /// Removes a backup from the storage that has it.

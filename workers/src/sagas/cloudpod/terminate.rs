@@ -2,9 +2,10 @@
 
 use super::{Job, LOOK_EVERY};
 use crate::error::Result;
-use crate::proxmox::{Node, commands, says};
+use crate::proxmox::{Container, Node, commands, says};
 use crate::saga::Cx;
 use cpanel::protocol::Level;
+use entities::cloudpods::pools::Held;
 use entities::cloudpods::settle::Power;
 use entities::cloudpods::{names, record};
 use entities::error::{Code, Error};
@@ -42,7 +43,7 @@ async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
         let found = super::identify(node, job.vmid).await?;
         let Some(container) = found else { return Ok(()) };
         if !job.owns(&container) {
-            return Ok(());
+            return refuse_unmarked(job, node, &container);
         }
         if container.lock.is_some() {
             if !node.is_stuck(job.vmid, seen).await? {
@@ -72,6 +73,25 @@ async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
     }
 }
 
+/// A container of somebody else stays, and this pod has none. One that is in all but its mark this pod's
+/// is neither removed nor called gone: somebody has to say whose it is.
+fn refuse_unmarked(job: &Job, node: &Node, container: &Container) -> Result<()> {
+    let has = |held: &Held| container.network.contains(&format!("={},", held.address));
+    let is_alike = job.row.made_at.is_some()
+        && (container.hostname == job.hostname.as_str() || job.addresses.iter().any(has));
+    if !is_alike {
+        return Ok(());
+    }
+    let text = format!(
+        "The container {} on {} is called {} and has lost the mark of this CloudPod: put {} into its description again, or remove it by hand.",
+        job.vmid,
+        node.row.name,
+        container.hostname,
+        job.mark.text()
+    );
+    Err(Error::refused(Code::NodeRefused, text))
+}
+
 /// Removes the pod's backups from the storages of the nodes that made them.
 async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
     let tx = cx.world.db.system().await?;
@@ -83,10 +103,19 @@ async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
         let tx = cx.world.db.system().await?;
         let server = servers::load_server(&tx, server).await?;
         drop(tx);
-        let node = Node::connect(&cx.world, &server).await?;
-        if let Some(volume) = row.volume {
-            free(&node, &VolumeId::parse(&volume)?).await?;
-            removed += 1;
+        let Some(volume) = row.volume else { continue };
+        let freed = async {
+            let node = Node::connect(&cx.world, &server).await?;
+            free(&node, &VolumeId::parse(&volume)?).await
+        };
+        match freed.await {
+            Ok(()) => removed += 1,
+            // Nothing else waits for a node that this pod was on before.
+            Err(error) if server.id != cx.server.id => {
+                let text = format!("{volume} on {} stays until that answers: {error}", server.name);
+                cx.log(Level::Warn, "terminate", &text).await?;
+            }
+            Err(error) => return Err(error),
         }
     }
     // A backup whose end nobody saw has no row.
