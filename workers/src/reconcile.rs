@@ -259,6 +259,9 @@ async fn compare(
         return Ok(vec![difference(Kind::Drift, "mark", detail, repair)]);
     }
     observe(world, node, &pod, &container).await?;
+    let tx = world.db.system().await?;
+    let pod = cloudpods::load_pod(&tx, pod.id).await?;
+    drop(tx);
     let mut found = Vec::new();
     if container.lock.is_some() {
         return Ok(found);

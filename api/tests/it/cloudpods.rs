@@ -31,6 +31,12 @@ pub async fn plan(app: &App, code: &str, placement: Value) {
     app.owner.post("/api/products", product).await.data(201);
 }
 
+/// Lets a tenant make pods without orders.
+pub async fn allow(app: &App, client: &Client) {
+    let limits = json!({"limits": {"cloudpods": 100}});
+    patch(&app.owner, &format!("/api/tenants/{}", client.tenant), limits).await.data(200);
+}
+
 fn pod(hostname: &str) -> Value {
     json!({"hostname": hostname, "plan": "pod-s"})
 }
@@ -45,6 +51,7 @@ async fn a_pod_has_a_place_a_number_and_an_address_from_the_first_answer_on() {
     let server = node(&app, 1, 10).await;
     plan(&app, "pod-s", json!(null)).await;
     let owner = app.member("podder", "OWNER").await;
+    allow(&app, &owner).await;
     let body = json!({"hostname": "Web-1.Example", "plan": "pod-s", "template": "debian-12", "ssh_keys": [KEY]});
     let made = owner.post("/api/cloudpods", body).await.data(202);
     assert_eq!(made["hostname"], "web-1.example");
@@ -91,6 +98,7 @@ async fn fifty_at_once_get_what_there_is_room_for_and_no_number_or_address_twice
     node(&app, 2, 8).await;
     plan(&app, "pod-s", json!(null)).await;
     let owner = app.member("crowd", "OWNER").await;
+    allow(&app, &owner).await;
     let asking = (0..50).map(|nth| {
         let owner = &owner;
         async move { owner.post("/api/cloudpods", pod(&format!("pod-{nth}"))).await }
@@ -131,6 +139,7 @@ async fn places_are_spread_packed_labelled_and_never_on_what_is_not_well() {
     plan(&app, "packed", json!({"policy": "pack", "apart": "no"})).await;
     plan(&app, "fast", json!({"labels": {"disk": "nvme"}})).await;
     let owner = app.member("placer", "OWNER").await;
+    allow(&app, &owner).await;
     let place = async |plan: &str, name: &str| {
         let body = json!({"hostname": name, "plan": plan});
         let got = owner.post("/api/cloudpods", body).await;
@@ -161,12 +170,14 @@ async fn a_limit_a_role_and_another_tenant_are_refused() {
     node(&app, 1, 10).await;
     plan(&app, "pod-s", json!(null)).await;
     let owner = app.member("limited", "OWNER").await;
+    allow(&app, &owner).await;
     let limits = json!({"limits": {"cloudpods": 1}});
     patch(&app.owner, &format!("/api/tenants/{}", owner.tenant), limits).await.data(200);
     let made = make(&owner, "one").await;
     owner.post("/api/cloudpods", pod("two")).await.refused(409, "quota_exceeded");
     let id = made["id"].as_str().unwrap();
     let other = app.member("other", "OWNER").await;
+    allow(&app, &other).await;
     other.get(&format!("/api/cloudpods/{id}")).await.refused(404, "not_found");
     other.post(&format!("/api/cloudpods/{id}/start"), json!({})).await.refused(404, "not_found");
     delete(&other, &format!("/api/cloudpods/{id}")).await.refused(404, "not_found");
@@ -204,5 +215,22 @@ async fn pools_do_not_overlap_and_are_kept_while_somebody_has_of_them() {
     let closed = patch(&app.owner, &path, json!({"closed": true})).await.data(200);
     assert_eq!((&closed["closed"], &closed["held"]), (&json!(true), &json!(1)));
     assert_eq!(make(&app.owner, "four").await["ipv6"], Value::Null);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_makes_for_nothing_what_is_sold() {
+    let app = spawn().await;
+    node(&app, 1, 10).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let stranger = app.member("stranger", "OWNER").await;
+    let refused = stranger.post("/api/cloudpods", pod("free")).await;
+    refused.refused(409, "quota_exceeded");
+    allow(&app, &stranger).await;
+    let made = make(&stranger, "given").await;
+    let resize = format!("/api/cloudpods/{}/resize", made["id"].as_str().unwrap());
+    app.db.execute("UPDATE cloudpod SET status = 'active', job_id = NULL").await.unwrap();
+    let refused = stranger.post(&resize, json!({"cpu_cores": 16})).await;
+    refused.refused(409, "cloudpod_sold");
     app.db.remove().await.unwrap();
 }

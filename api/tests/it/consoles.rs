@@ -1,7 +1,7 @@
 //! Tickets of consoles and what refuses them; consoles that serve are tried with a real node.
 
 use crate::app::{App, Client, spawn};
-use crate::cloudpods::{make, node, plan};
+use crate::cloudpods::{allow, make, node, plan};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
@@ -47,6 +47,7 @@ async fn only_who_may_gets_a_ticket_and_only_for_a_pod_that_runs() {
     node(&app, 1, 10).await;
     plan(&app, "pod-s", json!(null)).await;
     let owner = app.member("owner", "OWNER").await;
+    allow(&app, &owner).await;
     let waiting = make(&owner, "waiting").await;
     let path = format!("/api/cloudpods/{}/console", waiting["id"].as_str().unwrap());
     owner.post(&path, json!({})).await.refused(409, "cloudpod_state");
@@ -54,6 +55,7 @@ async fn only_who_may_gets_a_ticket_and_only_for_a_pod_that_runs() {
     let member = app.member_of(&owner.tenant, "owner", "MEMBER").await;
     member.post(&path, json!({})).await.refused(403, "forbidden");
     let stranger = app.member("stranger", "OWNER").await;
+    allow(&app, &stranger).await;
     stranger.post(&path, json!({})).await.refused(404, "not_found");
     let given = owner.post(&path, json!({})).await.data(201);
     assert!(given["url"].as_str().unwrap().ends_with(&path), "{given}");
@@ -88,6 +90,7 @@ async fn what_is_no_ticket_of_this_moment_opens_nothing() {
     node(&app, 1, 10).await;
     plan(&app, "pod-s", json!(null)).await;
     let owner = app.member("owner", "OWNER").await;
+    allow(&app, &owner).await;
     let path = running(&app, &owner, "runs").await;
     let invalid = Err((401, "ticket_invalid".to_owned()));
     app.anonymous().get(&path).await.refused(401, "ticket_invalid");

@@ -371,6 +371,7 @@ async fn pod(app: &App, owner: &Client, name: &str) -> (String, String) {
     let code = format!("plan-{number}");
     let product = json!({"name": format!("plan of {name}"), "code": code, "specification": plan});
     owner.post("/api/products", product).await.data(201);
+    crate::cloudpods::allow(app, owner).await;
     let pod = json!({"hostname": format!("pod.{name}.test"), "plan": code});
     let pod = owner.post("/api/cloudpods", pod).await.data(202)["id"].clone();
     let pools = app.owner.get("/api/ip-pools?per_page=200").await.data(200);
