@@ -110,8 +110,6 @@ async fn what_is_no_ticket_of_this_moment_opens_nothing() {
 
     // The rights are those of the opening, not those of the ticket's giving.
     let text = ticket(&owner, &path).await;
-    let stops = path.replace("/console", "/stop");
-    owner.post(&stops, json!({})).await.data(202);
     app.db.execute("UPDATE cloudpod SET status = 'stopped'").await.unwrap();
     assert_eq!(open(&app, &path, &text).await, Err((409, "cloudpod_state".to_owned())));
     app.db.execute("UPDATE cloudpod SET status = 'active'").await.unwrap();

@@ -4,7 +4,7 @@
 use crate::dns::server::program;
 use crate::notifier;
 use crate::saga::{nowhere, world_of};
-use entities::asks::{BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, POD_QUEUE, QUEUE};
+use entities::asks::{ASK_QUEUES, BILLING_QUEUE, DNS_QUEUE, JOB_QUEUE, POD_QUEUE};
 use entities::config::{self, Base};
 use entities::db::Db;
 use entities::dead_letters::{self, Filter, Reason};
@@ -212,6 +212,7 @@ async fn poison_in_each_queue_is_kept_and_hinders_no_message_behind_it() {
 async fn a_question_that_is_none_is_kept_and_who_waits_is_told() {
     let mut scene = Scene::open().await;
     scene.start_migrator();
+    scene.start_provisioner();
     let channel = scene.channel().await;
     let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let mine = channel.queue_declare("".into(), exclusive, FieldTable::default()).await.unwrap();
@@ -224,22 +225,24 @@ async fn a_question_that_is_none_is_kept_and_who_waits_is_told() {
         )
         .await
         .unwrap();
-    let asking = BasicProperties::default()
-        .with_reply_to(mine.name().clone())
-        .with_correlation_id("1".into());
-    amqp::publish_confirmed(&channel, QUEUE, b"no question", asking).await.unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(30), answers.next()).await;
-    let answer = answer.unwrap().unwrap().unwrap();
-    let answer: Value = serde_json::from_slice(&answer.data).unwrap();
-    assert_eq!((&answer["outcome"], &answer["code"]), (&json!("refused"), &json!("internal")));
-    assert_eq!(reasons(&scene.wait(QUEUE, 1).await), [Reason::Unreadable]);
-    let ask = entities::asks::Ask::new(
-        &scene.platform,
-        entities::asks::Question::Verify { job: JobId::new() },
-    );
-    scene.send(QUEUE, &serde_json::to_vec(&ask).unwrap()).await;
-    let letters = scene.wait(QUEUE, 2).await;
-    assert_eq!(letters[1].error, "It does not say where the answer is to go.");
+    for queue in ASK_QUEUES {
+        let asking = BasicProperties::default()
+            .with_reply_to(mine.name().clone())
+            .with_correlation_id("1".into());
+        amqp::publish_confirmed(&channel, queue, b"no question", asking).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(30), answers.next()).await;
+        let answer = answer.unwrap().unwrap().unwrap();
+        let answer: Value = serde_json::from_slice(&answer.data).unwrap();
+        assert_eq!((&answer["outcome"], &answer["code"]), (&json!("refused"), &json!("internal")));
+        assert_eq!(reasons(&scene.wait(queue, 1).await), [Reason::Unreadable]);
+        let ask = entities::asks::Ask::new(
+            &scene.platform,
+            entities::asks::Question::Verify { job: JobId::new() },
+        );
+        scene.send(queue, &serde_json::to_vec(&ask).unwrap()).await;
+        let letters = scene.wait(queue, 2).await;
+        assert_eq!(letters[1].error, "It does not say where the answer is to go.");
+    }
     scene.end().await;
 }
 
