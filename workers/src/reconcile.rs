@@ -266,7 +266,36 @@ async fn compare(
     if container.lock.is_some() {
         return Ok(found);
     }
-    let size = Size::of(&pod)?;
+    found.extend(sizes(world, node, &pod, (&container, vmid)).await?);
+    found.extend(addresses(world, node, &pod, (&container, vmid)).await?);
+    if pod.status == Status::Suspended {
+        found.extend(stop_suspended(world, node, &pod, vmid).await?);
+    } else if !container.starts_with_node
+        && repair(world, node, &pod, &commands::onboot(vmid, true)).await?
+    {
+        let detail = "It would not have started with its node.".to_owned();
+        found.push(difference(Kind::Drift, "onboot", detail, "It was set back."));
+    }
+    Ok(found)
+}
+
+/// A container that is smaller or larger than what was sold gets its cores and memory back.
+async fn sizes(
+    world: &World,
+    node: &Node,
+    pod: &cloudpod::Model,
+    (container, vmid): (&Container, Vmid),
+) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let difference = |what, detail: String, repair: &str| Found {
+        kind: Kind::Drift,
+        vmid,
+        what,
+        cloudpod: Some(pod.id),
+        detail,
+        repair: repair.to_owned(),
+    };
+    let size = Size::of(pod)?;
     for (what, has, shall) in [
         ("cpu_cores", container.cpu_cores, size.cpu_cores),
         ("memory_mib", container.memory_mib, size.memory_mib),
@@ -274,36 +303,24 @@ async fn compare(
         if has != Some(shall) {
             let memory = Mebibytes(size.memory_mib);
             let command = commands::set_size(vmid, size.cpu_cores, memory);
-            if !repair(world, node, &pod, &command).await? {
+            if !repair(world, node, pod, &command).await? {
                 return Ok(found);
             }
             let detail = format!(
                 "It had {} instead of {shall}.",
                 has.map_or_else(|| "none".to_owned(), |n| n.to_string())
             );
-            found.push(difference(Kind::Drift, what, detail, "It was set back."));
+            found.push(difference(what, detail, "It was set back."));
         }
     }
     if container.disk_mib != Some(size.disk_mib) {
         let has = container.disk_mib.unwrap_or(0);
         let detail = format!("Its disk has {has} MiB, and {} were sold.", size.disk_mib);
         found.push(difference(
-            Kind::Drift,
             "disk_mib",
             detail,
             "Disks are not changed by themselves: resize it, or leave it.",
         ));
-    }
-    found.extend(addresses(world, node, &pod, (&container, vmid)).await?);
-    match pod.status {
-        Status::Suspended => found.extend(stop_suspended(world, node, &pod, vmid).await?),
-        _ if !container.starts_with_node => {
-            if repair(world, node, &pod, &commands::onboot(vmid, true)).await? {
-                let detail = "It would not have started with its node.".to_owned();
-                found.push(difference(Kind::Drift, "onboot", detail, "It was set back."));
-            }
-        }
-        _ => {}
     }
     Ok(found)
 }
