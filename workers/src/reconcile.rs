@@ -11,58 +11,70 @@ use entities::cloudpods::record::{self, Seen};
 use entities::cloudpods::settle::Power;
 use entities::cloudpods::{self, Size, Status, placement, pools, traffic};
 use entities::error::{Code, Error};
-use entities::ids::CloudpodId;
+use entities::ids::{CloudpodId, ServerId};
 use entities::servers;
 use entities::tables::{cloudpod, server};
 use entities::values::{BridgeName, Vmid};
-use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
-/// How many nodes are looked at at the same time.
-const AT_ONCE: usize = 8;
+/// How long a node may take to say how it is.
+const LIMIT: Duration = Duration::from_secs(120);
 
-/// How long one may take, with all that is on it.
-const LIMIT: Duration = Duration::from_secs(300);
-
-/// Looks for as long as the process lives.
+/// Looks for as long as the process lives, at each node by itself: one that hangs delays no other.
 pub async fn keep_looking(world: World) {
     let every = Duration::from_secs(world.config.reconcile_secs.max(1));
+    let mut looks: BTreeMap<ServerId, JoinHandle<()>> = BTreeMap::new();
     loop {
-        if let Err(error) = look_at_all(&world).await {
-            tracing::warn!(cause = %error.chain(), "pods.not_reconciled");
+        match nodes(&world).await {
+            Ok(nodes) => {
+                for row in nodes {
+                    if looks.get(&row.id).is_none_or(JoinHandle::is_finished) {
+                        looks.insert(row.id, tokio::spawn(look_and_tell(world.clone(), row)));
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(cause = %error.chain(), "pods.not_reconciled"),
         }
         tokio::time::sleep(every).await;
     }
 }
 
-/// Looks at every node, once; several at the same time, so that one that hangs delays few.
-pub async fn look_at_all(world: &World) -> Result<()> {
+async fn look_and_tell(world: World, row: server::Model) {
+    if let Err(error) = look_once(&world, &row).await {
+        tracing::warn!(server = %row.name, cause = %error.chain(), "pods.not_reconciled");
+    }
+}
+
+async fn nodes(world: &World) -> Result<Vec<server::Model>> {
     let tx = world.db.system().await?;
-    let nodes = servers::list_enrolled(&tx, servers::Kind::Proxmox).await?;
-    drop(tx);
-    let looks = nodes.into_iter().map(async |row| {
-        let looked = tokio::time::timeout(LIMIT, look_at(world, &row)).await;
-        let looked = looked.unwrap_or_else(|_elapsed| {
-            let text = "Looking at the node took too long: see how it is.";
-            Err(Error::refused(Code::NodeUnknown, text))
-        });
-        let Err(error) = looked else { return Ok(()) };
-        let tx = world.db.system().await?;
-        servers::record_health(&tx, row.id, Err(&error.to_string())).await?;
-        tx.commit().await
-    });
-    let mut looks = futures::stream::iter(looks).buffer_unordered(AT_ONCE);
-    while let Some(looked) = looks.next().await {
-        looked?;
+    servers::list_enrolled(&tx, servers::Kind::Proxmox).await
+}
+
+/// Looks at every node, once.
+pub async fn look_at_all(world: &World) -> Result<()> {
+    for row in nodes(world).await? {
+        look_once(world, &row).await?;
     }
     Ok(())
+}
+
+/// Looks at a node; that it does not answer is told of it.
+async fn look_once(world: &World, row: &server::Model) -> Result<()> {
+    let Err(error) = look_at(world, row).await else { return Ok(()) };
+    let tx = world.db.system().await?;
+    servers::record_health(&tx, row.id, Err(&error.to_string())).await?;
+    tx.commit().await
 }
 
 /// Looks at a node: its health, and its containers against the pods that are to be on it.
 pub async fn look_at(world: &World, row: &server::Model) -> Result<()> {
     let node = Node::connect(world, row).await?;
-    let look = node.examine().await?;
+    let look = tokio::time::timeout(LIMIT, node.examine()).await.map_err(|_elapsed| {
+        let text = format!("The node did not say within {} s how it is.", LIMIT.as_secs());
+        Error::refused(Code::NodeUnknown, text)
+    })??;
     let tx = world.db.system().await?;
     servers::record_node(&tx, row.id, look.capacity, &look.health()).await?;
     tx.commit().await?;
