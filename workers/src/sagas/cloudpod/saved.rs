@@ -14,6 +14,7 @@ use entities::servers;
 use entities::values::{BridgeName, SnapshotName, StorageId, VolumeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Makes a snapshot.
 pub(super) async fn snapshot(saga: &mut Saga) -> Result<Value> {
@@ -157,6 +158,10 @@ pub(super) async fn archives(node: &Node, job: &Job) -> Result<Vec<Stored>> {
     Ok(stored)
 }
 
+/// vzdump calls its archive by the second in which it began: the pod's next backup begins in another,
+/// and neither is refused nor takes the place of this one.
+const NAMED_BY: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Serialize)]
 struct MakeBackup {
     before: Vec<String>,
@@ -177,6 +182,7 @@ impl Step for MakeBackup {
             let storage = StorageId::parse(&node.row.backup_storage)?;
             let path = ApiPath::new().part("nodes").value(&node.name).part("vzdump");
             node.work(job.vmid, &commands::back_up(&path, job.vmid, &storage, &job.mark)).await?;
+            tokio::time::sleep(NAMED_BY).await;
         }
         let found = self.fresh(&node, &job).await?;
         let Stored { volume, bytes, .. } = found.ok_or_else(|| {

@@ -58,6 +58,24 @@ async fn backups_are_made_by_the_clock_and_so_many_are_kept() {
 }
 
 #[tokio::test]
+async fn backups_one_right_after_another_have_names_of_their_own() {
+    let bed = Bed::open("swift", 1).await;
+    let pod = bed.make("swift").await;
+    for nth in 1..=4 {
+        bed.act(pod.id, cloudpods::Act::Backup { scheduled: false }).await;
+        // The next would be called by this second.
+        let now = bed.nodes[0].sh("date +vzdump-lxc-%Y_%m_%d-%H_%M_%S");
+        let now = now.trim().replace("lxc-", &format!("lxc-{}-", pod.vmid.unwrap()));
+        let volumes = "SELECT DISTINCT volume FROM cloudpod_backup WHERE state = 'ready'";
+        let volumes = bed.sql(volumes);
+        assert_eq!(volumes.lines().count(), nth);
+        assert!(!volumes.contains(&now), "{now}: {volumes}");
+    }
+    assert_eq!(bed.nodes[0].sh("pvesm list local --content backup").lines().skip(1).count(), 4);
+    bed.end().await;
+}
+
+#[tokio::test]
 async fn one_pod_that_cannot_be_worked_on_holds_up_nobody_else() {
     let bed = Bed::open("broken", 1).await;
     let (full, other) = (bed.make("full").await, bed.make("other").await);
