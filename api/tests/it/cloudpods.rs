@@ -215,6 +215,13 @@ async fn pools_do_not_overlap_and_are_kept_while_somebody_has_of_them() {
     let closed = patch(&app.owner, &path, json!({"closed": true})).await.data(200);
     assert_eq!((&closed["closed"], &closed["held"]), (&json!(true), &json!(1)));
     assert_eq!(make(&app.owner, "four").await["ipv6"], Value::Null);
+    // Without IPv4 there is nothing to sell, and other sites have pools of their own.
+    app.db.execute("UPDATE ip_pool SET closed = (family = 4)").await.unwrap();
+    let refused = app.owner.post("/api/cloudpods", pod("six")).await;
+    refused.refused(409, "no_capacity");
+    app.db.execute("UPDATE ip_pool SET location = 'elsewhere' WHERE family = 4").await.unwrap();
+    let six = make(&app.owner, "six").await;
+    assert_eq!((&six["ipv4"], six["ipv6"].is_string()), (&Value::Null, true));
     app.db.remove().await.unwrap();
 }
 

@@ -387,8 +387,8 @@ async fn take_target(
         size: &size,
         siting: &siting,
         server,
-        avoid: row.server_id,
-        cluster: row.cluster.as_deref(),
+        avoid: None,
+        moves: Some(row),
         order: None,
     };
     let place = placement::take(tx, &wanted, placement::Holder::Pod(row.id)).await?;

@@ -122,7 +122,7 @@ async fn place_for(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<places
         siting: &siting,
         server: row.pinned_server_id,
         avoid: row.server_id,
-        cluster: None,
+        moves: None,
         order: None,
     };
     placement::take(tx, &wanted, placement::Holder::Pod(row.id)).await

@@ -110,7 +110,7 @@ pub async fn create_pod(db: &Db, ctx: &TenantCtx, new: NewPod) -> Result<cloudpo
         siting: &siting,
         server: new.server,
         avoid: None,
-        cluster: None,
+        moves: None,
         order: None,
     };
     let place = placement::take(&tx, &wanted, placement::Holder::Pod(row.id)).await?;

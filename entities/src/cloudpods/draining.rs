@@ -141,8 +141,8 @@ async fn has_target(tx: &SystemTx, row: &cloudpod::Model) -> Result<bool> {
         size: &size,
         siting: &siting,
         server: None,
-        avoid: row.server_id,
-        cluster: row.cluster.as_deref(),
+        avoid: None,
+        moves: Some(row),
         order: None,
     };
     placement::has_room(tx, &wanted).await

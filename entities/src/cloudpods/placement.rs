@@ -12,7 +12,7 @@ use crate::db::{SystemTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{CloudpodId, OrderId, OrderItemId, PlacementId, ServerId, TenantId};
 use crate::tables::placement::{self, Column};
-use crate::tables::{node, server};
+use crate::tables::{cloudpod, node, server};
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -55,7 +55,11 @@ const SUITABLE: &str = "WITH taken AS (
       AND (EXISTS (SELECT FROM server_grant g
               JOIN tenant_ancestry a ON a.ancestor_id = g.tenant_id
               WHERE g.server_id = s.id AND a.descendant_id = $1)
-          OR EXISTS (SELECT FROM tenant x WHERE x.id = $1 AND x.kind = 'platform'))";
+          OR EXISTS (SELECT FROM tenant x WHERE x.id = $1 AND x.kind = 'platform'))
+      AND NOT EXISTS (SELECT FROM placement h JOIN ip_address a ON a.placement_id = h.id
+          JOIN ip_pool o ON o.id = a.pool_id
+          WHERE h.cloudpod_id = $8 AND h.released_at IS NULL
+            AND o.location IS NOT NULL AND o.location IS DISTINCT FROM s.location)";
 
 /// For what room is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +71,9 @@ pub(super) struct Wanted<'a> {
     pub server: Option<ServerId>,
     /// Anywhere but there, when there is another.
     pub avoid: Option<ServerId>,
-    /// Only in this cluster, and not on `avoid` at all: for a move.
-    pub cluster: Option<&'a str>,
+    /// The pod that moves: only to another server of its cluster, and only where its addresses, which
+    /// it takes along, are used.
+    pub moves: Option<&'a cloudpod::Model>,
     pub order: Option<OrderId>,
 }
 
@@ -97,6 +102,7 @@ async fn candidates(tx: &SystemTx, wanted: &Wanted<'_>) -> Result<Vec<Candidate>
         json!(wanted.siting.labels).into(),
         wanted.siting.location.clone().into(),
         wanted.order.map(|order| order.0).into(),
+        wanted.moves.map(|pod| pod.id.0).into(),
     ];
     let mut found = Vec::new();
     for row in tx.conn().query_all_raw(statement(SUITABLE, values)).await? {
@@ -113,10 +119,11 @@ async fn candidates(tx: &SystemTx, wanted: &Wanted<'_>) -> Result<Vec<Candidate>
             together,
         };
         let is_asked = wanted.server.is_none_or(|server| server == candidate.server);
-        let is_cluster = wanted
-            .cluster
-            .is_none_or(|c| c == candidate.cluster && wanted.avoid != Some(candidate.server));
-        if is_asked && is_cluster {
+        let is_reached = wanted.moves.is_none_or(|pod| {
+            pod.cluster.as_ref() == Some(&candidate.cluster)
+                && pod.server_id != Some(candidate.server)
+        });
+        if is_asked && is_reached {
             found.push(candidate);
         }
     }
@@ -179,7 +186,7 @@ pub(super) async fn take(
         };
         let row = row.insert(tx.conn()).await?;
         // A move takes its addresses along.
-        if wanted.cluster.is_some() || take_addresses(tx, &row, &candidate).await? {
+        if wanted.moves.is_some() || take_addresses(tx, &row, &candidate).await? {
             return Ok(Some(row));
         }
         pools::give_back(tx, row.id, false).await?;

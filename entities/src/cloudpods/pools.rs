@@ -248,10 +248,10 @@ fn size(row: &ip_pool::Model) -> Result<u128> {
     Ok(all.min(SIZE_MAX))
 }
 
-/// The pools of a family that fit a server's cluster and location, the fullest first, so that the others
-/// stay whole.
+/// The pools of a family that fit a server's cluster and location, with closed ones if `$4`, the fullest
+/// first, so that the others stay whole.
 const FITTING: &str = "SELECT p.id FROM ip_pool p
-    WHERE p.family = $1 AND NOT p.closed
+    WHERE p.family = $1 AND (NOT p.closed OR $4)
       AND (p.cluster IS NULL OR p.cluster = $2)
       AND (p.location IS NULL OR p.location IS NOT DISTINCT FROM $3)
     ORDER BY p.next_offset DESC, p.id FOR UPDATE";
@@ -263,9 +263,11 @@ pub(super) struct Site<'a> {
     pub location: Option<&'a str>,
 }
 
-/// Whether any pool of a family is meant for this site.
+/// Whether containers at this site get an address of a family: some open pool of it is meant for them. Of
+/// IPv4 a closed one says so, too: while all are closed there is no room, for a container that was
+/// sold without IPv4 could not be reached by most.
 pub(super) async fn is_served(tx: &SystemTx, family: i32, site: Site<'_>) -> Result<bool> {
-    let values = [family.into(), site.cluster.into(), site.location.into()];
+    let values = [family.into(), site.cluster.into(), site.location.into(), (family == 4).into()];
     Ok(tx.conn().query_one_raw(statement(FITTING, values)).await?.is_some())
 }
 
@@ -277,7 +279,7 @@ pub(super) async fn take(
     family: i32,
     site: Site<'_>,
 ) -> Result<Option<IpAddr>> {
-    let values = [family.into(), site.cluster.into(), site.location.into()];
+    let values = [family.into(), site.cluster.into(), site.location.into(), false.into()];
     for row in tx.conn().query_all_raw(statement(FITTING, values)).await? {
         let id: PoolId = row.try_get("", "id")?;
         let pool = ip_pool::Entity::find_by_id(id).one(tx.conn()).await?;

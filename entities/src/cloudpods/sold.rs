@@ -51,7 +51,7 @@ pub(crate) async fn hold(
                 siting: &siting,
                 server: None,
                 avoid: None,
-                cluster: None,
+                moves: None,
                 order: Some(order.id),
             };
             let holder = Holder::Unit { item: item.id, unit, until };

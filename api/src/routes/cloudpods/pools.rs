@@ -177,7 +177,8 @@ async fn view_pool(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PoolPatch {
-    /// A closed pool gives nothing more out.
+    /// A closed pool gives nothing more out. While all IPv4 pools of a site are closed, no CloudPod is
+    /// made there.
     closed: Option<bool>,
     #[validate(range(max = 31_536_000))]
     #[serde(default, deserialize_with = "maybe_whole")]

@@ -1,7 +1,9 @@
 //! A container's life from the first answer to its end.
 
 use super::bed::Bed;
-use entities::cloudpods::{Act, Desired, Status};
+use crate::gates::Database;
+use entities::cloudpods::{self, Act, Desired, Status};
+use entities::error::Code;
 use entities::values::SnapshotName;
 
 #[tokio::test]
@@ -74,6 +76,17 @@ async fn a_pod_moves_to_another_node_and_its_room_with_it() {
     let bed = Bed::open("move", 2).await;
     let pod = bed.make("mover").await;
     bed.inside(&pod, "echo kept >/root/note");
+    // Where its addresses are not used it could not be reached.
+    bed.sql("UPDATE ip_pool SET location = 'here'");
+    bed.sql(&format!(
+        "UPDATE server SET location = CASE WHEN id = '{}' THEN 'here' ELSE 'there' END",
+        pod.server_id.unwrap()
+    ));
+    for server in [None, bed.servers.iter().copied().find(|id| Some(*id) != pod.server_id)] {
+        let astray = cloudpods::act(bed.db(), &bed.ctx, pod.id, Act::Move { server }).await;
+        assert_eq!(astray.unwrap_err().code(), Code::NoCapacity);
+    }
+    bed.sql("UPDATE server SET location = 'here'");
     let moved = bed.act(pod.id, Act::Move { server: None }).await;
     assert_eq!((moved.status, moved.error.as_deref()), (Status::Active, None));
     assert_ne!(moved.server_id, pod.server_id);
