@@ -126,8 +126,7 @@ async fn sweep(db: &Db) -> u64 {
     count += done("jobs", within(db, jobs::sweep)).await;
     let expire = async |tx: &SystemTx| orders::expire_overdue(tx, EXPIRED).await;
     count += done("orders", within(db, expire)).await;
-    let converge = async |tx: &SystemTx| services::converge_due(tx, CONVERGED).await;
-    count += done("services", within(db, converge)).await;
+    count += done("services", services::converge_due(db, CONVERGED)).await;
     let wake = async |tx: &SystemTx| activation::queue_due(tx, WOKEN).await;
     count += done("activation", within(db, wake)).await;
     let renew = async |tx: &SystemTx| certificates::queue_due(tx, CONVERGED).await;

@@ -1,9 +1,10 @@
 //! Backups by the clock, and what is kept of them.
 
-use super::{Act, Desired, Status, actions, due, is_working};
+use super::{Act, Desired, Status, actions, is_working};
 use crate::Result;
 use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx};
+use crate::due::{self, Due};
 use crate::error::{Code, Error};
 use crate::ids::CloudpodId;
 use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot};
@@ -65,7 +66,8 @@ const DUE: &str = "SELECT p.id FROM cloudpod p
 /// Begins the backups that are due, and removes those that are too many, oldest first, up to `limit`
 /// pods. Called every few seconds.
 pub async fn back_up_due(db: &Db, limit: u64) -> Result<u64> {
-    due::each(db, DUE, limit, async |tx, row| {
+    due::each(db, Due { table: "cloudpod", sql: DUE }, limit, async |tx, id| {
+        let row = super::lock(tx, CloudpodId(id)).await?;
         let is_open = matches!(row.status, Status::Active | Status::Stopped)
             && row.desired == Desired::Active;
         if !is_open || is_working(tx, row.job_id).await? {

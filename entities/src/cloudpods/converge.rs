@@ -2,7 +2,7 @@
 
 use super::placement::{self, Wanted};
 use super::{
-    Desired, Size, Status, actions, become_status, due, is_working, lock, lock_own, refusal, settle,
+    Desired, Size, Status, actions, become_status, is_working, lock, lock_own, refusal, settle,
 };
 use crate::Result;
 use crate::audit::Audit;
@@ -10,6 +10,7 @@ use crate::billing::subscriptions;
 use crate::catalogue::Specification;
 use crate::catalogue::specification::Siting;
 use crate::db::{Db, SystemTx};
+use crate::due::{self, Due};
 use crate::error::{Code, Error};
 use crate::ids::CloudpodId;
 use crate::jobs::{self, NewJob, Run};
@@ -206,7 +207,8 @@ const DUE: &str = "SELECT p.id FROM cloudpod p
 /// Gives each pod a job that is not what it shall be, has none and is due, up to `limit`; how many
 /// there were. Called every few seconds.
 pub async fn converge_due(db: &Db, limit: u64) -> Result<u64> {
-    due::each(db, DUE, limit, async |tx, row| {
+    due::each(db, Due { table: "cloudpod", sql: DUE }, limit, async |tx, id| {
+        let row = lock(tx, CloudpodId(id)).await?;
         if is_working(tx, row.job_id).await? || row.next_at > Utc::now() {
             return Ok(false);
         }

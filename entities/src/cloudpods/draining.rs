@@ -1,9 +1,10 @@
 //! Nodes that are to become empty: their pods move to others of the cluster, one after another.
 
 use super::placement::{self, Wanted};
-use super::{Act, Desired, Size, Status, actions, converge, due, is_working};
+use super::{Act, Desired, Size, Status, actions, converge, is_working};
 use crate::Result;
 use crate::db::{Db, SystemTx, statement};
+use crate::due::{self, Due};
 use crate::error::Code;
 use crate::ids::{CloudpodId, JobId, ServerId, TenantId};
 use crate::tables::{cloudpod, server};
@@ -29,7 +30,8 @@ const DUE: &str = "SELECT DISTINCT ON (s.id) p.id
 /// Lets the next pod of each node that drains move to another of its cluster, up to `limit`; how many
 /// there were. Where none has room, or a move has failed, others come first. Called every few seconds.
 pub async fn move_due(db: &Db, limit: u64) -> Result<u64> {
-    due::each(db, DUE, limit, async |tx, row| {
+    due::each(db, Due { table: "cloudpod", sql: DUE }, limit, async |tx, id| {
+        let row = super::lock(tx, CloudpodId(id)).await?;
         if !is_to_leave(tx, &row).await? {
             return Ok(false);
         }

@@ -14,7 +14,6 @@ pub mod consoles;
 pub mod converge;
 pub mod create;
 pub mod draining;
-mod due;
 pub mod findings;
 pub mod names;
 pub mod placement;

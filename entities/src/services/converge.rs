@@ -7,6 +7,7 @@ use crate::billing::repayments;
 use crate::catalogue::Kind;
 use crate::cloudpods::sold;
 use crate::db::{Db, SystemTx, statement};
+use crate::due::{self, Due};
 use crate::error::Error;
 use crate::hosting;
 use crate::ids::{ServerId, ServiceId};
@@ -134,24 +135,29 @@ const DUE: &str = "SELECT s.id FROM service s JOIN orders o ON o.id = s.order_id
       AND (s.kind = 'hosting_plan' OR s.state IN ('pending', 'failed'))
       AND NOT EXISTS (SELECT FROM job j WHERE j.id = s.job_id
             AND j.state IN ('queued', 'running', 'unwinding'))
-    ORDER BY s.next_at LIMIT $1 FOR UPDATE OF o SKIP LOCKED";
+    ORDER BY s.next_at LIMIT $1";
+
+/// A service's order, unless somebody works on it.
+const ORDER: &str = "SELECT o.id FROM orders o JOIN service s ON s.order_id = o.id WHERE s.id = $1
+    FOR UPDATE OF o SKIP LOCKED";
 
 /// Gives each service a job that is not what it shall be, has none and is due, up to `limit`; how
 /// many there were. Called every few seconds.
-pub async fn converge_due(tx: &SystemTx, limit: u64) -> Result<u64> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = tx.conn().query_all_raw(statement(DUE, [limit.into()])).await?;
-    let mut count = 0;
-    for row in rows {
-        let row = lock(tx, row.try_get("", "id")?).await?;
-        if !is_at_work(tx, &row).await? {
-            let order = row.order_id;
-            go_on(tx, row).await?;
-            settle::settle_order(tx, order).await?;
-            count += 1;
+pub async fn converge_due(db: &Db, limit: u64) -> Result<u64> {
+    due::each(db, Due { table: "service", sql: DUE }, limit, async |tx, id| {
+        if tx.conn().query_one_raw(statement(ORDER, [id.into()])).await?.is_none() {
+            return Ok(false);
         }
-    }
-    Ok(count)
+        let row = lock(tx, ServiceId(id)).await?;
+        if is_at_work(tx, &row).await? || row.next_at > Utc::now() {
+            return Ok(false);
+        }
+        let order = row.order_id;
+        go_on(tx, row).await?;
+        settle::settle_order(tx, order).await?;
+        Ok(true)
+    })
+    .await
 }
 
 /// Lets a service that could not be made be tried anew, for the platform's people. There must be room

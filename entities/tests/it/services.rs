@@ -131,10 +131,7 @@ impl Shop {
     }
 
     async fn converge(&self) -> u64 {
-        let tx = self.db.db.system().await.unwrap();
-        let count = services::converge_due(&tx, 100).await.unwrap();
-        tx.commit().await.unwrap();
-        count
+        services::converge_due(&self.db.db, 100).await.unwrap()
     }
 
     /// Lets all pauses end.
@@ -529,5 +526,28 @@ async fn orders_that_cannot_be_made_are_refused() {
     }
     drop(tx);
     assert_eq!(shop.status(order).await, Status::Draft);
+    shop.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_worked_on_holds_up_nobody_else() {
+    let shop = Shop::open().await;
+    let order = shop.paid(vec![shop.plans(2, &["one.example", "two.example"])]).await;
+    let made = shop.make(order).await.unwrap();
+    assert!(made.iter().all(|service| service.state == State::Pending), "there is no server");
+    let broken = format!(
+        "UPDATE service SET state = 'provisioning', job_id = NULL WHERE id = '{}'",
+        made[0].id
+    );
+    shop.db.execute(&broken).await.unwrap();
+    shop.server().await;
+    shop.db
+        .execute("UPDATE service SET next_at = now() - (3 - unit) * interval '1 second'")
+        .await
+        .unwrap();
+    assert_eq!(shop.converge().await, 1);
+    let other = shop.service(made[1].id).await;
+    assert!(other.state == State::Provisioning && other.job_id.is_some());
+    assert!(shop.service(made[0].id).await.next_at > chrono::Utc::now(), "it is looked at later");
     shop.db.remove().await.unwrap();
 }

@@ -26,9 +26,7 @@ async fn what_cannot_be_made_is_paid_back_and_paid_for_no_more() {
     for _ in 0..3 {
         scene.end_all(|_| Some("The disk is full.".to_owned())).await;
         scene.db.execute("UPDATE service SET next_at = now()").await.unwrap();
-        let tx = scene.db.db.system().await.unwrap();
-        entities::services::converge_due(&tx, 100).await.unwrap();
-        tx.commit().await.unwrap();
+        entities::services::converge_due(&scene.db.db, 100).await.unwrap();
     }
     assert_eq!(scene.status(order).await, Status::Failed);
     scene.settle().await;
@@ -55,9 +53,7 @@ async fn of_two_the_one_that_cannot_be_made_is_paid_back() {
     for _ in 0..3 {
         scene.end_all(|s| (s.unit == 2).then(|| "The disk is full.".to_owned())).await;
         scene.db.execute("UPDATE service SET next_at = now() WHERE unit = 2").await.unwrap();
-        let tx = scene.db.db.system().await.unwrap();
-        entities::services::converge_due(&tx, 100).await.unwrap();
-        tx.commit().await.unwrap();
+        entities::services::converge_due(&scene.db.db, 100).await.unwrap();
     }
     scene.settle().await;
     assert_eq!(scene.status(order).await, Status::PartiallyActive);

@@ -100,9 +100,7 @@ impl Run {
             )
             .await
             .unwrap();
-        let tx = self.scene.db.db.system().await.unwrap();
-        entities::services::converge_due(&tx, 100).await.unwrap();
-        tx.commit().await.unwrap();
+        entities::services::converge_due(&self.scene.db.db, 100).await.unwrap();
     }
 }
 
