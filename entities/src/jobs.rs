@@ -246,7 +246,9 @@ pub struct Claimant {
 
 /// Whether a slot is free for a migration that waits. Analyses have slots of their own, so that they
 /// never wait for what takes hours; and a tenant leaves one slot free while others wait. Certificates
-/// wait for others' servers: some at a time, so that work on our own goes on beside them.
+/// wait for others' servers: some at a time, so that work on our own goes on beside them. Of what is
+/// done with containers, which may hold up whoever stops them, a tenant has half of a worker's slots
+/// while others wait.
 const HAS_SLOT: &str = "(kind <> 'migration' OR state <> 'queued' OR
     ($4 > (SELECT count(*) FROM job o WHERE o.kind = 'migration'
             AND o.state IN ('running', 'unwinding')
@@ -259,7 +261,12 @@ const HAS_SLOT: &str = "(kind <> 'migration' OR state <> 'queued' OR
             AND o.tenant_id <> job.tenant_id
             AND (o.phase = 'analyze') = (job.phase = 'analyze')))))
     AND (kind <> 'certificate' OR state <> 'queued' OR 4 > (SELECT count(*) FROM job o
-            WHERE o.kind = 'certificate' AND o.state IN ('running', 'unwinding')))";
+            WHERE o.kind = 'certificate' AND o.state IN ('running', 'unwinding')))
+    AND (kind <> 'cloudpod' OR state <> 'queued'
+        OR 4 > (SELECT count(*) FROM job o WHERE o.kind = 'cloudpod'
+            AND o.state IN ('running', 'unwinding') AND o.tenant_id = job.tenant_id)
+        OR NOT EXISTS (SELECT FROM job o WHERE o.kind = 'cloudpod' AND o.state = 'queued'
+            AND o.tenant_id <> job.tenant_id))";
 
 /// Claims the job when it waits or its worker is gone, a slot is free, and nobody works on the same
 /// subject of the same server. Otherwise nothing is changed; it is announced again later.

@@ -7,6 +7,7 @@ use entities::hosting::{self, Possession};
 use entities::ids::{JobId, ServerId, WorkerId};
 use entities::jobs::{self, Claim, Claimant, Ending};
 use entities::migrations::{self, NewMigration, State};
+use entities::servers;
 use entities::tenancy::{Permission, TenantCtx};
 use entities::tenants::{self, Change, Limits};
 use entities::testing::TestDb;
@@ -210,5 +211,34 @@ async fn the_limit_is_a_tenants_own() {
     entities::servers::grant_server(&db.db, &tx, server, customer.tenant()).await.unwrap();
     tx.commit().await.unwrap();
     analyze(&db, &customer, server, "alice").await.unwrap();
+    db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_the_work_on_containers_nobody_has_all_while_others_wait() {
+    let (db, one, server) = begin().await;
+    let other = db.tenant(&one, "other").await.unwrap();
+    let tx = db.db.write(&one, Permission::ServersWrite).await.unwrap();
+    servers::grant_server(&db.db, &tx, server, other.tenant()).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut jobs = Vec::new();
+    for name in names().iter().take(6) {
+        jobs.push(analyze(&db, &one, server, name).await.unwrap());
+    }
+    let waits = analyze(&db, &other, server, "waits").await.unwrap();
+    db.execute("UPDATE job SET kind = 'cloudpod', phase = 'reboot'").await.unwrap();
+    let try_claim = async |job| {
+        let who = Claimant { worker: WorkerId::new(), lease_secs: 60, migrations_max: 1 };
+        let tx = db.db.system().await.unwrap();
+        let claim = jobs::claim(&tx, job, who).await.unwrap();
+        tx.commit().await.unwrap();
+        claim.is_some()
+    };
+    for job in &jobs[..4] {
+        assert!(try_claim(*job).await);
+    }
+    assert!(!try_claim(jobs[4]).await, "somebody else waits");
+    assert!(try_claim(waits).await);
+    assert!(try_claim(jobs[4]).await && try_claim(jobs[5]).await, "nobody else waits");
     db.remove().await.unwrap();
 }
