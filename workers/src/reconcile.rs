@@ -71,14 +71,14 @@ async fn look_once(world: &World, row: &server::Model) -> Result<()> {
 /// Looks at a node: its health, and its containers against the pods that are to be on it.
 pub async fn look_at(world: &World, row: &server::Model) -> Result<()> {
     let node = Node::connect(world, row).await?;
-    let look = tokio::time::timeout(LIMIT, node.examine()).await.map_err(|_elapsed| {
+    let examine = async { Ok::<_, Error>((node.examine().await?, node.guests().await?)) };
+    let (look, guests) = tokio::time::timeout(LIMIT, examine).await.map_err(|_elapsed| {
         let text = format!("The node did not say within {} s how it is.", LIMIT.as_secs());
         Error::refused(Code::NodeUnknown, text)
     })??;
     let tx = world.db.system().await?;
     servers::record_node(&tx, row.id, look.capacity, &look.health()).await?;
     tx.commit().await?;
-    let guests = node.guests().await?;
     let tx = world.db.system().await?;
     let pods = record::pods_on(&tx, row.id).await?;
     drop(tx);
@@ -175,6 +175,9 @@ async fn stranger(
         tx.commit().await?;
         return Ok(Some(copy_of(guest, &pod)));
     }
+    if record::was_handed_over(&tx, mark.job).await? {
+        return Ok(Some(revenant(guest, &pod)));
+    }
     drop(tx);
     remove_orphan(node, guest, &mark).await?;
     Ok(Some(Found {
@@ -187,7 +190,7 @@ async fn stranger(
             pod.id,
             pod.status.as_str()
         ),
-        repair: "It was made by us for a pod that does not have it any more: it was removed."
+        repair: "It was left by an attempt of ours that came to nothing: it was removed."
             .to_owned(),
     }))
 }
@@ -216,6 +219,23 @@ fn copy_of(guest: &Guest, pod: &cloudpod::Model) -> Found {
     }
 }
 
+/// A container as its pod had it, whose end we have seen: somebody has brought it back.
+fn revenant(guest: &Guest, pod: &cloudpod::Model) -> Found {
+    Found {
+        kind: Kind::Orphan,
+        vmid: guest.vmid,
+        what: "container",
+        cloudpod: Some(pod.id),
+        detail: format!(
+            "It is as the CloudPod {} had it, which is {} and has not this number any more.",
+            pod.id,
+            pod.status.as_str()
+        ),
+        repair: "It is left alone, since somebody's data may be in it: remove it by hand, or take the mark out of its description."
+            .to_owned(),
+    }
+}
+
 async fn remove_orphan(node: &Node, guest: &Guest, mark: &Mark) -> Result<()> {
     let is_same =
         |container: &Container| container.mark.as_ref() == Some(mark) && container.lock.is_none();
@@ -237,9 +257,11 @@ async fn compare(
 ) -> Result<Vec<Found>> {
     let tx = world.db.system().await?;
     let pod = cloudpods::load_pod(&tx, pod.id).await?;
-    if record::is_at_work(&tx, &pod).await? || !pod.status.is_made() {
+    let is_here = pod.server_id == Some(node.row.server_id);
+    if record::is_at_work(&tx, &pod).await? || !pod.status.is_made() || !is_here {
         return Ok(Vec::new());
     }
+    let was_renewed = record::was_renewed(&tx, pod.id, node.row.server_id).await?;
     drop(tx);
     let vmid = cloudpods::vmid(&pod)?;
     let difference = |kind, what, detail: String, repair: &str| Found {
@@ -252,10 +274,9 @@ async fn compare(
     };
     let Some(container) = node.look(vmid).await? else {
         let elsewhere = guests.iter().find(|guest| guest.vmid == vmid);
-        let tx = world.db.system().await?;
-        let why = "Its container is not on its node: your provider knows.";
-        record::record_missing(&tx, pod.id, why).await?;
-        tx.commit().await?;
+        if !is_missing(world, &pod).await? {
+            return Ok(Vec::new());
+        }
         let detail = match elsewhere {
             Some(guest) => format!("Its container is on {}, not on {}.", guest.node, node.row.name),
             None => "It was sold, and its node has no container of it.".to_owned(),
@@ -264,6 +285,14 @@ async fn compare(
             "Restore a backup of it, or reinstall it; if it was moved by hand, move it back.";
         return Ok(vec![difference(Kind::Ghost, "container", detail, repair)]);
     };
+    if was_renewed && container.is_torso() {
+        if !is_missing(world, &pod).await? {
+            return Ok(Vec::new());
+        }
+        let detail = "A restore or a new installation of it has ended half-way.".to_owned();
+        let repair = "Restore a backup of it, or reinstall it.";
+        return Ok(vec![difference(Kind::Ghost, "container", detail, repair)]);
+    }
     if container.mark.as_ref().is_none_or(|mark| mark.pod != pod.id) {
         let detail = "Its container has lost its mark, or is another's.".to_owned();
         let repair =
@@ -289,6 +318,14 @@ async fn compare(
         found.push(difference(Kind::Drift, "onboot", detail, "It was set back."));
     }
     Ok(found)
+}
+
+/// Writes down that a pod has no container; not when it was otherwise by now.
+async fn is_missing(world: &World, pod: &cloudpod::Model) -> Result<bool> {
+    let tx = world.db.system().await?;
+    let is_missing = record::record_missing(&tx, pod).await?;
+    tx.commit().await?;
+    Ok(is_missing)
 }
 
 /// A container that is smaller or larger than what was sold gets its cores and memory back.
@@ -430,7 +467,7 @@ async fn observe(
         uptime_secs: now.uptime_secs,
     };
     let tx = world.db.system().await?;
-    record::record_seen(&tx, pod.id, &seen).await?;
+    record::record_seen(&tx, pod, &seen).await?;
     if now.power == Power::Running {
         traffic::count(&tx, pod.id, now.counters).await?;
     }

@@ -68,6 +68,12 @@ pub(super) async fn go_on_as(
             let row = queue(tx, ctx, row, "terminate", None).await?;
             become_status(tx, row.into(), Status::Deleting, None).await
         }
+        // Of a suspension that did not come to its end something may have been done.
+        (Status::Active | Status::Stopped, Desired::Active)
+            if ["suspend", "unsuspend"].map(Some).contains(&row.action.as_deref()) =>
+        {
+            queue(tx, ctx, row, "unsuspend", None).await
+        }
         (Status::Active | Status::Stopped, Desired::Active) if row.wanted.is_some() => {
             resize(tx, ctx, row).await
         }
@@ -198,7 +204,8 @@ const DUE: &str = "SELECT p.id FROM cloudpod p
     WHERE p.next_at <= now() AND p.status <> 'deleted'
       AND (p.status IN ('pending', 'provisioning', 'deleting')
         OR p.desired = 'deleted'
-        OR (p.status IN ('active', 'stopped') AND (p.desired = 'suspended' OR p.wanted IS NOT NULL))
+        OR (p.status IN ('active', 'stopped') AND (p.desired = 'suspended' OR p.wanted IS NOT NULL
+            OR p.action IN ('suspend', 'unsuspend')))
         OR (p.status = 'suspended' AND p.desired = 'active'))
       AND NOT EXISTS (SELECT FROM job j WHERE j.id = p.job_id
             AND j.state IN ('queued', 'running', 'unwinding'))
@@ -316,7 +323,8 @@ async fn refuse_paid(tx: &SystemTx, row: &cloudpod::Model, desired: Desired) -> 
 pub async fn stop_again(tx: &SystemTx, id: CloudpodId) -> Result<bool> {
     let row = lock(tx, id).await?;
     let is_closed = row.status == Status::Suspended && row.desired == Desired::Suspended;
-    if !is_closed || is_working(tx, row.job_id).await? {
+    let is_early = row.next_at > Utc::now();
+    if !is_closed || is_early || is_working(tx, row.job_id).await? {
         return Ok(false);
     }
     let ctx = TenantCtx::system(row.tenant_id);

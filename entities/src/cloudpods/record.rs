@@ -7,9 +7,11 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::db::SystemTx;
 use crate::error::Error;
-use crate::ids::{BackupId, CloudpodId, RowId, ServerId};
+use crate::ids::{BackupId, CloudpodId, JobId, RowId, ServerId};
 use crate::jobs::{self, Claim};
-use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot, guest, placement as places};
+use crate::tables::{
+    cloudpod, cloudpod_backup, cloudpod_snapshot, guest, job, placement as places,
+};
 use crate::tenancy::TenantCtx;
 use chrono::Utc;
 use sea_orm::sea_query::OnConflict;
@@ -226,19 +228,20 @@ pub struct Seen {
     pub uptime_secs: u64,
 }
 
-/// Keeps what a node says of a pod; when nothing works on it, its status follows what its node says.
-/// Whether that was new.
-pub async fn record_seen(tx: &SystemTx, id: CloudpodId, seen: &Seen) -> Result<bool> {
-    let row = lock(tx, id).await?;
-    let is_idle = !super::is_working(tx, row.job_id).await?;
+/// Keeps what a node says of a pod that was `looked_at`: its status follows that. What was seen before
+/// something else was done with it counts for nothing. Whether it was new.
+pub async fn record_seen(tx: &SystemTx, looked_at: &cloudpod::Model, seen: &Seen) -> Result<bool> {
+    let Some(row) = hold(tx, looked_at).await? else { return Ok(false) };
     let status = match (row.status, seen.power) {
-        (Status::Active, Power::Stopped) if is_idle => Status::Stopped,
-        (Status::Stopped, Power::Running) if is_idle => Status::Active,
+        (Status::Active, Power::Stopped) => Status::Stopped,
+        (Status::Stopped, Power::Running) => Status::Active,
         (status, _) => status,
     };
     let is_new = status != row.status;
-    let (tenant, before) = (row.tenant_id, row.status);
+    let (id, tenant, before) = (row.id, row.tenant_id, row.status);
+    let error = row.error.clone().filter(|error| error != MISSING);
     let mut active: cloudpod::ActiveModel = row.into();
+    active.error = Set(error);
     active.seen_at = Set(Some(Utc::now()));
     active.seen = Set(Some(serde_json::to_value(seen)?));
     active.status = Set(status);
@@ -254,17 +257,18 @@ pub async fn record_seen(tx: &SystemTx, id: CloudpodId, seen: &Seen) -> Result<b
     Ok(is_new)
 }
 
-/// Writes down that a pod has no container any more; nothing, when something is done with it.
-pub async fn record_missing(tx: &SystemTx, id: CloudpodId, why: &str) -> Result<()> {
-    let row = lock(tx, id).await?;
-    if super::is_working(tx, row.job_id).await? || !row.status.is_made() {
-        return Ok(());
-    }
+/// What a customer is told whose container is not there.
+const MISSING: &str = "Its container is not on its node: your provider knows.";
+
+/// Writes down that a pod that was `looked_at` has no container any more; whether it was still as it
+/// was then.
+pub async fn record_missing(tx: &SystemTx, looked_at: &cloudpod::Model) -> Result<bool> {
+    let Some(row) = hold(tx, looked_at).await? else { return Ok(false) };
     let status = if row.status == Status::Active { Status::Stopped } else { row.status };
     let mut active: cloudpod::ActiveModel = row.into();
-    active.error = Set(Some(why.to_owned()));
+    active.error = Set(Some(MISSING.to_owned()));
     super::become_status(tx, active, status, None).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Locks a pod that is still as it was when it was looked at, for repairing its container: until the
@@ -272,7 +276,8 @@ pub async fn record_missing(tx: &SystemTx, id: CloudpodId, why: &str) -> Result<
 pub async fn hold(tx: &SystemTx, seen: &cloudpod::Model) -> Result<Option<cloudpod::Model>> {
     let row = lock(tx, seen.id).await?;
     let is_same = (row.status, row.desired, &row.specification, row.server_id, row.vmid)
-        == (seen.status, seen.desired, &seen.specification, seen.server_id, seen.vmid);
+        == (seen.status, seen.desired, &seen.specification, seen.server_id, seen.vmid)
+        && row.job_id == seen.job_id;
     if !is_same || super::is_working(tx, row.job_id).await? {
         return Ok(None);
     }
@@ -293,6 +298,27 @@ pub async fn had_vmid(
         .count(tx.conn())
         .await?;
     Ok(count > 0)
+}
+
+/// Whether what a job has made was ever somebody's: only a container of an attempt at making a pod that
+/// came to nothing has never had anything in it.
+pub async fn was_handed_over(tx: &SystemTx, id: JobId) -> Result<bool> {
+    let Some(job) = job::Entity::find_by_id(id).one(tx.conn()).await? else { return Ok(true) };
+    let came_to_nothing =
+        job.phase == "take_back" || (job.phase == "provision" && job.state == "failed");
+    Ok(!came_to_nothing)
+}
+
+/// Whether a container was ever to be made anew for a pod on a server: by a restore, or a new
+/// installation.
+pub async fn was_renewed(tx: &SystemTx, pod: CloudpodId, server: ServerId) -> Result<bool> {
+    let jobs = job::Entity::find()
+        .filter(job::Column::ServerId.eq(server))
+        .filter(job::Column::Subject.eq(format!("cloudpod:{pod}")))
+        .filter(job::Column::Phase.is_in(["restore", "reinstall"]))
+        .count(tx.conn())
+        .await?;
+    Ok(jobs > 0)
 }
 
 /// Writes down that the disk of a claimed pod has grown for good, though its job came to nothing.

@@ -290,8 +290,19 @@ async fn not_acted(
     power: Option<Power>,
 ) -> Result<cloudpod::Model> {
     record::not_acted(tx, &row, phase).await?;
+    let is_lost = power == Some(Power::Absent) && ["restore", "reinstall"].contains(&phase);
+    if is_lost {
+        // They went with what was there before.
+        cloudpod_snapshot::Entity::delete_many()
+            .filter(cloudpod_snapshot::Column::CloudpodId.eq(row.id))
+            .exec(tx.conn())
+            .await?;
+    }
     let row = super::load_pod(tx, row.id).await?;
-    let status = seen_status(&row, power);
+    let status = match seen_status(&row, power) {
+        Status::Active if is_lost => Status::Stopped,
+        status => status,
+    };
     let entry = Audit::CloudpodActionFailed {
         cloudpod: row.id,
         action: phase.to_owned(),

@@ -67,6 +67,18 @@ pub struct Container {
     pub starts_with_node: bool,
 }
 
+impl Container {
+    /// Whether it is nothing but a number: something begins to make a container of it, or has begun and
+    /// left.
+    #[must_use]
+    pub fn is_torso(&self) -> bool {
+        self.mark.is_none()
+            && self.lock.as_deref().is_none_or(|lock| lock == "create")
+            && self.network.is_empty()
+            && self.disk_mib.is_none()
+    }
+}
+
 /// How a container is at the moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Current {

@@ -112,6 +112,8 @@ pub(super) async fn reinstall(cx: &Cx, job: &Job) -> Result<Value> {
     let by_us =
         standing.as_ref().and_then(|c| c.mark.as_ref()).is_some_and(|m| m.job == cx.claim.job);
     if !by_us {
+        // Before anything is lost.
+        provision::fetch(cx, &anew, &node).await?;
         cx.log(Level::Info, "reinstall", "The old container is removed.").await?;
         terminate::ensure_absent(cx, job, &node).await?;
     }

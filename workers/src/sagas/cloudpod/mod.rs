@@ -74,7 +74,14 @@ pub async fn converge(cx: &Cx) -> Result<Value> {
 pub async fn power(cx: &Cx) -> Option<Power> {
     let looked = async {
         let job = Job::load(cx).await?;
-        let Some((node, _)) = job.find(cx).await? else { return Ok(Power::Absent) };
+        let node = Node::of(cx).await?;
+        let Some(container) = identify(&node, job.vmid).await? else { return Ok(Power::Absent) };
+        if job.has_left(cx, &container).await? {
+            return Ok(Power::Absent);
+        }
+        if !job.owns(&container) {
+            return Err(foreign(&node, job.vmid, &container));
+        }
         Ok::<_, Error>(node.current(job.vmid).await?.power)
     };
     match tokio::time::timeout(POWER, looked).await {
@@ -135,6 +142,16 @@ impl Job {
         container.mark.as_ref().is_some_and(|mark| self.is_of_pod(mark))
     }
 
+    /// Whether a container is what a restore or a new installation of this pod has left that died
+    /// half-way: it has no mark yet. Others' are made under other numbers.
+    async fn has_left(&self, cx: &Cx, container: &Container) -> Result<bool> {
+        if self.row.made_at.is_none() || !container.is_torso() {
+            return Ok(false);
+        }
+        let tx = cx.world.db.system().await?;
+        record::was_renewed(&tx, self.row.id, cx.server.id).await
+    }
+
     /// Whether a backup was made for this pod. Others' may have its number: that of a guest that is
     /// gone, or that is in another cluster with the same storage.
     fn has_saved(&self, stored: &Stored) -> bool {
@@ -150,6 +167,10 @@ impl Job {
         let node = Node::of(cx).await?;
         match identify(&node, self.vmid).await? {
             Some(container) if self.owns(&container) => Ok(Some((node, container))),
+            Some(container) if self.has_left(cx, &container).await? => {
+                let text = "Its last restore or installation has ended half-way: restore a backup, or reinstall it.";
+                Err(Error::refused(Code::NodeRefused, text))
+            }
             Some(container) => Err(foreign(&node, self.vmid, &container)),
             None => Ok(None),
         }

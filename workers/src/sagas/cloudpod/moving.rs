@@ -48,13 +48,22 @@ impl Step for Migrate {
     /// It runs where it came from, too, when it did: a move that died half-way has stopped it.
     async fn undo(&self, cx: &Cx, _: Option<String>) -> Result<()> {
         let job = Job::load(cx).await?;
-        let (from, to) = (target(cx, &job).await?, Node::of(cx).await?);
-        carry(cx, &job, &from, &to).await?;
+        let to = Node::of(cx).await?;
+        if !is_home(&job, &to).await? {
+            carry(cx, &job, &target(cx, &job).await?, &to).await?;
+        }
         match job.row.status {
             Status::Active => super::provision::start(&to, job.vmid).await,
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the container is where it came from, with nothing on its way: then the other node, which may
+/// be the one that has died, is not asked.
+async fn is_home(job: &Job, home: &Node) -> Result<bool> {
+    let is_here = home.look(job.vmid).await?.is_some_and(|c| job.owns(&c) && c.lock.is_none());
+    Ok(is_here && !home.is_busy(job.vmid).await?)
 }
 
 /// Brings the container from one node to the other, unless it is there. While a task moves it, both are

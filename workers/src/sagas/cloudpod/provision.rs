@@ -40,24 +40,28 @@ impl Step for FetchTemplate {
 
     async fn run(&self, cx: &Cx) -> Result<String> {
         let job = Job::load(cx).await?;
-        let node = Node::of(cx).await?;
-        let tx = cx.world.db.system().await?;
-        let archive = templates::archive_of(&tx, &job.size.template).await?;
-        drop(tx);
-        let storage = StorageId::parse(&node.row.template_storage)?;
-        let volume = format!("{storage}:vztmpl/{archive}");
-        let content = node.content(&storage).await?;
-        if !content.iter().any(|stored| stored.volume == volume) {
-            cx.log(Level::Info, self.name(), &format!("Fetching {archive} to {storage}.")).await?;
-            node.run(&commands::download(&storage, &archive), b"").await?;
-        }
-        Ok(volume)
+        fetch(cx, &job, &Node::of(cx).await?).await
     }
 
     /// It serves others, too.
     async fn undo(&self, _: &Cx, _: Option<String>) -> Result<()> {
         Ok(())
     }
+}
+
+/// Ensures that the archive that a pod is installed from lies on its node: its volume.
+pub(super) async fn fetch(cx: &Cx, job: &Job, node: &Node) -> Result<String> {
+    let tx = cx.world.db.system().await?;
+    let archive = templates::archive_of(&tx, &job.size.template).await?;
+    drop(tx);
+    let storage = StorageId::parse(&node.row.template_storage)?;
+    let volume = format!("{storage}:vztmpl/{archive}");
+    let content = node.content(&storage).await?;
+    if !content.iter().any(|stored| stored.volume == volume) {
+        cx.log(Level::Info, "template", &format!("Fetching {archive} to {storage}.")).await?;
+        node.run(&commands::download(&storage, &archive), b"").await?;
+    }
+    Ok(volume)
 }
 
 /// The container, with this pod's mark in its description.

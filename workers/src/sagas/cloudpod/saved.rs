@@ -233,7 +233,7 @@ pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
     let node = Node::of(cx).await?;
     // A restore that a lost command began has no mark before its end.
     if let Some(container) = super::identify(&node, job.vmid).await? {
-        if !job.owns(&container) {
+        if !job.owns(&container) && !job.has_left(cx, &container).await? {
             return Err(super::foreign(&node, job.vmid, &container));
         }
         job.rest(cx, &node, container).await?;

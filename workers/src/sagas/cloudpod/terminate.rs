@@ -12,7 +12,11 @@ use entities::error::{Code, Error};
 use entities::servers;
 use entities::values::VolumeId;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long a node is waited for that the pod was on before.
+const ELSEWHERE: Duration = Duration::from_secs(15);
 
 /// Names first, so that nobody is led to what goes; then the container with its disks and snapshots,
 /// then its backups. Its place, addresses and rows go with the end of the job.
@@ -42,7 +46,7 @@ async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
     loop {
         let found = super::identify(node, job.vmid).await?;
         let Some(container) = found else { return Ok(()) };
-        if !job.owns(&container) {
+        if !job.owns(&container) && !job.has_left(cx, &container).await? {
             return refuse_unmarked(job, node, &container);
         }
         if container.lock.is_some() {
@@ -98,14 +102,18 @@ async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
     let rows = record::backups_of(&tx, job.row.id).await?;
     drop(tx);
     let mut removed = 0;
+    let mut silent = BTreeSet::new();
     for row in rows {
-        let Some(server) = row.server_id else { continue };
+        let Some(server) = row.server_id.filter(|id| !silent.contains(id)) else { continue };
         let tx = cx.world.db.system().await?;
         let server = servers::load_server(&tx, server).await?;
         drop(tx);
         let Some(volume) = row.volume else { continue };
         let freed = async {
-            let node = Node::connect(&cx.world, &server).await?;
+            let mut node = Node::connect(&cx.world, &server).await?;
+            if server.id != cx.server.id {
+                node.limit = node.limit.min(ELSEWHERE);
+            }
             free(&node, &VolumeId::parse(&volume)?).await
         };
         match freed.await {
@@ -114,6 +122,7 @@ async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
             Err(error) if server.id != cx.server.id => {
                 let text = format!("{volume} on {} stays until that answers: {error}", server.name);
                 cx.log(Level::Warn, "terminate", &text).await?;
+                silent.insert(server.id);
             }
             Err(error) => return Err(error),
         }

@@ -2,6 +2,8 @@
 
 use super::bed::Bed;
 use crate::gates::Database;
+use entities::cloudpods::record::{self, Seen};
+use entities::cloudpods::settle::Power;
 use entities::cloudpods::{self, Act, Desired, Status};
 use entities::ids::BackupId;
 use entities::values::SnapshotName;
@@ -106,12 +108,67 @@ async fn a_suspension_that_needs_two_attempts_is_opened_as_it_was() {
     bed.work().await;
     assert!(node.sh("pct list").contains("stopped"));
     assert_eq!(bed.pod(pod.id).await.status, Status::Suspended);
+    // Not again and again when its node refuses that.
+    bed.sql("UPDATE cloudpod SET next_at = now() + interval '1 minute'");
+    let tx = bed.db().system().await.unwrap();
+    assert!(!cloudpods::converge::stop_again(&tx, pod.id).await.unwrap());
+    drop(tx);
     let opened = bed.want(pod.id, Desired::Active).await;
     assert_eq!((opened.status, opened.error), (Status::Active, None));
     let tx = bed.db().system().await.unwrap();
     assert!(!cloudpods::converge::stop_again(&tx, pod.id).await.unwrap());
     drop(tx);
     assert!(node.sh(&format!("pct config {}", pod.vmid.unwrap())).contains("onboot: 1"));
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn one_that_is_opened_between_two_attempts_at_suspending_it_runs() {
+    let bed = Bed::open("opened", 1).await;
+    let pod = bed.make("opened").await;
+    let node = &bed.nodes[0];
+    node.fault("pct shutdown", "fail_after", 1, 0);
+    let row = bed.want(pod.id, Desired::Suspended).await;
+    assert!(row.error.is_some() && row.status != Status::Suspended, "{row:?}");
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(bed.pod(pod.id).await.status, Status::Stopped);
+    node.fault("pct start", "fail", 1, 0);
+    let row = bed.want(pod.id, Desired::Active).await;
+    assert!(row.error.is_some());
+    bed.sweep().await;
+    let row = bed.pod(pod.id).await;
+    assert_eq!((row.status, row.action, row.error), (Status::Active, None, None));
+    assert!(node.sh(&format!("pct config {}", pod.vmid.unwrap())).contains("onboot: 1"));
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_was_seen_before_something_was_done_counts_for_nothing() {
+    let bed = Bed::open("stale", 2).await;
+    let looked_at = bed.make("stale").await;
+    let runs = Seen {
+        power: Power::Running,
+        cpu_cores: None,
+        memory_mib: None,
+        disk_mib: None,
+        uptime_secs: 1,
+    };
+    assert_eq!(bed.act(looked_at.id, Act::Stop { force: true }).await.status, Status::Stopped);
+    let tx = bed.db().system().await.unwrap();
+    assert!(!record::record_seen(&tx, &looked_at, &runs).await.unwrap());
+    tx.commit().await.unwrap();
+    let stopped = bed.pod(looked_at.id).await;
+    assert_eq!(stopped.status, Status::Stopped);
+    let moved = bed.act(looked_at.id, Act::Move { server: None }).await;
+    assert_ne!(moved.server_id, looked_at.server_id);
+    let tx = bed.db().system().await.unwrap();
+    assert!(!record::record_missing(&tx, &stopped).await.unwrap());
+    // What was told of a container that is there again is forgotten.
+    assert!(record::record_missing(&tx, &moved).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(bed.pod(looked_at.id).await.error.is_some());
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(bed.pod(looked_at.id).await.error, None);
     bed.end().await;
 }
 

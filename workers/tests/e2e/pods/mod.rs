@@ -13,6 +13,7 @@ mod life;
 mod orders;
 mod reconciled;
 mod remains;
+mod renewed;
 mod repeated;
 mod shop;
 mod slates;

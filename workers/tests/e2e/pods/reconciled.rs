@@ -27,7 +27,7 @@ async fn orphans_ghosts_and_drift_are_found_and_what_is_safe_is_repaired() {
     reconcile::look_at_all(&bed.world).await.unwrap();
     assert_eq!((findings(), bed.pod(pod.id).await.status), (String::new(), Status::Active));
 
-    // Theirs is left alone; ours of a pod that is gone is removed; a number of ours with another's mark stays.
+    // Theirs is left alone; of ours only what was never anybody's is removed.
     let template = node.get("PVE_TEMPLATE");
     let make = |vmid: i64, description: &str| {
         node.sh(&format!("pct create {vmid} {template} --hostname x --rootfs local-lvm:1 --description '{description}'"));
@@ -39,6 +39,14 @@ async fn orphans_ghosts_and_drift_are_found_and_what_is_safe_is_repaired() {
     let mark = config.trim().replace("%3A", ":").replace("%0A", "");
     bed.want(other.id, Desired::Deleted).await;
     make(other.vmid.unwrap(), &mark);
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(node.vmids(), [200, vmid, other.vmid.unwrap()].into(), "somebody brought it back");
+    assert_eq!(findings(), format!("orphan container {}\n", other.vmid.unwrap()));
+    // As if its making had come to nothing, and its container after all.
+    bed.sql(&format!(
+        "UPDATE job SET state = 'failed' WHERE phase = 'provision' AND subject = 'cloudpod:{}'",
+        other.id
+    ));
     reconcile::look_at_all(&bed.world).await.unwrap();
     assert_eq!(node.vmids(), [200, vmid].into());
     assert_eq!(findings(), format!("orphan container {}\n", other.vmid.unwrap()));

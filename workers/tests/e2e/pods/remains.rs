@@ -107,11 +107,8 @@ async fn only_backups_that_were_made_for_a_pod_go_with_it() {
     let now = bed.act(pod.id, Act::Backup { scheduled: false }).await;
     assert!(now.error.is_some());
     assert_eq!(bed.backups(), theirs);
-    // Their names have the second in them: a second one in the same is refused.
-    for _ in 0..20 {
-        if bed.backups().len() < 4 {
-            bed.act(pod.id, Act::Backup { scheduled: false }).await;
-        }
+    for _ in 0..2 {
+        bed.act(pod.id, Act::Backup { scheduled: false }).await;
     }
     assert_eq!(bed.backups().len(), 4);
     // Nobody saw the end of one.
