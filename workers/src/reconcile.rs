@@ -3,7 +3,7 @@
 //! nothing is removed that is not provably ours.
 
 use crate::error::Result;
-use crate::proxmox::{Container, Guest, Mark, Mebibytes, Network, Node, commands};
+use crate::proxmox::{ApiPath, Container, Guest, Mark, Mebibytes, Network, Node, commands};
 use crate::ssh::RemoteCommand;
 use crate::world::World;
 use entities::cloudpods::findings::{self, Found, Kind};
@@ -309,6 +309,13 @@ async fn compare(
     }
     found.extend(sizes(world, node, &pod, (&container, vmid)).await?);
     found.extend(addresses(world, node, &pod, (&container, vmid)).await?);
+    if !node.is_guarded(vmid).await? {
+        let path = ApiPath::container(&node.name, vmid).part("firewall").part("options");
+        if repair(world, node, &pod, &commands::guard(&path)).await? {
+            let detail = "It could have used addresses that are not its own.".to_owned();
+            found.push(difference(Kind::Drift, "guard", detail, "Its guard was set back."));
+        }
+    }
     if pod.status == Status::Suspended {
         found.extend(stop_suspended(world, node, &pod, vmid).await?);
     } else if !container.starts_with_node
@@ -433,10 +440,12 @@ async fn addresses(
         let name = if held.address.addr().is_ipv4() { "ip" } else { "ip6" };
         parts.contains(&format!("{name}={}", held.address).as_str())
     };
-    if held.iter().all(has) && parts.contains(&"firewall=1") {
+    let bridge = BridgeName::parse(&node.row.bridge)?;
+    let on_bridge = format!("bridge={bridge}");
+    if held.iter().all(has) && parts.contains(&"firewall=1") && parts.contains(&on_bridge.as_str())
+    {
         return Ok(None);
     }
-    let bridge = BridgeName::parse(&node.row.bridge)?;
     let network = Network { bridge: &bridge, addresses: &held, pod: pod.id };
     if !repair(world, node, pod, &commands::set_network(vmid, &network)).await? {
         return Ok(None);

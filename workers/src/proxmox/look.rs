@@ -187,6 +187,17 @@ impl Node {
         }))
     }
 
+    /// Whether a container can use no addresses but its own. By itself Proxmox looks at the hardware
+    /// address only.
+    pub async fn is_guarded(&self, vmid: Vmid) -> Result<bool> {
+        let path = ApiPath::container(&self.name, vmid).part("firewall").part("options");
+        let options = self.get(&path).await?;
+        let option = |name: &str| number(options.get(name));
+        Ok(option("enable") == Some(1)
+            && option("ipfilter") == Some(1)
+            && option("macfilter") != Some(0))
+    }
+
     /// How a container is at the moment.
     pub async fn current(&self, vmid: Vmid) -> Result<Current> {
         let path = ApiPath::container(&self.name, vmid).part("status").part("current");

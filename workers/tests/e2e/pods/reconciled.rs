@@ -27,6 +27,25 @@ async fn orphans_ghosts_and_drift_are_found_and_what_is_safe_is_repaired() {
     reconcile::look_at_all(&bed.world).await.unwrap();
     assert_eq!((findings(), bed.pod(pod.id).await.status), (String::new(), Status::Active));
 
+    // Its guard, and where it is connected.
+    let options = format!("/nodes/{}/lxc/{vmid}/firewall/options", node.get("PVE_NODE"));
+    node.sh(&format!("pvesh set {options} --ipfilter 0"));
+    let network = node.sh(&format!("pct config {vmid} | grep ^net0 | cut -d' ' -f2"));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), format!("drift guard {vmid}\n"));
+    let guard = node.sh(&format!("pvesh get {options} --output-format json"));
+    let guard: serde_json::Value = serde_json::from_str(&guard).unwrap();
+    assert!(guard["ipfilter"] == 1 || guard["ipfilter"] == "1", "{guard}");
+    let bridge = node.get("PVE_BRIDGE");
+    let astray = network.trim().replace(&format!("bridge={bridge}"), "bridge=vmbr9");
+    node.sh(&format!("ip link add vmbr9 type bridge; pct set {vmid} --net0 '{astray}'"));
+    assert!(node.sh(&format!("pct config {vmid}")).contains("vmbr9"));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), format!("drift address {vmid}\n"));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), "");
+    assert!(node.sh(&format!("pct config {vmid}")).contains(&format!("bridge={bridge}")));
+
     // Theirs is left alone; of ours only what was never anybody's is removed.
     let template = node.get("PVE_TEMPLATE");
     let make = |vmid: i64, description: &str| {
