@@ -40,8 +40,15 @@ impl Step for Migrate {
 
     async fn run(&self, cx: &Cx) -> Result<String> {
         let job = Job::load(cx).await?;
-        let to = target(cx, &job).await?;
-        carry(cx, &job, &Node::of(cx).await?, &to).await?;
+        let from = Node::of(cx).await?;
+        let to = match target(cx, &job).await {
+            Err(error) if is_home(&job, &from).await? => {
+                let text = format!("It stays where it is: {error}");
+                return Err(Error::refused(Code::NodeRefused, text));
+            }
+            there => there?,
+        };
+        carry(cx, &job, &from, &to).await?;
         Ok(to.row.name)
     }
 

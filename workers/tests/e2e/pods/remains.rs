@@ -66,6 +66,23 @@ async fn a_container_that_does_not_start_elsewhere_comes_back_and_runs() {
     bed.end().await;
 }
 
+#[tokio::test]
+async fn a_move_to_a_node_that_has_died_ends_at_once() {
+    let bed = Bed::open("died", 2).await;
+    let pod = bed.make("died").await;
+    let before = bed.slates();
+    let home = format!("WHERE id <> '{}'", pod.server_id.unwrap());
+    // Nobody has noticed yet.
+    let port = bed.sql_text(&format!("SELECT ssh_port FROM server {home}"));
+    bed.sql(&format!("UPDATE server SET ssh_port = 1 {home}"));
+    let now = bed.act(pod.id, Act::Move { server: None }).await;
+    assert!(now.error.as_deref().unwrap().contains("It stays where it is"), "{now:?}");
+    assert_eq!((now.status, now.server_id), (Status::Active, pod.server_id));
+    bed.sql(&format!("UPDATE server SET ssh_port = {port} {home}"));
+    bed.assert_as_before(&before, "it has stayed");
+    bed.end().await;
+}
+
 /// Before its end nothing tells whose container it will be.
 #[tokio::test]
 async fn a_restore_that_is_at_work_is_waited_for() {
