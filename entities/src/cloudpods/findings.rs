@@ -49,6 +49,9 @@ pub struct Found {
 
 /// Keeps what was seen on a server, all of it: what is not seen any more has ended.
 pub async fn record(tx: &SystemTx, server: ServerId, found: &[Found]) -> Result<()> {
+    // Another worker may have looked at it, too.
+    let lock = "SELECT id FROM server WHERE id = $1 FOR NO KEY UPDATE";
+    tx.conn().query_one_raw(statement(lock, [server.0.into()])).await?;
     let now = Utc::now();
     for one in found {
         let open = finding::Entity::find()

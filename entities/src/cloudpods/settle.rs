@@ -156,8 +156,9 @@ async fn failed_attempt(
     row: cloudpod::Model,
     (code, message): (&str, &str),
 ) -> Result<cloudpod::Model> {
-    placement::release_pod(tx, row.id, true).await?;
     let is_no_fault = code == Code::VmidTaken.as_str();
+    // Under a number that was somebody else's nothing of it was ever there.
+    placement::release_pod(tx, row.id, !is_no_fault).await?;
     let attempts = if is_no_fault { row.attempts } else { row.attempts.saturating_add(1) };
     let given_up = row.desired == Desired::Deleted;
     if attempts >= ATTEMPTS_MAX && !given_up {

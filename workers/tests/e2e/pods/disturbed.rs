@@ -54,6 +54,8 @@ async fn a_number_that_somebody_else_has_is_left_alone_and_another_taken() {
     let pod = bed.make("ours").await;
     assert_eq!(pod.vmid, Some(10001));
     assert!(node.sh("pct config 10000").contains("theirs"));
+    let resting = "ip_address WHERE free_at > now()";
+    assert_eq!(bed.sql_count(resting), 0, "nobody has used them");
     assert_eq!(bed.want(pod.id, Desired::Deleted).await.status, Status::Deleted);
     assert_eq!(node.vmids(), [10000].into());
     bed.end().await;

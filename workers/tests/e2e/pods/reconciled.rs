@@ -72,6 +72,15 @@ async fn orphans_ghosts_and_drift_are_found_and_what_is_safe_is_repaired() {
     reconcile::look_at_all(&bed.world).await.unwrap();
     assert_eq!(findings(), "");
 
+    // Two who look at once tell it once.
+    node.sh(&format!("pct set {vmid} --memory 1024"));
+    let look = || reconcile::look_at_all(&bed.world);
+    let looked = tokio::join!(look(), look(), look(), look());
+    assert!(looked.0.is_ok() && looked.1.is_ok() && looked.2.is_ok() && looked.3.is_ok());
+    assert_eq!(bed.sql_count("server WHERE last_error IS NOT NULL"), 0);
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    assert_eq!(findings(), "");
+
     // Sold, and not there.
     node.sh(&format!("pct stop {vmid}; pct destroy {vmid}"));
     reconcile::look_at_all(&bed.world).await.unwrap();
