@@ -309,12 +309,9 @@ async fn compare(
     }
     found.extend(sizes(world, node, &pod, (&container, vmid)).await?);
     found.extend(addresses(world, node, &pod, (&container, vmid)).await?);
-    if !node.is_guarded(vmid).await? {
-        let path = ApiPath::container(&node.name, vmid).part("firewall").part("options");
-        if repair(world, node, &pod, &commands::guard(&path)).await? {
-            let detail = "It could have used addresses that are not its own.".to_owned();
-            found.push(difference(Kind::Drift, "guard", detail, "Its guard was set back."));
-        }
+    if guard_again(world, node, &pod, vmid).await? {
+        let detail = "It could have used addresses that are not its own.".to_owned();
+        found.push(difference(Kind::Drift, "guard", detail, "Its guard was set back."));
     }
     if pod.status == Status::Suspended {
         found.extend(stop_suspended(world, node, &pod, vmid).await?);
@@ -421,6 +418,20 @@ async fn stop_suspended(
         detail: "It is suspended, and ran.".to_owned(),
         repair: "It is stopped.".to_owned(),
     }))
+}
+
+/// A container that could use others' addresses is kept from that again; whether it was so.
+async fn guard_again(
+    world: &World,
+    node: &Node,
+    pod: &cloudpod::Model,
+    vmid: Vmid,
+) -> Result<bool> {
+    if node.is_guarded(vmid).await? {
+        return Ok(false);
+    }
+    let path = ApiPath::container(&node.name, vmid).part("firewall").part("options");
+    repair(world, node, pod, &commands::guard(&path)).await
 }
 
 /// A container that has other addresses than its own gets its own back.
