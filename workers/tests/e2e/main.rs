@@ -18,6 +18,7 @@ mod hosting;
 mod moves;
 mod outages;
 mod pods;
+mod processes;
 mod program;
 mod refusals;
 mod roads;

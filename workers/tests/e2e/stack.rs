@@ -1,7 +1,8 @@
 //! One stack a test: a database, a virtual host of RabbitMQ, the three processes, and a server.
 
-use crate::bed::{binary, given, sandbox};
+use crate::bed::{given, sandbox};
 use crate::client::Client;
+use crate::processes::{OWNER, PASSWORD, bootstrap, process, serve, show_logs};
 use crate::program::{Process, program, run, run_with, said, wait_for};
 use crate::roads::Road;
 use crate::server::{BACKUPS, Server};
@@ -11,13 +12,9 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
-
-const OWNER: &str = "owner@e2e.test";
-const PASSWORD: &str = "Correct-Horse-1!";
 
 #[derive(Debug)]
 pub struct Stack {
@@ -91,9 +88,7 @@ impl Stack {
     }
 
     async fn started(mut self) -> Self {
-        let mut bootstrap = self.process("api");
-        bootstrap.env("MIGRAPANEL__OWNER_EMAIL", OWNER).env("MIGRAPANEL__OWNER_PASSWORD", PASSWORD);
-        run(bootstrap.arg("bootstrap"));
+        bootstrap(self.process("api"));
         self.start_api().await;
         self.client.log_in(OWNER, PASSWORD).await;
         self.start_relay();
@@ -103,23 +98,9 @@ impl Stack {
     }
 
     fn process(&self, name: &str) -> Command {
-        let mut command = program(binary(name));
+        let mut command = process(name, &self.urls[0], &self.urls[1]);
         command
-            .env("DATABASE_URL", &self.urls[0])
-            .env("AMQP_URL", &self.urls[1])
             .env("REDIS_URL", &self.urls[2])
-            .env("MIGRAPANEL__JWT_KEYS", "e2e:0123456789abcdef0123456789abcdef")
-            .env("MIGRAPANEL__TOKEN_KEYS", "e2e:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-            .env("MIGRAPANEL__SEALING_KEYS", "e2e:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
-            .env("MIGRAPANEL__AGENT", binary("agent"))
-            // Nothing here is paid for: nobody answers there.
-            .env("STRIPE_API_BASE", "http://127.0.0.1:1/")
-            .env("STRIPE_SECRET_KEY", "sk_test_e2e")
-            .env("STRIPE_WEBHOOK_SECRET", "whsec_ZTJl")
-            .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
-            .env("PDNS_API_KEY", given("TEST_PDNS_API_KEY"))
-            .env("DNS_ADDR", given("TEST_DNS_ADDR"))
-            .env("MIGRAPANEL__RESOLVER", given("TEST_DNS_ADDR"))
             .env("MIGRAPANEL__ACME_DIRECTORY", given("TEST_ACME_DIRECTORY"))
             .env("MIGRAPANEL__ACME_ROOT", given("TEST_ACME_ROOT"))
             .envs(self.settings.iter().copied());
@@ -131,14 +112,8 @@ impl Stack {
     }
 
     async fn start_api(&mut self) {
-        let mut api = self.process("api");
-        api.env("MIGRAPANEL__LISTEN", format!("127.0.0.1:{}", self.port)).arg("serve");
-        self.api = Some(Process::start(&mut api, &self.log("api")));
-        let client = &self.client;
-        wait_for("the API's readiness", Duration::from_secs(30), async || {
-            client.is_ready().await.then_some(())
-        })
-        .await;
+        let log = self.log("api");
+        self.api = Some(serve(self.process("api"), self.port, &self.client, &log).await);
     }
 
     /// `kill -9` of the API, and another one.
@@ -364,20 +339,6 @@ impl Drop for Stack {
         self.stop();
         if let Some(dir) = self.dir.take() {
             show_logs(&dir.keep(), &["api", "relay", "migrator"]);
-        }
-    }
-}
-
-/// A failed test shows the ends of its processes' logs and says where the whole lies.
-pub fn show_logs(dir: &Path, names: &[&str]) {
-    for name in names {
-        let file = dir.join(format!("{name}.log"));
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let lines: Vec<String> = text.lines().map(|l| l.chars().take(300).collect()).collect();
-        let end = lines[lines.len().saturating_sub(15)..].join("\n");
-        #[expect(clippy::print_stderr, reason = "what a person needs who looks at a failed test")]
-        {
-            eprintln!("== the end of {}:\n{end}", file.display());
         }
     }
 }

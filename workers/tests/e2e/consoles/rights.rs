@@ -1,6 +1,7 @@
 //! A console lives by the rights of whoever has opened it.
 
-use super::stage::{PASSWORD, Stage};
+use super::stage::Stage;
+use crate::processes::PASSWORD;
 use serde_json::json;
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! A node with containers, and the two processes between it and a client.
 
 use super::terminal::{Refused, Terminal};
-use crate::bed::{binary, given, sandbox};
+use crate::bed::sandbox;
 use crate::client::Client;
 use crate::gates::Database;
 use crate::pods::bed::Bed;
+use crate::processes::{OWNER, PASSWORD, bootstrap, process, serve, show_logs};
 use crate::program::{Process, program, run, run_with, wait_for};
-use crate::stack::show_logs;
 use entities::tables::cloudpod;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -16,8 +16,6 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const OWNER: &str = "owner@platform.test";
-pub const PASSWORD: &str = "Correct-Horse-1!";
 /// Root's, in each container.
 pub const ROOT: &str = "typed-And-Never-Logged";
 
@@ -63,9 +61,7 @@ impl Stage {
             log_filter,
             dir: Some(tempfile::Builder::new().prefix("migrapanel-console-").tempdir().unwrap()),
         };
-        let mut bootstrap = stage.process("api");
-        bootstrap.env("MIGRAPANEL__OWNER_EMAIL", OWNER).env("MIGRAPANEL__OWNER_PASSWORD", PASSWORD);
-        run(bootstrap.arg("bootstrap"));
+        bootstrap(stage.process("api"));
         stage.start_provisioner();
         stage.start_api().await;
         stage.client.log_in(OWNER, PASSWORD).await;
@@ -77,24 +73,8 @@ impl Stage {
     }
 
     fn process(&self, name: &str) -> Command {
-        let mut command = program(binary(name));
-        command
-            .env("RUST_LOG", self.log_filter)
-            .env("DATABASE_URL", self.bed().db.url.expose_secret())
-            .env("AMQP_URL", &self.amqp)
-            .env("REDIS_URL", given("TEST_REDIS_URL"))
-            .env("MIGRAPANEL__JWT_KEYS", "e2e:0123456789abcdef0123456789abcdef")
-            .env("MIGRAPANEL__TOKEN_KEYS", "e2e:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-            .env("MIGRAPANEL__SEALING_KEYS", "t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
-            .env("MIGRAPANEL__AGENT", binary("agent"))
-            .env("MIGRAPANEL__ASK_TIMEOUT_SECS", "20")
-            .env("STRIPE_API_BASE", "http://127.0.0.1:1/")
-            .env("STRIPE_SECRET_KEY", "sk_test_e2e")
-            .env("STRIPE_WEBHOOK_SECRET", "whsec_ZTJl")
-            .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
-            .env("PDNS_API_KEY", given("TEST_PDNS_API_KEY"))
-            .env("DNS_ADDR", given("TEST_DNS_ADDR"))
-            .env("MIGRAPANEL__RESOLVER", given("TEST_DNS_ADDR"));
+        let mut command = process(name, self.bed().db.url.expose_secret(), &self.amqp);
+        command.env("RUST_LOG", self.log_filter).env("MIGRAPANEL__ASK_TIMEOUT_SECS", "20");
         command
     }
 
@@ -108,14 +88,8 @@ impl Stage {
     }
 
     pub async fn start_api(&mut self) {
-        let mut api = self.process("api");
-        api.env("MIGRAPANEL__LISTEN", format!("127.0.0.1:{}", self.port)).arg("serve");
-        self.api = Some(Process::start(&mut api, &self.log_file("api")));
-        let client = &self.client;
-        wait_for("the API's readiness", Duration::from_secs(30), async || {
-            client.is_ready().await.then_some(())
-        })
-        .await;
+        let log = self.log_file("api");
+        self.api = Some(serve(self.process("api"), self.port, &self.client, &log).await);
     }
 
     pub fn start_provisioner(&mut self) {

@@ -1,8 +1,9 @@
 //! What opens a console, and what does not.
 
-use super::stage::{PASSWORD, Stage};
+use super::stage::Stage;
 use super::terminal::{Refused, Terminal};
 use crate::gates::Database;
+use crate::processes::PASSWORD;
 use serde_json::json;
 use std::time::Duration;
 

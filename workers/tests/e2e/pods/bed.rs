@@ -2,6 +2,7 @@
 
 use crate::bed::{binary, given, local, sandbox};
 use crate::gates::Database;
+use crate::processes::SEALING_KEYS;
 use crate::program::{program, run, run_with, said};
 use entities::cloudpods::{self, Act, Desired, NewPod, Status, create::PodName};
 use entities::config::{Acme, Base, Dns, DnsServer, Migrator};
@@ -333,8 +334,6 @@ const ASIDE: &str = "- 'job_id' - 'updated_at' - 'error' - 'attempts' - 'next_at
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5hjCzAbiwq1j2y0+0FtqQYdBtN5nFvGGpKqCyjIa6f me";
-
-pub const SEALING_KEYS: &str = "t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 fn config(db: &TestDb) -> Migrator {
     let text = |text: &str| SecretString::from(text.to_owned());

@@ -1,15 +1,15 @@
 //! The processes that work on containers: a relay, and a provisioner that is killed.
 
 use super::bed::Bed;
-use crate::bed::{binary, given, sandbox};
+use crate::bed::sandbox;
 use crate::gates::{self, Database};
+use crate::processes::{process, show_logs};
 use crate::program::{Process, program, run, run_with, wait_for};
 use entities::cloudpods::{self, Act, Desired, Status};
 use entities::ids::CloudpodId;
 use entities::tables::cloudpod;
 use entities::values::Title;
 use secrecy::ExposeSecret;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -44,19 +44,11 @@ impl Crew {
     }
 
     fn process(&self, name: &str) -> Command {
-        let mut command = program(binary(name));
+        let mut command = process(name, &self.urls[0], &self.urls[1]);
         command
-            .env("DATABASE_URL", &self.urls[0])
-            .env("AMQP_URL", &self.urls[1])
-            .env("MIGRAPANEL__SEALING_KEYS", "t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
-            .env("MIGRAPANEL__AGENT", binary("agent"))
             .env("MIGRAPANEL__LEASE_SECS", "5")
             .env("MIGRAPANEL__NODE_LIMIT_SECS", "20")
             .env("MIGRAPANEL__READY_SECS", "30")
-            .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
-            .env("PDNS_API_KEY", given("TEST_PDNS_API_KEY"))
-            .env("DNS_ADDR", given("TEST_DNS_ADDR"))
-            .env("MIGRAPANEL__RESOLVER", given("TEST_DNS_ADDR"))
             .env("MIGRAPANEL__ACME_DIRECTORY", "https://127.0.0.1:1/dir");
         command
     }
@@ -145,18 +137,7 @@ impl Drop for Crew {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.stop();
-            show_end(&self.log());
+            show_logs(self.dir.path(), &["provisioner"]);
         }
-    }
-}
-
-/// What a person needs who looks at a failed test.
-fn show_end(file: &Path) {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let lines: Vec<String> = text.lines().map(|l| l.chars().take(300).collect()).collect();
-    let end = lines[lines.len().saturating_sub(25)..].join("\n");
-    #[expect(clippy::print_stderr, reason = "what a person needs who looks at a failed test")]
-    {
-        eprintln!("== the end of {}:\n{end}", file.display());
     }
 }

@@ -1,10 +1,13 @@
 //! Containers that are sold: nodes, and all that stands between a buyer's request and them as processes
 //! of their own, with a stand-in for Stripe.
 
-use super::bed::{Bed, SEALING_KEYS};
-use crate::bed::{binary, given, sandbox};
+use super::bed::Bed;
+use crate::bed::{binary, sandbox};
 use crate::client::{Client, Got};
 use crate::gates::Database;
+use crate::processes::{
+    OWNER, PASSWORD, STRIPE_KEY, WEBHOOK_SECRET, bootstrap, process, serve, show_logs,
+};
 use crate::program::{Process, program, run, run_with, wait_for};
 use entities::config::Migrator;
 use secrecy::ExposeSecret;
@@ -16,11 +19,6 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// As the platform's owner is called in every test's database.
-const OWNER: &str = "owner@platform.test";
-const PASSWORD: &str = "Correct-Horse-1!";
-const KEY: &str = "sk_test_e2e";
-const WEBHOOK_SECRET: &str = "whsec_ZTJl";
 /// All that runs beside the API.
 pub const WORKERS: [&str; 3] = ["relay", "billing", "provisioner"];
 
@@ -60,9 +58,7 @@ impl Shop {
             logs: Logs(tempfile::Builder::new().prefix("migrapanel-e2e-").tempdir().unwrap()),
         };
         shop.start_stripe().await;
-        let mut bootstrap = shop.process("api");
-        bootstrap.env("MIGRAPANEL__OWNER_EMAIL", OWNER).env("MIGRAPANEL__OWNER_PASSWORD", PASSWORD);
-        run(bootstrap.arg("bootstrap"));
+        bootstrap(shop.process("api"));
         shop.start_api().await;
         shop.owner.log_in(OWNER, PASSWORD).await;
         for name in WORKERS {
@@ -75,7 +71,7 @@ impl Shop {
     async fn start_stripe(&mut self) {
         let hook = format!("http://127.0.0.1:{}/api/webhooks/stripe={WEBHOOK_SECRET}", self.port);
         let mut stripe = program(binary("stripe-sandbox"));
-        stripe.args(["--listen", "127.0.0.1:0", "--key", KEY, "--webhook", &hook]);
+        stripe.args(["--listen", "127.0.0.1:0", "--key", STRIPE_KEY, "--webhook", &hook]);
         let log = self.logs.of("stripe");
         self.processes.insert("stripe", Process::start(&mut stripe, &log));
         self.stripe = wait_for("the stand-in's address", Duration::from_secs(10), async || {
@@ -86,15 +82,9 @@ impl Shop {
     }
 
     async fn start_api(&mut self) {
-        let mut api = self.process("api");
-        api.env("MIGRAPANEL__LISTEN", format!("127.0.0.1:{}", self.port)).arg("serve");
-        let process = Process::start(&mut api, &self.logs.of("api"));
-        self.processes.insert("api", process);
-        let client = &self.owner;
-        wait_for("the API's readiness", Duration::from_secs(30), async || {
-            client.is_ready().await.then_some(())
-        })
-        .await;
+        let log = self.logs.of("api");
+        let api = serve(self.process("api"), self.port, &self.owner, &log).await;
+        self.processes.insert("api", api);
     }
 
     pub fn start(&mut self, name: &'static str) {
@@ -109,29 +99,16 @@ impl Shop {
     }
 
     fn process(&self, name: &str) -> Command {
-        let mut command = program(binary(name));
+        let mut command = process(name, self.bed.db.url.expose_secret(), &self.amqp);
         let url = format!("http://127.0.0.1:{}", self.port);
         command
-            .env("DATABASE_URL", self.bed.db.url.expose_secret())
-            .env("AMQP_URL", &self.amqp)
-            .env("REDIS_URL", given("TEST_REDIS_URL"))
-            .env("MIGRAPANEL__JWT_KEYS", "e2e:0123456789abcdef0123456789abcdef")
-            .env("MIGRAPANEL__TOKEN_KEYS", "e2e:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-            .env("MIGRAPANEL__SEALING_KEYS", SEALING_KEYS)
-            .env("MIGRAPANEL__AGENT", binary("agent"))
             .env("MIGRAPANEL__LEASE_SECS", "4")
             .env("MIGRAPANEL__NODE_LIMIT_SECS", "20")
             .env("MIGRAPANEL__READY_SECS", "60")
             .env("MIGRAPANEL__SPECIAL_NAMES", "example,test")
             .env("MIGRAPANEL__PUBLIC_URL", &url)
             .env("MIGRAPANEL__DASHBOARD_URL", format!("{url}/dashboard"))
-            .env("STRIPE_API_BASE", format!("{}/", self.stripe.trim_end_matches('/')))
-            .env("STRIPE_SECRET_KEY", KEY)
-            .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
-            .env("PDNS_API_URL", given("TEST_PDNS_API_URL"))
-            .env("PDNS_API_KEY", given("TEST_PDNS_API_KEY"))
-            .env("DNS_ADDR", given("TEST_DNS_ADDR"))
-            .env("MIGRAPANEL__RESOLVER", given("TEST_DNS_ADDR"));
+            .env("STRIPE_API_BASE", format!("{}/", self.stripe.trim_end_matches('/')));
         command
     }
 
@@ -189,7 +166,7 @@ impl Shop {
     /// What Stripe has of something: a whole list.
     pub async fn stripe_has(&self, list: &str) -> Vec<Value> {
         let url = format!("{}/v1/{list}", self.stripe.trim_end_matches('/'));
-        let got = reqwest::Client::new().get(url).bearer_auth(KEY).send().await.unwrap();
+        let got = reqwest::Client::new().get(url).bearer_auth(STRIPE_KEY).send().await.unwrap();
         let body: Value = got.json().await.unwrap();
         assert_ne!(body["has_more"], true, "{list} is longer than a page");
         body["data"].as_array().unwrap_or_else(|| panic!("{body:#}")).clone()
@@ -233,19 +210,7 @@ impl Drop for Logs {
         if !std::thread::panicking() {
             return;
         }
-        for name in ["api", "relay", "billing", "provisioner"] {
-            let text = std::fs::read_to_string(self.of(name)).unwrap_or_default();
-            let lines: Vec<&str> =
-                text.lines().filter(|line| !line.contains("http.request")).collect();
-            let end = lines[lines.len().saturating_sub(15)..].join("\n");
-            #[expect(
-                clippy::print_stderr,
-                reason = "what a person needs who looks at a failed test"
-            )]
-            {
-                eprintln!("== the end of {name}:\n{end}");
-            }
-        }
+        show_logs(self.0.path(), &["api", "relay", "billing", "provisioner"]);
     }
 }
 
