@@ -405,7 +405,11 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         "post",
         "/api/orders/{id}/checkout",
         Needs(Permission::BillingWrite),
-        &[ORDER, &[Code::Conflict, Code::NotForSale, Code::QuotaExceeded, Code::PaymentRefused]],
+        &[
+            ORDER,
+            &[Code::Conflict, Code::NotForSale, Code::QuotaExceeded, Code::NoCapacity],
+            &[Code::PaymentRefused],
+        ],
     ),
     ("get", "/api/orders/{id}/checkout", Needs(Permission::BillingRead), &[]),
     (
@@ -449,7 +453,7 @@ pub const TABLE: &[(&str, &str, Access, &[&[Code]])] = &[
         "post",
         "/api/orders/{id}/mark-paid",
         Needs(Permission::OrdersSettle),
-        &[ORDER, &[Code::QuotaExceeded]],
+        &[ORDER, &[Code::Conflict, Code::QuotaExceeded, Code::NoCapacity]],
     ),
     ("get", "/api/services", Needs(Permission::ServicesRead), &[]),
     ("get", "/api/services/{id}", Needs(Permission::ServicesRead), &[]),

@@ -41,15 +41,19 @@ pub(crate) async fn each(
             Ok(was_due) => count += u64::from(was_due),
             Err(error) => {
                 tracing::error!(table = due.table, %id, cause = %error.chain(), "row.not_swept");
-                let later = format!(
-                    "UPDATE {} SET next_at = now() + interval '1 minute' WHERE id = $1 AND next_at <= now()",
-                    due.table
-                );
-                let tx = db.system().await?;
-                tx.conn().execute_raw(statement(&later, [id.into()])).await?;
-                tx.commit().await?;
+                postpone(db, due.table, id).await?;
             }
         }
     }
     Ok(count)
+}
+
+/// Lets a row that could not be worked on wait for a minute, so that others have their turn.
+pub(crate) async fn postpone(db: &Db, table: &str, id: Uuid) -> Result<()> {
+    let later = format!(
+        "UPDATE {table} SET next_at = now() + interval '1 minute' WHERE id = $1 AND next_at <= now()"
+    );
+    let tx = db.system().await?;
+    tx.conn().execute_raw(statement(&later, [id.into()])).await?;
+    tx.commit().await
 }

@@ -32,7 +32,8 @@ pub struct Limits {
     /// Hosting accounts, those that are being made included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<u32>,
-    /// `CloudPods`, those that are ordered included.
+    /// `CloudPods`, those that are ordered included; and of those without an order as many at and below the
+    /// tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloudpods: Option<u32>,
     /// Zones.

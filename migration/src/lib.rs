@@ -34,6 +34,7 @@ mod m20261123_010000_certificates;
 mod m20261123_110000_dead_letters;
 mod m20261123_120000_cloudpods;
 mod m20261124_100000_consoles;
+mod m20261124_110000_postponed;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_110000_dead_letters::Migration),
             Box::new(m20261123_120000_cloudpods::Migration),
             Box::new(m20261124_100000_consoles::Migration),
+            Box::new(m20261124_110000_postponed::Migration),
         ]
     }
 }

@@ -191,16 +191,8 @@ impl Worker {
 
     /// Lets what was paid be made.
     async fn make(&self) -> Result<usize> {
-        let tx = self.billing.db.system().await?;
-        let orders = standing::unmade(&tx, BATCH).await?;
-        drop(tx);
-        let count = orders.len();
-        for order in orders {
-            let tx = self.billing.db.system().await?;
-            services::make_for_order(&tx, order).await?;
-            tx.commit().await?;
-        }
-        Ok(count)
+        let made = services::make_due(&self.billing.db, BATCH).await?;
+        usize::try_from(made).map_err(Error::internal)
     }
 
     async fn slow(&self, rounds: &mut Rounds) {

@@ -124,8 +124,7 @@ async fn keep_sweeping(db: Db) {
 async fn sweep(db: &Db) -> u64 {
     let mut count = 0;
     count += done("jobs", within(db, jobs::sweep)).await;
-    let expire = async |tx: &SystemTx| orders::expire_overdue(tx, EXPIRED).await;
-    count += done("orders", within(db, expire)).await;
+    count += done("orders", orders::expire_overdue(db, EXPIRED)).await;
     count += done("services", services::converge_due(db, CONVERGED)).await;
     let wake = async |tx: &SystemTx| activation::queue_due(tx, WOKEN).await;
     count += done("activation", within(db, wake)).await;

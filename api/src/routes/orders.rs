@@ -43,8 +43,9 @@ struct OrderLine {
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000)]
     quantity: u32,
-    /// Of a hosting plan: the domains of its first units; those without one get names of ours. A
-    /// domain that another account has is refused.
+    /// The domains of the first units of a hosting plan, and the names of those of a `CloudPod` plan; those
+    /// without one get names of ours. A domain that another account has is refused, and so is a name
+    /// that a `CloudPod` of the tenant has or is ordered under.
     #[serde(default)]
     #[schema(max_items = 1000)]
     domains: Vec<String>,

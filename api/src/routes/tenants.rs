@@ -58,7 +58,8 @@ pub struct LimitsView {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     accounts: Option<u32>,
-    /// `CloudPods`, those that are ordered included.
+    /// `CloudPods`, those that are ordered included; and of those without an order as many at and below the
+    /// tenant.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_whole")]
     #[schema(maximum = 4_294_967_295_u32)]
     cloudpods: Option<u32>,

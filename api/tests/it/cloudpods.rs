@@ -190,6 +190,63 @@ async fn a_limit_a_role_and_another_tenant_are_refused() {
     app.db.remove().await.unwrap();
 }
 
+/// A customer below a reseller.
+async fn below(app: &App, reseller: &Client, name: &str) -> Client {
+    let body = json!({"name": name, "kind": "customer"});
+    let tenant = reseller.post("/api/tenants", body).await.data(201)["id"].clone();
+    app.member_of(tenant.as_str().unwrap(), name, "OWNER").await
+}
+
+#[tokio::test]
+async fn without_an_order_only_the_platforms_plans_are_had() {
+    let app = spawn().await;
+    node(&app, 1, 40).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let reseller = app.member_kind("seller", "reseller").await;
+    allow(&app, &reseller).await;
+    let huge = json!({"kind": "cloudpod_plan", "cpu_cores": 32, "memory_mib": 8192, "disk_mib": 65536, "template": "debian-12"});
+    for code in ["huge", "pod-s"] {
+        let product = json!({"name": code, "code": code, "specification": huge});
+        reseller.post("/api/products", product).await.data(201);
+    }
+    let wanted = json!({"hostname": "free", "plan": "huge"});
+    reseller.post("/api/cloudpods", wanted.clone()).await.refused(404, "not_found");
+    assert_eq!(make(&reseller, "small").await["cpu_cores"], 1, "it is the platform's of this name");
+    let there = app.owner.acting_in(&reseller.tenant);
+    assert_eq!(there.post("/api/cloudpods", wanted).await.data(202)["cpu_cores"], 32);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_one_was_given_is_not_multiplied_by_giving_it_on() {
+    let app = spawn().await;
+    node(&app, 1, 40).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let reseller = app.member_kind("seller", "reseller").await;
+    let limits = |count: u32| json!({"limits": {"cloudpods": count}});
+    patch(&app.owner, &format!("/api/tenants/{}", reseller.tenant), limits(3)).await.data(200);
+    let one = below(&app, &reseller, "first").await;
+    let two = below(&app, &reseller, "second").await;
+    for customer in [&one, &two] {
+        let path = format!("/api/tenants/{}", customer.tenant);
+        patch(&reseller, &path, limits(50)).await.data(200);
+    }
+    // Of many who ask at once in all places, as many get one as the reseller was given.
+    let asking = (0..12).map(|nth| {
+        let client = [&reseller, &one, &two][nth % 3];
+        async move { client.post("/api/cloudpods", pod(&format!("pod-{nth}"))).await }
+    });
+    let answers = futures::future::join_all(asking).await;
+    assert_eq!(answers.iter().filter(|got| got.status == 202).count(), 3);
+    for got in answers.iter().filter(|got| got.status != 202) {
+        assert_eq!((got.status.as_u16(), &got.body["code"]), (409, &json!("quota_exceeded")));
+    }
+    // What is gone makes room.
+    app.db.execute("UPDATE cloudpod SET status = 'deleted', desired = 'deleted'").await.unwrap();
+    make(&two, "again").await;
+    app.db.remove().await.unwrap();
+}
+
 #[tokio::test]
 async fn pools_do_not_overlap_and_are_kept_while_somebody_has_of_them() {
     let app = spawn().await;

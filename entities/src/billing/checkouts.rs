@@ -5,6 +5,7 @@ use crate::Result;
 use crate::audit::Audit;
 use crate::billing::{customers, payments, repayments};
 use crate::db::{Db, SystemTx, TenantTx};
+use crate::due;
 use crate::error::{Code, Error};
 use crate::ids::{CheckoutId, OrderId};
 use crate::orders::{self, Status};
@@ -245,10 +246,17 @@ pub async fn to_close(tx: &SystemTx, limit: u64) -> Result<Vec<checkout::Model>>
     Ok(checkout::Entity::find()
         .filter(Column::State.is_in([State::Opening, State::Open]))
         .filter(over)
+        .filter(Column::NextAt.lte(Utc::now()))
+        .order_by_asc(Column::NextAt)
         .order_by_asc(Column::Id)
         .limit(limit)
         .all(tx.conn())
         .await?)
+}
+
+/// An attempt that could not be closed is tried again after a while, and others before it.
+pub async fn postpone(db: &Db, id: CheckoutId) -> Result<()> {
+    due::postpone(db, "checkout", id.0).await
 }
 
 /// Attempts that may have become something else at Stripe without our hearing of it.
@@ -480,7 +488,7 @@ async fn settle_locked(
         Err(error)
             if matches!(
                 error.code(),
-                Code::OrderState | Code::QuotaExceeded | Code::NoCapacity
+                Code::OrderState | Code::QuotaExceeded | Code::NoCapacity | Code::Conflict
             ) =>
         {
             error.to_string()

@@ -18,7 +18,7 @@ use crate::tenancy::TenantCtx;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
+    QueryFilter, QueryOrder,
 };
 
 /// How patient we are.
@@ -381,24 +381,11 @@ pub async fn restless(tx: &SystemTx, after: OrderId, limit: i64) -> Result<Vec<O
     rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// Orders that were paid and whose services nobody has made yet.
-pub async fn unmade(tx: &SystemTx, limit: u64) -> Result<Vec<OrderId>> {
-    Ok(orders_table::Entity::find()
-        .filter(orders_table::Column::Status.eq(Status::Paid))
-        .order_by_asc(orders_table::Column::StatusAt)
-        .limit(limit)
-        .select_only()
-        .column(orders_table::Column::Id)
-        .into_tuple()
-        .all(tx.conn())
-        .await?)
-}
-
 /// Subscriptions, by Stripe's ids, that are paid for nothing: nothing of their order could be made, its
 /// money went back, or it was paid when nobody could take it any more.
 pub async fn to_end(tx: &SystemTx, limit: i64) -> Result<Vec<String>> {
     let sql = "SELECT b.stripe_id FROM subscription b JOIN orders o ON o.id = b.order_id
-        WHERE b.status NOT IN ('cancelled', 'incomplete_expired')
+        WHERE b.status NOT IN ('cancelled', 'incomplete_expired') AND b.next_at <= now()
           AND (o.status IN ('failed', 'refunded')
             OR EXISTS (SELECT FROM payment p JOIN dispute d ON d.payment_id = p.id
                 WHERE p.order_id = o.id AND d.status = 'lost')
@@ -433,7 +420,7 @@ pub async fn overpaid(tx: &SystemTx, limit: i64) -> Result<Vec<Overpaid>> {
         JOIN orders r ON r.id = b.order_id AND r.status = 'partially_active'
         CROSS JOIN LATERAL (SELECT count(*) AS failed FROM service s
             WHERE s.order_item_id = o.id AND s.state = 'failed') f
-        WHERE b.status NOT IN ('cancelled', 'incomplete_expired') AND f.failed > 0
+        WHERE b.status NOT IN ('cancelled', 'incomplete_expired') AND b.next_at <= now() AND f.failed > 0
           AND (i.item ->> 'quantity')::bigint > o.quantity - f.failed
         ORDER BY b.id LIMIT $1";
     let rows = tx.conn().query_all_raw(statement(sql, [limit.into()])).await?;

@@ -3,7 +3,8 @@
 use crate::Result;
 use crate::audit::Audit;
 use crate::catalogue::Billing;
-use crate::db::{SystemTx, TenantTx, statement};
+use crate::db::{Db, SystemTx, TenantTx, statement};
+use crate::due;
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, OrderItemId, PriceId, SubscriptionId};
 use crate::orders;
@@ -223,6 +224,19 @@ async fn make(tx: &SystemTx, seen: &Seen, now: DateTime<Utc>) -> Result<Recorded
         tx.audit(&ctx, Audit::SubscriptionCancelled { subscription, order: id }).await?;
     }
     Ok(Recorded::Done(id))
+}
+
+/// One at which Stripe could not be brought to where it is to be is tried again after a while, and others
+/// before it.
+pub async fn postpone(db: &Db, stripe_id: &str) -> Result<()> {
+    let tx = db.system().await?;
+    let by_name = subscription::Entity::find().filter(Column::StripeId.eq(stripe_id));
+    let row = by_name.one(tx.conn()).await?;
+    drop(tx);
+    match row {
+        Some(row) => due::postpone(db, "subscription", row.id.0).await,
+        None => Ok(()),
+    }
 }
 
 async fn fill(

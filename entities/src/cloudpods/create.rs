@@ -1,6 +1,7 @@
 //! Making a pod for whoever asks.
 
 use super::converge;
+use super::hostnames;
 use super::placement::{self, Wanted};
 use super::{Desired, LIMIT, Size, Status, templates};
 use crate::Result;
@@ -17,8 +18,8 @@ use crate::tenancy::{Permission, TenantCtx};
 use crate::tenants;
 use chrono::Utc;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
-    QueryFilter, QueryOrder,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction,
+    EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
 };
 use serde_json::json;
 use values::{DomainName, PlanCode, SshKey, TemplateCode};
@@ -80,7 +81,7 @@ pub async fn create_pod(db: &Db, ctx: &TenantCtx, new: NewPod) -> Result<cloudpo
         return Err(Error::field("ssh_keys", format!("must be at most {KEYS_MAX}")));
     }
     let tx = db.system_as(ctx).await?;
-    let plan = find_plan(&tx, ctx.tenant(), &new.plan).await?;
+    let plan = find_plan(&tx, ctx, &new.plan).await?;
     let specification: Specification = serde_json::from_value(plan.specification.clone())?;
     let mut size = Size::of_plan(&specification)?;
     if let Some(template) = new.template {
@@ -88,6 +89,7 @@ pub async fn create_pod(db: &Db, ctx: &TenantCtx, new: NewPod) -> Result<cloudpo
     }
     templates::open_template(&tx, &size.template).await?;
     refuse_unpaid(&tx, ctx).await?;
+    reserve_given(&tx, ctx.tenant()).await?;
     reserve_quota(&tx, ctx.tenant()).await?;
     refuse_twin(&tx, ctx.tenant(), &new.hostname).await?;
     if let Some(server) = new.server {
@@ -186,14 +188,19 @@ pub(super) async fn insert(
     Ok(row.insert(tx.conn()).await?)
 }
 
-/// The plan of a code that a tenant sees: its own, or one of a tenant above it, the nearest first.
-async fn find_plan(tx: &SystemTx, tenant: TenantId, code: &PlanCode) -> Result<product::Model> {
+/// The plan of a code that a tenant sees: its own, or one of a tenant above it, the nearest first. What
+/// is had without an order is of the platform's plans, so that nobody gives themselves a large one.
+async fn find_plan(tx: &SystemTx, ctx: &TenantCtx, code: &PlanCode) -> Result<product::Model> {
     let above = tenant_ancestry::Entity::find()
-        .filter(tenant_ancestry::Column::DescendantId.eq(tenant))
+        .filter(tenant_ancestry::Column::DescendantId.eq(ctx.tenant()))
         .order_by_asc(tenant_ancestry::Column::Depth)
         .all(tx.conn())
         .await?;
-    let sellers: Vec<TenantId> = above.iter().map(|row| row.ancestor_id).collect();
+    let mut sellers: Vec<TenantId> = above.iter().map(|row| row.ancestor_id).collect();
+    if !ctx.is_platform_staff() {
+        let platform = tenants::platform(tx).await?;
+        sellers.retain(|seller| Some(*seller) == platform);
+    }
     let rows = product::Entity::find()
         .filter(product::Column::Code.eq(code.as_str()))
         .filter(product::Column::TenantId.is_in(sellers.clone()))
@@ -205,6 +212,37 @@ async fn find_plan(tx: &SystemTx, tenant: TenantId, code: &PlanCode) -> Result<p
         sellers.iter().position(|seller| *seller == row.tenant_id).unwrap_or(usize::MAX)
     });
     nearest.ok_or(Error::NotFound("plan"))
+}
+
+/// Refuses one pod more than there may be without an order at and below each tenant from the platform
+/// down to this one that has a limit: what one was given is not multiplied by giving it on. Theirs are
+/// locked from the top down.
+async fn reserve_given(tx: &SystemTx, tenant: TenantId) -> Result<()> {
+    let limited = "SELECT t.id FROM tenant t JOIN tenant_ancestry a ON a.ancestor_id = t.id
+        WHERE a.descendant_id = $1 AND t.limits->>'cloudpods' IS NOT NULL ORDER BY a.depth DESC";
+    for row in tx.conn().query_all_raw(statement(limited, [tenant.0.into()])).await? {
+        let above = TenantId(row.try_get("", "id")?);
+        let given = async |conn: &DatabaseTransaction| count_given(conn, above).await;
+        let reserved = tenants::reserve(tx.conn(), above, |l| l.cloudpods, LIMIT, given).await;
+        match reserved {
+            Err(error) if error.code() == Code::QuotaExceeded && above != tenant => {
+                let text = "Your provider has no more CloudPods to make without an order: order one with POST /api/orders, or ask your provider.";
+                return Err(Error::refused(Code::QuotaExceeded, text));
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// How many pods there are without an order at and below a tenant.
+async fn count_given<C: ConnectionTrait>(conn: &C, tenant: TenantId) -> Result<u64> {
+    let sql = "SELECT count(*) AS given FROM cloudpod p
+        JOIN tenant_ancestry a ON a.descendant_id = p.tenant_id
+        WHERE a.ancestor_id = $1 AND p.service_id IS NULL AND p.status <> 'deleted'";
+    let row = conn.query_one_raw(statement(sql, [tenant.0.into()])).await?;
+    let row = row.ok_or_else(|| Error::internal("an aggregate without a row"))?;
+    u64::try_from(row.try_get::<i64>("", "given")?).map_err(Error::internal)
 }
 
 /// Refuses one pod more than the tenant may have. Those that are ordered and not made yet count.
@@ -232,16 +270,10 @@ pub(crate) async fn count_pods<C: ConnectionTrait>(conn: &C, tenant: TenantId) -
 }
 
 async fn refuse_twin(tx: &SystemTx, tenant: TenantId, name: &PodName) -> Result<()> {
-    let twins = cloudpod::Entity::find()
-        .filter(Column::TenantId.eq(tenant))
-        .filter(Column::Hostname.eq(name.as_str()))
-        .filter(Column::Status.ne(Status::Deleted))
-        .count(tx.conn())
-        .await?;
-    if twins == 0 {
+    if hostnames::taken(tx, tenant, &[name.as_str()], None).await?.is_empty() {
         return Ok(());
     }
-    let text = format!("There is a CloudPod {} already: choose another name.", name.as_str());
+    let text = format!("{}. Choose another name.", hostnames::had(name.as_str()));
     Err(Error::refused(Code::Conflict, text))
 }
 

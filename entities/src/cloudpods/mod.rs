@@ -4,7 +4,7 @@
 //! equal ([`converge`]), and [`settle`] writes down what each came to. [`create`] makes pods for
 //! whoever asks, [`sold`] those that were paid for. [`placement`] finds room and holds it, [`pools`]
 //! gives addresses out, [`actions`] are what people do with a pod, [`backups`] and [`draining`] what is
-//! done by the clock, [`consoles`] who works in one, [`names`] its records in the DNS, [`record`] what
+//! done by the clock, [`hostnames`] who is called what, [`consoles`] who works in one, [`names`] its records in the DNS, [`record`] what
 //! workers write down, and [`findings`] what
 //! differs between the nodes and these rows.
 
@@ -15,6 +15,7 @@ pub mod converge;
 pub mod create;
 pub mod draining;
 pub mod findings;
+pub mod hostnames;
 pub mod names;
 pub mod placement;
 pub mod pools;

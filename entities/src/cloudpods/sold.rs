@@ -4,6 +4,7 @@
 //! service what it has become. Of the two, the service's row is locked first.
 
 use super::create::{self, Made, PodName};
+use super::hostnames;
 use super::placement::{self, Holder, Wanted};
 use super::{Desired, Size, converge, lock};
 use crate::Result;
@@ -117,6 +118,22 @@ pub(crate) async fn make(tx: &SystemTx, row: &service::Model) -> Result<cloudpod
         placement::attach(tx, place, pod.id).await?;
     }
     converge::go_on(tx, pod).await
+}
+
+/// Why the pod of a service cannot be made: another has its name by now. What was held for it is given
+/// back then. One that could not be made has its name already. The service's row is locked.
+pub(crate) async fn obstacle(tx: &SystemTx, row: &service::Model) -> Result<Option<String>> {
+    if of_service(tx, row.id).await?.is_some() {
+        return Ok(None);
+    }
+    let why = hostnames::obstacle(tx, row).await?;
+    if why.is_some() {
+        let held = placement::of_item(tx, row.order_item_id).await?;
+        if let Some(place) = held.into_iter().find(|place| place.unit == Some(row.unit)) {
+            placement::release(tx, place.id, false).await?;
+        }
+    }
+    Ok(why)
 }
 
 /// The name that was ordered for a unit, or one of ours.

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::catalogue::prices::{self, AMOUNT_MAX};
 use crate::catalogue::{Billing, Kind, Specification};
+use crate::cloudpods::hostnames;
 use crate::db::{SystemTx, TenantTx};
 use crate::error::{Code, Error};
 use crate::hosting;
@@ -118,7 +119,7 @@ fn check_addons(lines: &[Line]) -> Result<()> {
 }
 
 /// Refuses domains that another account has, or that lie below `ours`, where the names are that are
-/// given to units without one.
+/// given to units without one; and names of containers that others of the tenant have.
 pub async fn check_free(
     tx: &SystemTx,
     tenant: TenantId,
@@ -127,6 +128,7 @@ pub async fn check_free(
 ) -> Result<()> {
     let pods = prices_of_pods(tx, wanted).await?;
     // A pod is only called so.
+    free_hostnames(tx, tenant, wanted, &pods).await?;
     let sites: Vec<_> =
         wanted.iter().enumerate().filter(|(_, line)| !pods.contains(&line.price)).collect();
     let names: Vec<DomainName> = sites.iter().flat_map(|(_, line)| line.domains.clone()).collect();
@@ -136,6 +138,29 @@ pub async fn check_free(
             let is_free = owners.get(name) == Some(&Ownership::Free);
             if !is_free || name == ours || name.is_below(ours) || ours.is_below(name) {
                 let rule = format!("{name} cannot be had: it belongs to another account");
+                return Err(Error::field(&format!("items/{nth}/domains"), rule));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses names of pods that others of the tenant have, or that no pod can have.
+async fn free_hostnames(
+    tx: &SystemTx,
+    tenant: TenantId,
+    wanted: &[Wanted],
+    pods: &BTreeSet<PriceId>,
+) -> Result<()> {
+    let lines: Vec<_> =
+        wanted.iter().enumerate().filter(|(_, line)| pods.contains(&line.price)).collect();
+    let names = lines.iter().flat_map(|(_, line)| &line.domains).map(DomainName::as_str);
+    let taken = hostnames::taken(tx, tenant, &names.collect::<Vec<_>>(), None).await?;
+    for (nth, line) in lines {
+        for name in &line.domains {
+            let is_had = taken.contains(name.as_str());
+            let had = || is_had.then(|| hostnames::had(name.as_str()));
+            if let Some(rule) = hostnames::unfit(name).or_else(had) {
                 return Err(Error::field(&format!("items/{nth}/domains"), rule));
             }
         }

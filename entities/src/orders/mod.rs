@@ -105,6 +105,7 @@ pub async fn create_order(tx: &TenantTx, new: NewOrder) -> Result<Whole> {
         external_reference: Set(new.external_reference.map(String::from)),
         ordered_by: Set(serde_json::to_value(tx.ctx().actor())?),
         created_at: Set(Utc::now()),
+        next_at: NotSet,
     };
     let row = row.insert(tx.conn()).await.map_err(reference_taken)?;
     lines::insert(tx, &row, drawn).await?;

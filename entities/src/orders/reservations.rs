@@ -11,7 +11,7 @@ use crate::tables::reservation::{self, Column};
 use crate::tables::{order_item, orders};
 use crate::tenants::{self, Limits};
 use chrono::{TimeDelta, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
@@ -50,6 +50,20 @@ pub(super) async fn hold(
         .to_owned();
     let insert = reservation::Entity::insert_many(rows).on_conflict(again);
     insert.exec_without_returning(conn).await?;
+    Ok(())
+}
+
+/// Lets nobody else take of what an order's lines are counted under, always in one order.
+pub(super) async fn lock(
+    conn: &DatabaseTransaction,
+    tenant: TenantId,
+    items: &[order_item::Model],
+) -> Result<()> {
+    for (kind, name) in [(Kind::HostingPlan, ACCOUNTS), (Kind::CloudpodPlan, cloudpods::LIMIT)] {
+        if items.iter().any(|item| item.kind == kind) {
+            tenants::lock_limit(conn, tenant, name).await?;
+        }
+    }
     Ok(())
 }
 
@@ -158,15 +172,4 @@ pub async fn consume(tx: &SystemTx, item: OrderItemId) -> Result<bool> {
     let sql = "UPDATE reservation SET consumed_at = now(), released_at = NULL
         WHERE order_item_id = $1 AND consumed_at IS NULL";
     Ok(tx.conn().execute_raw(statement(sql, [item.0.into()])).await?.rows_affected() > 0)
-}
-
-/// The orders for which room was held for too long.
-pub(super) fn overdue() -> SelectStatement {
-    reservation::Entity::find()
-        .filter(Column::ReleasedAt.is_null())
-        .filter(Column::ConsumedAt.is_null())
-        .filter(Expr::col(Column::ExpiresAt).lte(Expr::cust("clock_timestamp()")))
-        .select_only()
-        .column(Column::OrderId)
-        .into_query()
 }

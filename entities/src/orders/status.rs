@@ -2,8 +2,9 @@
 
 use crate::Result;
 use crate::audit::Audit;
-use crate::cloudpods::sold;
-use crate::db::SystemTx;
+use crate::cloudpods::{hostnames, sold};
+use crate::db::{Db, SystemTx, statement};
+use crate::due::{self, Due};
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, RowId};
 use crate::orders::reservations;
@@ -12,8 +13,8 @@ use crate::tables::{order_transition, orders};
 use crate::tenancy::{Actor, TenantCtx};
 use chrono::Utc;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, DatabaseTransaction, DeriveActiveEnum,
-    EntityTrait, EnumIter, QueryFilter, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ConnectionTrait, DatabaseTransaction, DeriveActiveEnum,
+    EntityTrait, EnumIter, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 
@@ -106,8 +107,8 @@ impl Status {
 
 /// Brings an order to a status in the name of `ctx`; whether it was not there already. The row stays
 /// locked until the end of the transaction, so that of many who come with the same news one acts on
-/// it. What is not allowed is refused with `order_state`, and what finds no room with
-/// `quota_exceeded` or `no_capacity`.
+/// it. What is not allowed is refused with `order_state`, what finds no room with `quota_exceeded` or
+/// `no_capacity`, and a container whose name another has with `conflict`.
 pub async fn advance(
     tx: &SystemTx,
     ctx: &TenantCtx,
@@ -119,8 +120,16 @@ pub async fn advance(
     let there = ctx.within(row.tenant_id);
     if row.status != to && row.status.next().contains(&to) {
         match to {
-            Status::PendingPayment => hold_places(tx, &row, true).await?,
-            Status::Paid | Status::Provisioning => hold_places(tx, &row, false).await?,
+            Status::PendingPayment => {
+                hold_names(tx, &row).await?;
+                hold_places(tx, &row, true).await?;
+            }
+            Status::Paid => {
+                hold_names(tx, &row).await?;
+                hold_places(tx, &row, false).await?;
+            }
+            // What is paid for by now and cannot be made fails by itself, and its money goes back.
+            Status::Provisioning => hold_places(tx, &row, false).await?,
             _ => {}
         }
     }
@@ -139,14 +148,25 @@ pub async fn lock(tx: &SystemTx, id: OrderId) -> Result<orders::Model> {
 
 /// Holds room anew for an order that waits for payment still, and whose row is locked.
 pub(crate) async fn hold_again(tx: &SystemTx, row: &orders::Model) -> Result<()> {
+    hold_names(tx, row).await?;
     reservations::hold(tx.conn(), row, true).await?;
     hold_places(tx, row, true).await
+}
+
+/// Refuses to go on with an order of containers whose names are others' by now. From here on the order
+/// has them: the limit is locked, as by everybody who takes a name.
+async fn hold_names(tx: &SystemTx, row: &orders::Model) -> Result<()> {
+    let items = reservations::open_items(tx.conn(), row.id).await?;
+    reservations::lock(tx.conn(), row.tenant_id, &items).await?;
+    hostnames::refuse_taken(tx, row, &items).await
 }
 
 /// Holds places on servers for the pods of an order. Those of an order that comes to nothing are given
 /// back by [`crate::cloudpods::placement::release_idle`].
 async fn hold_places(tx: &SystemTx, row: &orders::Model, for_a_while: bool) -> Result<()> {
     let items = reservations::open_items(tx.conn(), row.id).await?;
+    // Limits before places: whoever makes a container without an order locks them in this order, too.
+    reservations::lock(tx.conn(), row.tenant_id, &items).await?;
     let until = for_a_while.then(|| Utc::now() + reservations::HELD_FOR);
     Box::pin(sold::hold(tx, row, &items, until)).await
 }
@@ -234,27 +254,34 @@ pub(super) fn entry(row: &orders::Model, from: Status, cause: &str) -> Audit {
     }
 }
 
+/// Orders that were not paid while room was held for them.
+const OVERDUE: &str =
+    "SELECT o.id FROM orders o WHERE o.status = 'pending_payment' AND o.next_at <= now()
+      AND EXISTS (SELECT FROM reservation r WHERE r.order_id = o.id AND r.released_at IS NULL
+            AND r.consumed_at IS NULL AND r.expires_at <= clock_timestamp())
+    ORDER BY o.next_at LIMIT $1";
+
+/// One of them, unless somebody works on it.
+const STILL_OVERDUE: &str = "SELECT o.id FROM orders o
+    WHERE o.id = $1 AND o.status = 'pending_payment'
+      AND EXISTS (SELECT FROM reservation r WHERE r.order_id = o.id AND r.released_at IS NULL
+            AND r.consumed_at IS NULL AND r.expires_at <= clock_timestamp())
+    FOR UPDATE OF o SKIP LOCKED";
+
 /// Lets orders expire that were not paid while room was held for them, up to `limit`; how many did.
-/// Those that somebody works on are left for the next time.
-pub async fn expire_overdue(tx: &SystemTx, limit: u64) -> Result<u64> {
-    let overdue = orders::Entity::find()
-        .filter(orders::Column::Status.eq(Status::PendingPayment))
-        .filter(orders::Column::Id.in_subquery(reservations::overdue()))
-        .limit(limit)
-        .lock_with_behavior(
-            sea_orm::sea_query::LockType::Update,
-            sea_orm::sea_query::LockBehavior::SkipLocked,
-        )
-        .all(tx.conn())
-        .await?;
-    let mut count = 0;
-    for row in overdue {
-        count += 1;
+/// Those that somebody works on are left for the next time, and one that breaks it holds up no other.
+pub async fn expire_overdue(db: &Db, limit: u64) -> Result<u64> {
+    due::each(db, Due { table: "orders", sql: OVERDUE }, limit, async |tx, id| {
+        if tx.conn().query_one_raw(statement(STILL_OVERDUE, [id.into()])).await?.is_none() {
+            return Ok(false);
+        }
+        let row = lock(tx, OrderId(id)).await?;
         let ctx = TenantCtx::system(row.tenant_id);
         let step = step(tx.conn(), Actor::System, row, Status::Expired, "It was not paid in time.");
         if let Some((_, entry)) = step.await? {
             tx.audit(&ctx, entry).await?;
         }
-    }
-    Ok(count)
+        Ok(true)
+    })
+    .await
 }

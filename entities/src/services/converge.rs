@@ -69,6 +69,9 @@ pub(super) async fn go_on(tx: &SystemTx, row: service::Model) -> Result<service:
 
 async fn make(tx: &SystemTx, row: service::Model) -> Result<service::Model> {
     if row.kind == Kind::CloudpodPlan {
+        if let Some(why) = sold::obstacle(tx, &row).await? {
+            return settle::fail(tx, row, &why).await;
+        }
         let row = become_state(tx, row.into(), State::Provisioning, None).await?;
         let pod = Box::pin(sold::make(tx, &row)).await?;
         let mut row: service::ActiveModel = super::load_service(tx, row.id).await?.into();

@@ -20,6 +20,7 @@ use crate::audit::Audit;
 use crate::catalogue::{self, Kind, Specification};
 use crate::cloudpods::sold;
 use crate::db::{Db, SystemTx, TenantTx};
+use crate::due::{self, Due};
 use crate::error::{Code, Error};
 use crate::ids::{OrderId, PriceId, ServiceId};
 use crate::orders::{self, Status, reservations};
@@ -126,6 +127,24 @@ pub async fn make_for_order(tx: &SystemTx, id: OrderId) -> Result<Vec<service::M
         settle::settle_order(tx, id).await?;
     }
     of_order(tx, id).await
+}
+
+/// Orders that were paid and whose services nobody has made yet.
+const UNMADE: &str = "SELECT id FROM orders WHERE status = 'paid' AND next_at <= now()
+    ORDER BY next_at, status_at LIMIT $1";
+
+/// Makes the services of orders that were paid, up to `limit`; of how many. An order that breaks it is
+/// tried again after a while, and holds up no other.
+pub async fn make_due(db: &Db, limit: u64) -> Result<u64> {
+    due::each(db, Due { table: "orders", sql: UNMADE }, limit, async |tx, id| {
+        let order = orders::status::lock(tx, OrderId(id)).await?;
+        if order.status != Status::Paid {
+            return Ok(false);
+        }
+        make_for_order(tx, order.id).await?;
+        Ok(true)
+    })
+    .await
 }
 
 /// The services of an order, in the order of its lines.

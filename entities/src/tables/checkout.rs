@@ -27,6 +27,8 @@ pub struct Model {
     pub expires_at: DateTimeUtc,
     pub ended_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
+    /// What could not be worked on waits until then.
+    pub next_at: DateTimeUtc,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

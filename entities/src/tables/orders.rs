@@ -32,6 +32,8 @@ pub struct Model {
     /// A [`crate::tenancy::Actor`].
     pub ordered_by: Json,
     pub created_at: DateTimeUtc,
+    /// What could not be worked on waits until then.
+    pub next_at: DateTimeUtc,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

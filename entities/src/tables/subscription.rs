@@ -39,6 +39,8 @@ pub struct Model {
     pub seen: i64,
     pub updated_at: DateTimeUtc,
     pub created_at: DateTimeUtc,
+    /// What could not be worked on waits until then.
+    pub next_at: DateTimeUtc,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,6 +1,8 @@
 //! What was sold, from the paid order to its end: where it is made, and that nothing is made twice or
 //! lost, whoever dies when.
 
+mod pods;
+
 use entities::catalogue::prices::{self, NewPrice};
 use entities::catalogue::products::{self, NewProduct};
 use entities::catalogue::{Billing, Limit, Specification};
@@ -508,15 +510,7 @@ async fn orders_that_cannot_be_made_are_refused() {
     let draft = shop.order(vec![shop.plans(1, &[])]).await.unwrap();
     assert_eq!(shop.make(draft).await.unwrap_err(), Code::OrderState);
     // Nobody pays for a container that no server has room for.
-    let pod = Specification::CloudpodPlan {
-        cpu_cores: 1,
-        memory_mib: 512,
-        disk_mib: 4096,
-        traffic_gib: None,
-        template: "debian-12".to_owned(),
-        placement: None,
-    };
-    let price = offer(&shop.db, &shop.platform, pod).await;
+    let price = offer(&shop.db, &shop.platform, pods::pod()).await;
     let wanted = Wanted { price, quantity: 1, domains: Vec::new() };
     let order = shop.order(vec![wanted]).await.unwrap();
     let tx = shop.db.db.system().await.unwrap();
@@ -526,6 +520,31 @@ async fn orders_that_cannot_be_made_are_refused() {
     }
     drop(tx);
     assert_eq!(shop.status(order).await, Status::Draft);
+    shop.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_worked_on_holds_up_no_other() {
+    let shop = Shop::open().await;
+    shop.server().await;
+    let broken = shop.paid(vec![shop.plans(1, &["one.example"])]).await;
+    shop.db.execute("UPDATE order_item SET specification = '{}'").await.unwrap();
+    let other = shop.paid(vec![shop.plans(1, &["two.example"])]).await;
+    assert_eq!(services::make_due(&shop.db.db, 10).await.unwrap(), 1);
+    assert_eq!(shop.status(broken).await, Status::Paid);
+    assert_eq!(shop.status(other).await, Status::Provisioning);
+    // It does not stand before others the next time, and is tried again.
+    let later = shop.paid(vec![shop.plans(1, &["three.example"])]).await;
+    assert_eq!(services::make_due(&shop.db.db, 1).await.unwrap(), 1);
+    assert_eq!(shop.status(later).await, Status::Provisioning);
+    let mended = format!(
+        "UPDATE order_item SET specification = (SELECT specification FROM order_item
+            WHERE order_id = '{other}') WHERE order_id = '{broken}';
+         UPDATE orders SET next_at = now()"
+    );
+    shop.db.execute(&mended).await.unwrap();
+    assert_eq!(services::make_due(&shop.db.db, 10).await.unwrap(), 1);
+    assert_eq!(shop.status(broken).await, Status::Provisioning);
     shop.db.remove().await.unwrap();
 }
 

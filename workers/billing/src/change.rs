@@ -315,11 +315,13 @@ pub async fn end_unpaid(billing: &Billing) -> Result<usize> {
     for id in ended {
         if let Err(error) = end(billing, &id).await {
             tracing::warn!(id, cause = %error.chain(), "subscription.not_ended");
+            subscriptions::postpone(&billing.db, &id).await?;
         }
     }
     for less in overpaid {
         if let Err(error) = lower(billing, &less).await {
             tracing::warn!(?less, cause = %error.chain(), "subscription.not_lowered");
+            subscriptions::postpone(&billing.db, &less.subscription).await?;
         }
     }
     // What is left of them is due again in a moment, and not at once.

@@ -298,42 +298,47 @@ pub async fn give_up(
     checkouts::find_newest(&tx, order).await
 }
 
-/// Closes what nobody waits for; how many.
+/// Closes what nobody waits for; how many. One that cannot be closed is tried again after a while, and
+/// keeps no other.
 pub async fn close_unwanted(billing: &Billing, limit: u64) -> Result<usize> {
     let tx = billing.db.system().await?;
     let rows = checkouts::to_close(&tx, limit).await?;
     drop(tx);
     let mut closed = 0usize;
     for row in rows {
-        let session = match row.stripe_id.clone() {
-            Some(id) => Some(id),
-            // Somebody may have died between asking and keeping: the same key finds it.
-            None if row.request.is_null() => None,
-            None => match ask(billing, &row, &row.request).await {
-                Ok(session) => Some(session.id),
-                Err(Failure::Unknown(why)) => {
-                    tracing::warn!(why, "checkout.not_closed");
-                    continue;
-                }
-                Err(_said_no) => None,
-            },
-        };
-        let tx = billing.db.system().await?;
-        match &session {
-            Some(id) => {
-                let opened = Opened { stripe_id: id, url: None, expires_at: None };
-                checkouts::opened(&tx, row.id, &opened).await?;
+        match close_one(billing, &row).await {
+            Ok(()) => closed = closed.saturating_add(1),
+            Err(error) => {
+                tracing::warn!(checkout = %row.id, cause = %error.chain(), "checkout.not_closed");
+                checkouts::postpone(&billing.db, row.id).await?;
             }
-            None => checkouts::not_opened(&tx, row.id, "Nobody ended to open it.").await?,
         }
-        tx.commit().await?;
-        if let Some(id) = session
-            && let Err(error) = close(billing, &id).await
-        {
-            tracing::warn!(id, cause = %error.chain(), "checkout.not_closed");
-            continue;
-        }
-        closed = closed.saturating_add(1);
     }
     Ok(closed)
+}
+
+async fn close_one(billing: &Billing, row: &checkout::Model) -> Result<()> {
+    let session = match row.stripe_id.clone() {
+        Some(id) => Some(id),
+        // Somebody may have died between asking and keeping: the same key finds it.
+        None if row.request.is_null() => None,
+        None => match ask(billing, row, &row.request).await {
+            Ok(session) => Some(session.id),
+            Err(unknown @ Failure::Unknown(_)) => return Err(unknown.into()),
+            Err(_said_no) => None,
+        },
+    };
+    let tx = billing.db.system().await?;
+    match &session {
+        Some(id) => {
+            let opened = Opened { stripe_id: id, url: None, expires_at: None };
+            checkouts::opened(&tx, row.id, &opened).await?;
+        }
+        None => checkouts::not_opened(&tx, row.id, "Nobody ended to open it.").await?,
+    }
+    tx.commit().await?;
+    match session {
+        Some(id) => close(billing, &id).await,
+        None => Ok(()),
+    }
 }

@@ -66,12 +66,14 @@ fn is_storable(event: &Event) -> bool {
 pub async fn handle_due(billing: &Billing) -> Result<usize> {
     let taken = events::take(&billing.db, 64).await?;
     let count = taken.len();
-    let mut done = futures::stream::iter(taken)
-        .map(|event| async move { handle(billing, &event).await })
-        .buffer_unordered(AT_ONCE);
-    while let Some(one) = done.next().await {
-        one?;
-    }
+    // What came of one may not be kept: it is due again after its time, and the others go on.
+    futures::stream::iter(taken)
+        .for_each_concurrent(AT_ONCE, |event| async move {
+            if let Err(error) = handle(billing, &event).await {
+                tracing::error!(event.id, cause = %error.chain(), "stripe.event_not_recorded");
+            }
+        })
+        .await;
     Ok(count)
 }
 

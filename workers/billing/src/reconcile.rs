@@ -77,7 +77,8 @@ async fn look_at(billing: &Billing, subject: Subject, id: &str) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-/// Lets time act: on those who have not paid, and on what is kept after its end.
+/// Lets time act: on those who have not paid, and on what is kept after its end. An order that cannot be
+/// acted on keeps no other.
 pub async fn time(billing: &Billing) -> Result<()> {
     billing.read_clock().await;
     let mut after = OrderId(uuid::Uuid::nil());
@@ -87,9 +88,14 @@ pub async fn time(billing: &Billing) -> Result<()> {
         drop(tx);
         let now = billing.now().await?;
         for order in &orders {
-            let tx = billing.db.system().await?;
-            standing::converge(&tx, *order, &billing.config.rules, now).await?;
-            tx.commit().await?;
+            let acted = async {
+                let tx = billing.db.system().await?;
+                standing::converge(&tx, *order, &billing.config.rules, now).await?;
+                tx.commit().await
+            };
+            if let Err(error) = acted.await {
+                tracing::error!(%order, cause = %error.chain(), "order.not_converged");
+            }
         }
         match orders.into_iter().next_back() {
             Some(last) => after = last,

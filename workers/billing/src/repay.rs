@@ -21,7 +21,10 @@ pub async fn due(billing: &Billing) -> Result<usize> {
             Kind::Refund => refund(billing, &row).await,
             Kind::Credit => credit(billing, &row).await,
         };
-        record(billing, &row, told).await?;
+        // It is due again after its time.
+        if let Err(error) = record(billing, &row, told).await {
+            tracing::error!(repayment = %row.id, cause = %error.chain(), "repayment.not_recorded");
+        }
     }
     Ok(count)
 }

@@ -3,6 +3,7 @@
 
 mod life;
 mod money;
+mod names;
 mod races;
 mod random;
 mod sync;
@@ -131,12 +132,16 @@ impl Scene {
     }
 
     pub async fn sell(&self, name: &str, disk_mib: u32) -> ProductId {
+        self.sell_as(name, hosting_plan(disk_mib)).await
+    }
+
+    pub async fn sell_as(&self, name: &str, specification: Specification) -> ProductId {
         let tx = self.db.db.write(&self.platform, Permission::CatalogueWrite).await.unwrap();
         let new = NewProduct {
             category: None,
             name: Title::parse(name).unwrap(),
             description: Prose::default(),
-            specification: hosting_plan(disk_mib),
+            specification,
             code: None,
             position: 0,
         };
@@ -182,8 +187,17 @@ impl Scene {
     }
 
     pub async fn order_of(&self, ctx: &TenantCtx, price: PriceId, quantity: u32) -> OrderId {
+        self.order_for(ctx, Wanted { price, quantity, domains: Vec::new() }).await
+    }
+
+    pub async fn order_named(&self, ctx: &TenantCtx, price: PriceId, name: &str) -> OrderId {
+        let domains = vec![DomainName::parse(name).unwrap()];
+        self.order_for(ctx, Wanted { price, quantity: 1, domains }).await
+    }
+
+    async fn order_for(&self, ctx: &TenantCtx, wanted: Wanted) -> OrderId {
         let tx = self.db.db.write(ctx, Permission::OrdersWrite).await.unwrap();
-        let items = vec![Wanted { price, quantity, domains: Vec::new() }];
+        let items = vec![wanted];
         let (notes, external_reference) = (Prose::default(), None);
         let new = NewOrder { items, tax: None, notes, external_reference };
         let made = orders::create_order(&tx, new).await.unwrap();

@@ -96,7 +96,8 @@ impl Run {
                 "UPDATE stripe_event SET taken_until = NULL, next_at = now();
                  UPDATE billing_lease SET until = now() - interval '1 s';
                  UPDATE repayment SET next_at = now();
-                 UPDATE service SET next_at = now()",
+                 UPDATE checkout SET next_at = now(); UPDATE subscription SET next_at = now();
+                 UPDATE orders SET next_at = now(); UPDATE service SET next_at = now()",
             )
             .await
             .unwrap();
@@ -127,9 +128,7 @@ async fn run(seed: u64) {
     for _ in 0..4 {
         run.scene.days(1).await;
         run.scene.db.execute(later).await.unwrap();
-        let tx = run.scene.db.db.system().await.unwrap();
-        orders::expire_overdue(&tx, 1000).await.unwrap();
-        tx.commit().await.unwrap();
+        orders::expire_overdue(&run.scene.db.db, 1000).await.unwrap();
         reconcile::open(run.scene.billing()).await.unwrap();
         run.scene.settle().await;
         run.work().await;
