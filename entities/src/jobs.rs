@@ -473,46 +473,22 @@ pub async fn finish(tx: &SystemTx, claim: &Claim, ending: &Ending) -> Result<()>
     row.lease_until = Set(None);
     row.completed_at = Set(Some(Utc::now()));
     row.update(tx.conn()).await?;
-    for (message, tenant) in waiting(tx, 4).await? {
-        tx.publish(tenant, message).await?;
-    }
+    let next = format!("{QUEUE} ORDER BY place");
+    let rows = tx.conn().query_all_raw(statement(&next, [4i64.into()])).await?;
+    announce(tx, rows).await?;
     Ok(())
 }
 
-/// Those that wait: of each tenant its first, then its second, each time in the order of the queue.
-async fn waiting(tx: &SystemTx, limit: i64) -> Result<Vec<(Message, TenantId)>> {
-    let rows = tx
-        .conn()
-        .query_all_raw(statement(
-            "SELECT id, tenant_id, kind FROM job WHERE state = 'queued'
-             ORDER BY row_number() OVER (PARTITION BY tenant_id, phase = 'analyze'
-                ORDER BY queued_at), queued_at
-             LIMIT $1",
-            [limit.into()],
-        ))
-        .await?;
-    let message = |row: &sea_orm::QueryResult| {
-        let kind: String = row.try_get("", "kind")?;
-        Ok((ready(&kind, row.try_get("", "id")?), row.try_get("", "tenant_id")?))
-    };
-    rows.iter().map(message).collect()
-}
+/// Those that wait, up to `$1` of each kind: of each tenant its first, then its second, each time in the
+/// order of the queue. Kinds have slots of their own, so that none stands before another.
+const QUEUE: &str = "SELECT id, tenant_id, kind, queued_at, place FROM (
+    SELECT *, row_number() OVER (PARTITION BY kind ORDER BY turn, queued_at) AS place FROM (
+        SELECT id, tenant_id, kind, queued_at, row_number() OVER (
+            PARTITION BY kind, tenant_id, phase = 'analyze' ORDER BY queued_at) AS turn
+        FROM job WHERE state = 'queued') waiting) queue
+    WHERE place <= $1";
 
-/// Announces again what waits and, before that, what a lost worker left behind, unless an
-/// announcement still waits for the broker. Called every few seconds.
-pub async fn sweep(tx: &SystemTx) -> Result<u64> {
-    let rows = tx
-        .conn()
-        .query_all_raw(statement(
-            "SELECT id, tenant_id, kind FROM job
-             WHERE ((state = 'queued' AND queued_at < now() - make_interval(secs => $1))
-                OR (state IN ('running', 'unwinding') AND lease_until < now()))
-               AND NOT EXISTS (SELECT FROM outbox o
-                    WHERE o.sent_at IS NULL AND o.payload ->> 'job' = job.id::text)
-             ORDER BY state = 'queued', queued_at LIMIT 20",
-            [3f64.into()],
-        ))
-        .await?;
+async fn announce(tx: &SystemTx, rows: Vec<sea_orm::QueryResult>) -> Result<u64> {
     let mut count = 0;
     for row in rows {
         let kind: String = row.try_get("", "kind")?;
@@ -521,6 +497,24 @@ pub async fn sweep(tx: &SystemTx) -> Result<u64> {
         count += 1;
     }
     Ok(count)
+}
+
+/// Announces again what waits and, before that, what a lost worker left behind, unless an
+/// announcement still waits for the broker. Called every few seconds.
+pub async fn sweep(tx: &SystemTx) -> Result<u64> {
+    let sql = format!(
+        "SELECT id, tenant_id, kind FROM (
+            (SELECT id, tenant_id, kind, 0 AS place FROM job
+                WHERE state IN ('running', 'unwinding') AND lease_until < now()
+                ORDER BY lease_until LIMIT $1)
+            UNION ALL SELECT id, tenant_id, kind, place FROM ({QUEUE}) waiting
+                WHERE queued_at < now() - interval '3 seconds') due
+         WHERE NOT EXISTS (SELECT FROM outbox o
+            WHERE o.sent_at IS NULL AND o.payload ->> 'job' = due.id::text)
+         ORDER BY place"
+    );
+    let rows = tx.conn().query_all_raw(statement(&sql, [20i64.into()])).await?;
+    announce(tx, rows).await
 }
 
 /// The stored steps of a run, in their order.

@@ -164,6 +164,46 @@ async fn what_was_left_behind_is_announced_again() {
 }
 
 #[tokio::test]
+async fn many_that_wait_do_not_keep_other_work_from_being_announced() {
+    let db = TestDb::create().await.unwrap();
+    let ctx = db.platform().await.unwrap();
+    let server = db.server(&ctx).await.unwrap();
+    for nth in 0..30 {
+        db.migration(&ctx, server, &format!("user{nth}")).await.unwrap();
+    }
+    let first = db.migration(&ctx, server, "first").await.unwrap();
+    let second = db.migration(&ctx, server, "second").await.unwrap();
+    let script = format!(
+        "UPDATE job SET queued_at = now() - interval '1 hour';
+         UPDATE job SET kind = 'cloudpod', phase = 'reboot', queued_at = now() - interval '1 minute'
+            WHERE id IN ('{first}', '{second}');
+         UPDATE outbox SET sent_at = now()"
+    );
+    db.execute(&script).await.unwrap();
+    // What has been announced since the last time is sent.
+    let announced = async |job: JobId| {
+        let text = job.to_string();
+        let mut found = false;
+        let all = |unsent: Vec<Unsent>| {
+            let mut payloads = unsent.iter().map(|m| String::from_utf8_lossy(&m.payload));
+            found = payloads.any(|payload| payload.contains(&text));
+            async move { unsent.into_iter().map(|m| m.id).collect() }
+        };
+        outbox::send_batch(&db.db, 100, all).await.unwrap();
+        found
+    };
+    let tx = db.db.system().await.unwrap();
+    assert_eq!(jobs::sweep(&tx).await.unwrap(), 22);
+    tx.commit().await.unwrap();
+    assert!(announced(second).await);
+    // Nor when one of them ends.
+    let held = claim(&db, first, MANY).await.unwrap();
+    finish(&db, &held).await.unwrap();
+    assert!(announced(second).await);
+    db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn only_claims_without_progress_count() {
     let db = TestDb::create().await.unwrap();
     let ctx = db.platform().await.unwrap();
