@@ -248,7 +248,8 @@ pub struct Claimant {
 /// never wait for what takes hours; and a tenant leaves one slot free while others wait. Certificates
 /// wait for others' servers: some at a time, so that work on our own goes on beside them. Of what is
 /// done with containers, which may hold up whoever stops them, a tenant has half of a worker's slots
-/// while others wait.
+/// while others wait; a node makes one backup at a time anyway, and what copies whole disks leaves three
+/// of a worker's eight slots to what is done at once.
 const HAS_SLOT: &str = "(kind <> 'migration' OR state <> 'queued' OR
     ($4 > (SELECT count(*) FROM job o WHERE o.kind = 'migration'
             AND o.state IN ('running', 'unwinding')
@@ -266,7 +267,14 @@ const HAS_SLOT: &str = "(kind <> 'migration' OR state <> 'queued' OR
         OR 4 > (SELECT count(*) FROM job o WHERE o.kind = 'cloudpod'
             AND o.state IN ('running', 'unwinding') AND o.tenant_id = job.tenant_id)
         OR NOT EXISTS (SELECT FROM job o WHERE o.kind = 'cloudpod' AND o.state = 'queued'
-            AND o.tenant_id <> job.tenant_id))";
+            AND o.tenant_id <> job.tenant_id))
+    AND (kind <> 'cloudpod' OR phase <> 'backup' OR state <> 'queued'
+        OR NOT EXISTS (SELECT FROM job o WHERE o.kind = 'cloudpod' AND o.phase = 'backup'
+            AND o.server_id = job.server_id AND o.state IN ('running', 'unwinding')))
+    AND (kind <> 'cloudpod' OR phase NOT IN ('backup', 'restore', 'move') OR state <> 'queued'
+        OR 5 > (SELECT count(*) FROM job o WHERE o.kind = 'cloudpod'
+            AND o.phase IN ('backup', 'restore', 'move') AND o.lease_owner = $2
+            AND o.state IN ('running', 'unwinding')))";
 
 /// Claims the job when it waits or its worker is gone, a slot is free, and nobody works on the same
 /// subject of the same server. Otherwise nothing is changed; it is announced again later.
@@ -484,7 +492,7 @@ pub async fn finish(tx: &SystemTx, claim: &Claim, ending: &Ending) -> Result<()>
 const QUEUE: &str = "SELECT id, tenant_id, kind, queued_at, place FROM (
     SELECT *, row_number() OVER (PARTITION BY kind ORDER BY turn, queued_at) AS place FROM (
         SELECT id, tenant_id, kind, queued_at, row_number() OVER (
-            PARTITION BY kind, tenant_id, phase = 'analyze' ORDER BY queued_at) AS turn
+            PARTITION BY kind, tenant_id, phase IN ('analyze', 'backup') ORDER BY queued_at) AS turn
         FROM job WHERE state = 'queued') waiting) queue
     WHERE place <= $1";
 

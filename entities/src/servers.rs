@@ -364,6 +364,25 @@ pub async fn find_node(tx: &SystemTx, id: ServerId) -> Result<Option<node::Model
     Ok(node::Entity::find_by_id(id).one(tx.conn()).await?)
 }
 
+/// The enrolled server that is this node of a cluster.
+pub async fn find_by_node(
+    tx: &SystemTx,
+    cluster: &str,
+    name: &NodeName,
+) -> Result<Option<server::Model>> {
+    let found = node::Entity::find()
+        .filter(node::Column::Cluster.eq(cluster))
+        .filter(node::Column::Name.eq(name.as_str()))
+        .all(tx.conn())
+        .await?;
+    let ids = found.into_iter().map(|node| node.server_id);
+    Ok(server::Entity::find()
+        .filter(server::Column::Id.is_in(ids))
+        .filter(server::Column::State.eq("enrolled"))
+        .one(tx.conn())
+        .await?)
+}
+
 /// What a Proxmox node has, as it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {

@@ -35,6 +35,7 @@ mod m20261123_110000_dead_letters;
 mod m20261123_120000_cloudpods;
 mod m20261124_100000_consoles;
 mod m20261124_110000_postponed;
+mod m20261124_120000_grown;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_120000_cloudpods::Migration),
             Box::new(m20261124_100000_consoles::Migration),
             Box::new(m20261124_110000_postponed::Migration),
+            Box::new(m20261124_120000_grown::Migration),
         ]
     }
 }

@@ -163,10 +163,15 @@ async fn stranger(
     };
     let is_working = record::is_at_work(&tx, &pod).await?;
     drop(tx);
-    // The pod may have got this very number on this very node since the rows were read, or move.
-    let is_its_own = pod.vmid == Some(i64::from(guest.vmid)) && pod.status != Status::Deleted;
-    if is_working || is_its_own {
+    if is_working {
         return Ok(None);
+    }
+    if pod.vmid == Some(i64::from(guest.vmid)) && pod.status != Status::Deleted {
+        // The pod may have got this very number on this very node since the rows were read.
+        return match pod.server_id == Some(row.id) || container.is_none_or(|c| c.lock.is_some()) {
+            true => Ok(None),
+            false => adopt(world, node, &pod).await,
+        };
     }
     let tx = world.db.system().await?;
     let place = (node.row.cluster.as_str(), guest.vmid);
@@ -192,6 +197,34 @@ async fn stranger(
         ),
         repair: "It was left by an attempt of ours that came to nothing: it was removed."
             .to_owned(),
+    }))
+}
+
+/// A pod's container that somebody has moved to another node of its cluster is there from now on: of one
+/// number a cluster has one guest.
+async fn adopt(world: &World, node: &Node, pod: &cloudpod::Model) -> Result<Option<Found>> {
+    let Some(home) = pod.server_id.filter(|_| pod.cluster.as_ref() == Some(&node.row.cluster))
+    else {
+        return Ok(None);
+    };
+    let tx = world.db.system().await?;
+    let home = servers::find_node(&tx, home).await?;
+    drop(tx);
+    let members = node.members().await?;
+    let Some(home) = home.filter(|home| members.contains(&home.name)) else { return Ok(None) };
+    let tx = world.db.system().await?;
+    let here = (node.row.server_id, node.row.name.as_str());
+    if !pod.status.is_made() || !record::record_moved(&tx, pod, here).await? {
+        return Ok(None);
+    }
+    tx.commit().await?;
+    Ok(Some(Found {
+        kind: Kind::Drift,
+        vmid: cloudpods::vmid(pod)?,
+        what: "node",
+        cloudpod: Some(pod.id),
+        detail: format!("It was on {}, and somebody has moved it here.", home.name),
+        repair: "It is taken as being here.".to_owned(),
     }))
 }
 

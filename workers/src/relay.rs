@@ -130,11 +130,13 @@ async fn sweep(db: &Db) -> u64 {
     count += done("activation", within(db, wake)).await;
     let renew = async |tx: &SystemTx| certificates::queue_due(tx, CONVERGED).await;
     count += done("certificates", within(db, renew)).await;
-    count += done("pods", cloudpods::converge_due(db, CONVERGED)).await;
-    let release = async |tx: &SystemTx| cloudpods::placement::release_idle(tx, EXPIRED).await;
-    count += done("places", within(db, release)).await;
+    // Before what is tried again and again, which puts off the others of the same pod.
     count += done("backups", cloudpods::backups::back_up_due(db, CONVERGED)).await;
     count += done("draining", cloudpods::draining::move_due(db, CONVERGED)).await;
+    count += done("pods", cloudpods::converge_due(db, CONVERGED)).await;
+    count += done("growth", cloudpods::sold::give_back_grown(db, CONVERGED)).await;
+    let release = async |tx: &SystemTx| cloudpods::placement::release_idle(tx, EXPIRED).await;
+    count += done("places", within(db, release)).await;
     count
 }
 

@@ -21,9 +21,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-/// How many bytes of an archive's content give an apply one second more.
 /// How long what is done with a container may take in all: copies of large disks take hours.
 const POD_LIMIT_SECS: u64 = 7 * 3600;
+/// How many bytes of an archive's content give an apply one second more.
 const BYTES_PER_SECOND: i64 = 10 << 20;
 /// How often a job may be taken up at the same place before it is given up.
 const CLAIMS_MAX: i32 = 20;
@@ -255,8 +255,16 @@ async fn forward(cx: &Cx) -> Result<()> {
     };
     let more = bytes.unwrap_or(0).checked_div(BYTES_PER_SECOND).unwrap_or(0);
     let limit = cx.world.config.apply_limit_secs.saturating_add(u64::try_from(more).unwrap_or(0));
-    // A task on a node is waited for as long as it goes on; nothing of that is this limit's.
-    let limit = if cx.claim.kind == "cloudpod" { limit.max(POD_LIMIT_SECS) } else { limit };
+    let (limit, rule) = match ledger::is_of_pod(cx) {
+        // A task on a node is waited for as long as it goes on; nothing of that is this limit's.
+        true => {
+            (limit.max(POD_LIMIT_SECS), "Look at the tasks of the node before you try it again.")
+        }
+        false => (
+            limit,
+            "The limit is MIGRAPANEL__APPLY_LIMIT_SECS and one second for each 10 MiB of content.",
+        ),
+    };
     let left = jobs::set_deadline(&tx, &cx.claim, limit).await?;
     tx.commit().await?;
     let mut saga = Saga::resume(cx.clone(), Direction::Forward).await?;
@@ -268,7 +276,7 @@ async fn forward(cx: &Cx) -> Result<()> {
         Ok(Err(error)) => fail(cx, error).await,
         Err(_elapsed) => {
             let message = format!(
-                "This took longer than its {limit} seconds, was stopped and is taken back. The limit is MIGRAPANEL__APPLY_LIMIT_SECS and one second for each 10 MiB of content."
+                "This took longer than its {limit} seconds, was stopped and is taken back. {rule}"
             );
             fail(cx, Error::refused(Code::TimeLimit, message)).await
         }

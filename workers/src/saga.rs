@@ -245,9 +245,11 @@ fn is_passing(error: &Error) -> bool {
     )
 }
 
-/// Attempts at one thing, with growing pauses between them.
+/// Attempts at one thing, with growing pauses between them. The first failure begins the time that they
+/// have: what was at work for an hour, and has lost its connection then, is not given up for that.
 pub struct Attempts {
-    until: Instant,
+    patience: Duration,
+    failed_at: Option<Instant>,
     pause: Duration,
 }
 
@@ -255,12 +257,13 @@ impl Attempts {
     /// Attempts for so long.
     #[must_use]
     pub fn within(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, pause: Duration::from_secs(1) }
+        Self { patience, failed_at: None, pause: Duration::from_secs(1) }
     }
 
     /// Waits until the next attempt; gives the error back when another is of no use, or too late.
     pub async fn after(&mut self, cx: &Cx, step: &str, error: Error) -> Result<()> {
-        if !is_passing(&error) || Instant::now() + self.pause > self.until {
+        let failed_at = *self.failed_at.get_or_insert_with(Instant::now);
+        if !is_passing(&error) || failed_at.elapsed() + self.pause > self.patience {
             return Err(error);
         }
         let message = format!("{error} Trying again in {} s.", self.pause.as_secs());

@@ -186,7 +186,8 @@ fn wanted(id: Uuid, price: Uuid, from: Option<Uuid>) -> Wanted {
 }
 
 /// What changing to another price would come to now: what is charged or credited for the rest of the
-/// period. Nothing is changed.
+/// period. Nothing is changed. A plan of CloudPods with a smaller disk is refused, and one that their
+/// servers have no room for.
 #[utoipa::path(
     tag = "subscriptions",
     params(("id" = Uuid, Path, description = "the subscription")),

@@ -190,6 +190,35 @@ async fn a_limit_a_role_and_another_tenant_are_refused() {
     app.db.remove().await.unwrap();
 }
 
+#[tokio::test]
+async fn an_address_is_named_by_whoever_has_a_container_there_and_by_nobody_before_or_after() {
+    let app = spawn().await;
+    node(&app, 1, 10).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let zone = json!({"name": "1.18.198.in-addr.arpa"});
+    app.owner.post("/api/dns/zones", zone).await.data(201);
+    let owner = app.member("namer", "OWNER").await;
+    allow(&app, &owner).await;
+    let made = make(&owner, "named").await;
+    let path = format!("/api/dns/addresses/{}", made["ipv4"].as_str().unwrap());
+    let name = async || {
+        let name = json!({"hostname": "mail.namer.example"}).to_string();
+        owner.send(Method::PUT, &path, Some(name)).await
+    };
+    name().await.refused(404, "not_found");
+    for (state, answers) in [
+        ("status = 'active'", 200),
+        ("status = 'suspended', desired = 'suspended'", 200),
+        ("status = 'active', desired = 'deleted'", 404),
+        ("status = 'failed', desired = 'active'", 404),
+    ] {
+        app.db.execute(&format!("UPDATE cloudpod SET {state}")).await.unwrap();
+        assert_eq!(name().await.status, answers, "{state}");
+        assert_eq!(owner.get(&path).await.status, answers, "{state}");
+    }
+    app.db.remove().await.unwrap();
+}
+
 /// A customer below a reseller.
 async fn below(app: &App, reseller: &Client, name: &str) -> Client {
     let body = json!({"name": name, "kind": "customer"});

@@ -6,12 +6,13 @@ use crate::audit::Audit;
 use crate::db::{Db, SystemTx, TenantTx};
 use crate::due::{self, Due};
 use crate::error::{Code, Error};
-use crate::ids::CloudpodId;
-use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot};
+use crate::ids::{CloudpodId, ServerId};
+use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot, server};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::{TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 
 /// How often a pod is backed up, and how many of those backups are kept.
@@ -54,11 +55,16 @@ pub async fn set_schedule(
     Ok(row)
 }
 
-/// Pods whose backup is due, or that have more of them than are kept, and that no job works on.
+/// Pods whose backup is due, or that have more of them on nodes that answer than are kept, and that no
+/// job works on.
 const DUE: &str = "SELECT p.id FROM cloudpod p
     WHERE p.status IN ('active', 'stopped') AND p.desired = 'active' AND p.next_at <= now()
-      AND (p.backup_next_at <= now() OR p.backups_kept < (SELECT count(*) FROM cloudpod_backup b
-            WHERE b.cloudpod_id = p.id AND b.scheduled AND b.state = 'ready'))
+      AND (p.backup_next_at <= now() OR EXISTS (
+        SELECT FROM (SELECT b.server_id, row_number() OVER (ORDER BY b.created_at DESC) AS nth
+            FROM cloudpod_backup b
+            WHERE b.cloudpod_id = p.id AND b.scheduled AND b.state = 'ready') b
+        LEFT JOIN server s ON s.id = b.server_id
+        WHERE b.nth > p.backups_kept AND s.last_error IS NULL))
       AND NOT EXISTS (SELECT FROM job j WHERE j.id = p.job_id
             AND j.state IN ('queued', 'running', 'unwinding'))
     ORDER BY p.backup_next_at LIMIT $1";
@@ -74,17 +80,14 @@ pub async fn back_up_due(db: &Db, limit: u64) -> Result<u64> {
             return Ok(false);
         }
         let ctx = TenantCtx::system(row.tenant_id);
-        if let Some(oldest) = too_many(tx, &row).await? {
+        let is_due = row.backup_next_at.is_some_and(|at| at <= Utc::now());
+        // The new one first: an old one that cannot be removed keeps nobody from having it.
+        let Some(hours) = row.backup_every_hours.filter(|_| is_due) else {
+            let Some(oldest) = too_many(tx, &row).await? else { return Ok(false) };
             let act = Act::DeleteBackup { backup: oldest.id };
             actions::begin(tx, &ctx, row, act).await?;
             return Ok(true);
-        }
-        let (Some(hours), Some(at)) = (row.backup_every_hours, row.backup_next_at) else {
-            return Ok(false);
         };
-        if at > Utc::now() {
-            return Ok(false);
-        }
         let before = row.clone();
         let begun = match actions::begin(tx, &ctx, row, Act::Backup { scheduled: true }).await {
             // It has as many as it may have: the customer learns why there is no new one.
@@ -103,6 +106,7 @@ pub async fn back_up_due(db: &Db, limit: u64) -> Result<u64> {
     .await
 }
 
+/// The oldest of those that are too many, on a node that answers.
 async fn too_many(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<cloudpod_backup::Model>> {
     let Some(keep) = row.backups_kept else { return Ok(None) };
     let ready = cloudpod_backup::Entity::find()
@@ -113,7 +117,17 @@ async fn too_many(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<cloudpo
         .all(tx.conn())
         .await?;
     let keep = usize::try_from(keep).map_err(Error::internal)?;
-    Ok(if ready.len() > keep { ready.into_iter().next() } else { None })
+    let surplus = ready.len().saturating_sub(keep);
+    let silent: Vec<ServerId> = server::Entity::find()
+        .filter(server::Column::LastError.is_not_null())
+        .select_only()
+        .column(server::Column::Id)
+        .into_tuple()
+        .all(tx.conn())
+        .await?;
+    let answers =
+        |one: &cloudpod_backup::Model| one.server_id.is_none_or(|id| !silent.contains(&id));
+    Ok(ready.into_iter().take(surplus).find(answers))
 }
 
 /// The backups of a pod of the tenant, newest first.

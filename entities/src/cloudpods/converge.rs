@@ -81,11 +81,19 @@ pub(super) async fn go_on_as(
     }
 }
 
-/// Gives a pod the size that its plan has by now, when its server has room for that.
+/// Gives a pod the size that its plan has by now, when its server has room for that. It may have been
+/// installed anew since, or its disk have grown.
 async fn resize(tx: &SystemTx, ctx: &TenantCtx, row: cloudpod::Model) -> Result<cloudpod::Model> {
-    let size: Size = serde_json::from_value(row.wanted.clone().unwrap_or_default())?;
+    let mut size: Size = serde_json::from_value(row.wanted.clone().unwrap_or_default())?;
+    let now = Size::of(&row)?;
+    size.disk_mib = size.disk_mib.max(now.disk_mib);
+    size.template = now.template;
+    let wanted = serde_json::to_value(&size)?;
+    let mut row: cloudpod::ActiveModel = row.into();
+    row.wanted = Set(Some(wanted.clone()));
+    let row = row.update(tx.conn()).await?;
     match actions::reserve(tx, &row, &size).await {
-        Ok(()) => queue(tx, ctx, row, "resize", Some(serde_json::to_value(size)?)).await,
+        Ok(()) => queue(tx, ctx, row, "resize", Some(wanted)).await,
         Err(error) if error.code() == Code::NoCapacity => {
             let attempts = row.attempts.saturating_add(1);
             let mut row: cloudpod::ActiveModel = row.into();
@@ -284,6 +292,10 @@ pub async fn request(
     if !is_gone {
         let reason = reason.map(Title::as_str);
         match row.service_id {
+            // Its service has failed with it and stays so: by that its money goes back.
+            Some(_) if row.status == Status::Failed => {
+                want(&tx, ctx, row, (desired, reason)).await?;
+            }
             Some(service) => {
                 refuse_paid(&tx, &row, desired).await?;
                 let wanted = match desired {

@@ -40,7 +40,7 @@ impl Kind {
 pub struct Found {
     pub kind: Kind,
     pub vmid: Vmid,
-    /// What differs: `container`, `cpu_cores`, `memory_mib`, `disk_mib`, `address`, `power`.
+    /// What differs: `container`, `cpu_cores`, `memory_mib`, `disk_mib`, `address`, `power`, `node`.
     pub what: &'static str,
     pub cloudpod: Option<CloudpodId>,
     pub detail: String,

@@ -181,6 +181,7 @@ pub(super) async fn take(
             unit: Set(unit),
             cloudpod_id: Set(pod),
             expires_at: Set(until),
+            grown_until: Set(None),
             released_at: Set(None),
             created_at: Set(Utc::now()),
         };

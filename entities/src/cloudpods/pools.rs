@@ -376,15 +376,18 @@ pub async fn held_by(tx: &SystemTx, placement: PlacementId) -> Result<Vec<Held>>
     Ok(held)
 }
 
-/// Whether a tenant holds an address.
+/// The pod of a tenant that has an address, until it is to be deleted: what is only held for an order is
+/// nobody's. Its row is kept as it is until the transaction ends.
+const POD_AT: &str = "SELECT p.id FROM cloudpod p JOIN placement l ON l.cloudpod_id = p.id
+    JOIN ip_address a ON a.placement_id = l.id
+    WHERE a.address = $1 AND p.tenant_id = $2 AND l.released_at IS NULL
+      AND p.status IN ('active', 'stopped', 'suspended') AND p.desired <> 'deleted'
+    FOR SHARE OF p";
+
+/// Whether a pod of a tenant has an address.
 pub(crate) async fn is_held_by(tx: &SystemTx, tenant: TenantId, address: IpAddr) -> Result<bool> {
-    let held = ip_address::Entity::find()
-        .filter(ip_address::Column::Address.eq(address.to_string()))
-        .filter(ip_address::Column::TenantId.eq(tenant))
-        .filter(ip_address::Column::PlacementId.is_not_null())
-        .count(tx.conn())
-        .await?;
-    Ok(held > 0)
+    let query = statement(POD_AT, [address.to_string().into(), tenant.0.into()]);
+    Ok(tx.conn().query_one_raw(query).await?.is_some())
 }
 
 #[cfg(test)]

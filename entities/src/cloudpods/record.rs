@@ -20,7 +20,7 @@ use sea_orm::{
     QueryOrder,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use values::Vmid;
 
 /// A backup as its storage has it.
@@ -46,37 +46,10 @@ pub(super) async fn acted(
         }
         "snapshot" => set_snapshot(tx, row.id, name).await,
         "delete_snapshot" => forget_snapshot(tx, row.id, name).await,
-        "rollback" => Ok(()),
-        "reinstall" => {
-            cloudpod_snapshot::Entity::delete_many()
-                .filter(cloudpod_snapshot::Column::CloudpodId.eq(row.id))
-                .exec(tx.conn())
-                .await?;
-            let mut active: cloudpod::ActiveModel = row.clone().into();
-            if let Some(keys) = parameters.get("ssh_keys").filter(|keys| keys.is_array()) {
-                active.ssh_keys = Set(keys.clone());
-            }
-            if let Some(template) = parameters.get("template").filter(|t| t.is_string()) {
-                let mut size = Size::of(row)?;
-                size.template = serde_json::from_value(template.clone())?;
-                active.specification = Set(serde_json::to_value(size)?);
-            }
-            active.updated_at = Set(Utc::now());
-            active.update(tx.conn()).await?;
-            Ok(())
-        }
         "root_keys" => {
             let mut active: cloudpod::ActiveModel = row.clone().into();
             active.ssh_keys = Set(parameters.get("ssh_keys").cloned().unwrap_or(Value::Null));
             active.update(tx.conn()).await?;
-            Ok(())
-        }
-        // A restored container has no snapshots.
-        "restore" => {
-            cloudpod_snapshot::Entity::delete_many()
-                .filter(cloudpod_snapshot::Column::CloudpodId.eq(row.id))
-                .exec(tx.conn())
-                .await?;
             Ok(())
         }
         "backup" => {
@@ -119,13 +92,15 @@ pub(super) async fn not_acted(tx: &SystemTx, row: &cloudpod::Model, phase: &str)
     }
 }
 
-async fn resize_place(tx: &SystemTx, row: &cloudpod::Model, size: &Size) -> Result<()> {
+/// Lets a pod's place be as large as this.
+pub(super) async fn resize_place(tx: &SystemTx, row: &cloudpod::Model, size: &Size) -> Result<()> {
     let place = placement::of_pod(tx, row.id).await?;
     let place = place.ok_or_else(|| Error::internal("a pod without a place"))?;
     let mut place: places::ActiveModel = place.into();
     place.cpu_cores = Set(i32::try_from(size.cpu_cores).map_err(Error::internal)?);
     place.memory_mib = Set(i64::from(size.memory_mib));
     place.disk_mib = Set(i64::from(size.disk_mib));
+    place.grown_until = Set(None);
     place.update(tx.conn()).await?;
     Ok(())
 }
@@ -193,6 +168,53 @@ async fn release_target(tx: &SystemTx, row: &cloudpod::Model) -> Result<()> {
         places::Entity::delete_by_id(other.id).exec(tx.conn()).await?;
     }
     Ok(())
+}
+
+/// Writes down that the container of a claimed pod was replaced, by a backup or a new installation: its
+/// snapshots went with the old one, whatever becomes of the job.
+pub async fn record_replaced(tx: &SystemTx, claim: &Claim) -> Result<()> {
+    let row = lock(tx, super::load_claimed(tx, claim).await?.id).await?;
+    jobs::hold(tx, claim).await?;
+    cloudpod_snapshot::Entity::delete_many()
+        .filter(cloudpod_snapshot::Column::CloudpodId.eq(row.id))
+        .exec(tx.conn())
+        .await?;
+    let parameters = row.parameters.clone().unwrap_or(Value::Null);
+    let mut size = Size::of(&row)?;
+    let mut active: cloudpod::ActiveModel = row.into();
+    if let Some(keys) = parameters.get("ssh_keys").filter(|keys| keys.is_array()) {
+        active.ssh_keys = Set(keys.clone());
+    }
+    if let Some(template) = parameters.get("template").filter(|t| t.is_string()) {
+        size.template = serde_json::from_value(template.clone())?;
+        active.specification = Set(serde_json::to_value(size)?);
+    }
+    active.updated_at = Set(Utc::now());
+    active.update(tx.conn()).await?;
+    Ok(())
+}
+
+/// Writes down that a pod that was `looked_at` is on another node of its cluster, where somebody has
+/// moved it; whether it was still as it was then.
+pub async fn record_moved(
+    tx: &SystemTx,
+    looked_at: &cloudpod::Model,
+    (server, name): (ServerId, &str),
+) -> Result<bool> {
+    let Some(row) = hold(tx, looked_at).await? else { return Ok(false) };
+    moved(tx, &row, Target { server }).await?;
+    let row = super::load_pod(tx, row.id).await?;
+    let (id, tenant) = (row.id, row.tenant_id);
+    let error = row.error.clone().filter(|error| error != MISSING);
+    let mut active: cloudpod::ActiveModel = row.into();
+    active.error = Set(error);
+    active.next_at = Set(Utc::now());
+    active.updated_at = Set(Utc::now());
+    active.update(tx.conn()).await?;
+    let result = json!({ "node": name, "by": "hand" });
+    let entry = Audit::CloudpodActed { cloudpod: id, action: "move".to_owned(), result };
+    tx.audit(&TenantCtx::system(tenant), entry).await?;
+    Ok(true)
 }
 
 /// Keeps that a VMID belongs to a guest that is not ours, so that it is never given.

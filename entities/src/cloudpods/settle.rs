@@ -20,6 +20,8 @@ const ATTEMPTS_MAX: i32 = 3;
 
 /// How long the clock leaves a pod alone on which something has failed that was no wish of it.
 const TRY_AGAIN: TimeDelta = TimeDelta::minutes(10);
+/// How often that pause is doubled before another move.
+const MOVES_DOUBLED: u32 = 4;
 
 /// What a job of a pod came to.
 #[derive(Debug, Clone)]
@@ -322,8 +324,13 @@ async fn not_acted(
         active.attempts = Set(attempts);
         active.next_at = Set(converge::next_attempt(attempts));
     } else if is_as_wished {
-        // What the clock does with it is tried again later.
-        active.next_at = Set(Utc::now() + TRY_AGAIN);
+        // What the clock does with it is tried again later; a move, which costs it a restart each time,
+        // later and later.
+        let before = if phase == "move" { attempts } else { 1 };
+        active.attempts = Set(if phase == "move" { attempts } else { 0 });
+        let longer =
+            2_i32.saturating_pow(before.saturating_sub(1).unsigned_abs().min(MOVES_DOUBLED));
+        active.next_at = Set(Utc::now() + TRY_AGAIN * longer);
     }
     become_status(tx, active, status, Some(entry)).await
 }

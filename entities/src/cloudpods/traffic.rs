@@ -16,24 +16,42 @@ use serde::{Deserialize, Serialize};
 pub struct Counters {
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// When it was started, in seconds since 1970: counters begin anew with it.
-    pub started: i64,
+    /// Seconds since it was started: counters begin anew with that.
+    #[serde(default)]
+    pub uptime_secs: u64,
+    /// When they were read, in seconds since 1970.
+    #[serde(default)]
+    pub read_at: i64,
 }
 
-/// How much came since the counters were read before. A container that was started again counts from
-/// nothing; its start is known to some seconds only.
-fn since(before: Option<Counters>, now: Counters) -> (u64, u64) {
-    let same = |b: &Counters| {
-        b.started.abs_diff(now.started) <= 10
-            && now.bytes_in >= b.bytes_in
-            && now.bytes_out >= b.bytes_out
-    };
-    match before.filter(same) {
-        Some(b) => {
-            (now.bytes_in.saturating_sub(b.bytes_in), now.bytes_out.saturating_sub(b.bytes_out))
-        }
-        None => (now.bytes_in, now.bytes_out),
+/// By how much readings of two workers may lie apart, in seconds.
+const APART: u64 = 120;
+
+impl Counters {
+    /// Whether the container was started again since an earlier reading. A late or overtaken answer is no
+    /// start.
+    fn began_after(&self, before: &Self) -> bool {
+        let age = i64::try_from(self.uptime_secs).unwrap_or(i64::MAX);
+        let started = self.read_at.saturating_sub(age);
+        (before.read_at > 0 && started > before.read_at)
+            || self.uptime_secs.saturating_add(APART) < before.uptime_secs
     }
+}
+
+/// How much came since the counters were read before, and what they are now. A container that was
+/// started again counts from nothing.
+fn since(before: Option<Counters>, now: Counters) -> ((u64, u64), Counters) {
+    let Some(b) = before.filter(|b| !now.began_after(b)) else {
+        return ((now.bytes_in, now.bytes_out), now);
+    };
+    let more = (now.bytes_in.saturating_sub(b.bytes_in), now.bytes_out.saturating_sub(b.bytes_out));
+    let last = Counters {
+        bytes_in: now.bytes_in.max(b.bytes_in),
+        bytes_out: now.bytes_out.max(b.bytes_out),
+        uptime_secs: now.uptime_secs.max(b.uptime_secs),
+        read_at: now.read_at.max(b.read_at),
+    };
+    (more, last)
 }
 
 fn this_month() -> NaiveDate {
@@ -46,10 +64,10 @@ fn this_month() -> NaiveDate {
 pub async fn count(tx: &SystemTx, id: CloudpodId, now: Counters) -> Result<()> {
     let row = super::lock(tx, id).await?;
     let before = row.counters.clone().map(serde_json::from_value).transpose()?;
-    let (bytes_in, bytes_out) = since(before, now);
+    let ((bytes_in, bytes_out), last) = since(before, now);
     let tenant = row.tenant_id;
     let mut active: cloudpod::ActiveModel = row.into();
-    active.counters = Set(Some(serde_json::to_value(now)?));
+    active.counters = Set(Some(serde_json::to_value(last)?));
     active.update(tx.conn()).await?;
     if bytes_in == 0 && bytes_out == 0 {
         return Ok(());
@@ -91,10 +109,26 @@ mod tests {
 
     #[test]
     fn counters_begin_anew_with_a_start() {
-        let at = |bytes_in, bytes_out, started| Counters { bytes_in, bytes_out, started };
-        assert_eq!(since(None, at(5, 7, 100)), (5, 7));
-        assert_eq!(since(Some(at(5, 7, 100)), at(9, 7, 103)), (4, 0));
-        assert_eq!(since(Some(at(5, 7, 100)), at(9, 9, 500)), (9, 9));
-        assert_eq!(since(Some(at(5, 7, 100)), at(3, 9, 100)), (3, 9));
+        let at = |bytes_in, bytes_out, uptime_secs, read_at| Counters {
+            bytes_in,
+            bytes_out,
+            uptime_secs,
+            read_at,
+        };
+        let first = at(50, 70, 600, 10_000);
+        assert_eq!(since(None, first), ((50, 70), first));
+        assert_eq!(since(Some(first), at(90, 70, 660, 10_060)).0, (40, 0));
+        // Started again, and used more than before.
+        let again = at(90, 99, 30, 10_060);
+        assert_eq!(since(Some(first), again), ((90, 99), again));
+        // An answer that came late looks as if it had been started later.
+        assert_eq!(since(Some(first), at(60, 70, 660, 10_090)).0, (10, 0));
+        // Of two workers one was overtaken; the next counts from the higher.
+        let (none, last) = since(Some(first), at(40, 60, 590, 9_990));
+        assert_eq!((none, last), ((0, 0), first));
+        // A worker whose clock is slow.
+        assert_eq!(since(Some(first), at(3, 4, 20, 9_000)).0, (3, 4));
+        // What was read by an older version has no time.
+        assert_eq!(since(Some(at(50, 70, 0, 0)), at(60, 80, 660, 10_000)).0, (10, 10));
     }
 }

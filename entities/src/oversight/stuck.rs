@@ -48,7 +48,11 @@ impl Stuck {
                     AND ((o.server_id = j.server_id AND o.subject = j.subject)
                       OR (j.kind = 'migration' AND o.kind = 'migration'
                         AND (o.phase = 'analyze') = (j.phase = 'analyze'))
-                      OR (j.kind = 'certificate' AND o.kind = 'certificate'))))"
+                      OR (j.kind = 'certificate' AND o.kind = 'certificate')
+                      OR (j.kind = 'cloudpod' AND o.kind = 'cloudpod'
+                        AND (o.tenant_id = j.tenant_id
+                          OR (j.phase = 'backup' AND o.phase = 'backup'
+                            AND o.server_id = j.server_id))))))"
             }
             Self::NoProgress => "(j.state IN ('running', 'unwinding') AND j.attempts > 3)",
             Self::OverDeadline => "coalesce(j.state = 'running' AND j.deadline_at < now(), false)",

@@ -185,6 +185,9 @@ pub async fn retry(
     if repayments::of_order(&tx, row.order_id).await?.iter().any(is_back) {
         return Err(super::refusal(&row, "its money went back, so it is to be ordered anew"));
     }
+    if sold::is_gone(&tx, row.id).await? {
+        return Err(super::refusal(&row, "its CloudPod was deleted, so it is to be ordered anew"));
+    }
     let tenant = row.tenant_id;
     // A pod that failed counts still.
     let limited = row.kind == Kind::HostingPlan;

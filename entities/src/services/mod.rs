@@ -215,24 +215,34 @@ pub(crate) fn raised(
     Ok(specification)
 }
 
-/// Gives a service what is sold at this price, with the add-ons of its order; whether that is new. A pod
-/// is resized; on hosting servers nothing follows from the numbers.
-pub(crate) async fn follow_price(
+/// What a service is sold at this price, with the add-ons of its order.
+pub(crate) async fn sold_at(
     tx: &SystemTx,
     row: &service::Model,
     price: PriceId,
-) -> Result<bool> {
+) -> Result<Option<Specification>> {
     let items = order_item::Entity::find()
         .filter(order_item::Column::OrderId.eq(row.order_id))
         .all(tx.conn())
         .await?;
     let plan = items.iter().find(|item| item.id == row.order_item_id);
-    let Some(mut plan) = plan.cloned() else { return Ok(false) };
+    let Some(mut plan) = plan.cloned() else { return Ok(None) };
     if plan.price_id != price {
         let price = catalogue::sync::price(tx, price).await?;
         plan.specification = catalogue::sync::product(tx, price.product_id).await?.specification;
     }
-    let after = serde_json::to_value(raised(&plan, &items)?)?;
+    raised(&plan, &items).map(Some)
+}
+
+/// Gives a service what is sold at this price; whether that is new. A pod is resized; on hosting servers
+/// nothing follows from the numbers.
+pub(crate) async fn follow_price(
+    tx: &SystemTx,
+    row: &service::Model,
+    price: PriceId,
+) -> Result<bool> {
+    let Some(after) = sold_at(tx, row, price).await? else { return Ok(false) };
+    let after = serde_json::to_value(after)?;
     if after == row.specification {
         return Ok(false);
     }
@@ -297,18 +307,23 @@ pub(crate) async fn want_as(
     (desired, reason): (Desired, Option<&str>),
 ) -> Result<bool> {
     let mut row = lock(tx, id).await?;
+    let there = ctx.map_or_else(|| TenantCtx::system(row.tenant_id), |c| c.within(row.tenant_id));
+    let mut is_told = true;
     if ctx.is_some() {
-        let mut active: service::ActiveModel = row.into();
         let held = reason.filter(|_| desired == Desired::Suspended).map(str::to_owned);
+        is_told = row.held == held;
+        let mut active: service::ActiveModel = row.into();
         active.held = Set(held);
         row = active.update(tx.conn()).await?;
     }
     // What the platform's people have suspended does not run because it is paid for.
     let is_held = row.held.is_some() && desired == Desired::Active;
     if row.desired == desired || row.desired == Desired::Terminated || is_held {
+        if !is_told && row.desired == Desired::Suspended {
+            tell_hold(tx, &there, row).await?;
+        }
         return Ok(false);
     }
-    let there = ctx.map_or_else(|| TenantCtx::system(row.tenant_id), |c| c.within(row.tenant_id));
     let mut active: service::ActiveModel = row.into();
     active.desired = Set(desired);
     active.reason = Set(reason.map(str::to_owned));
@@ -328,6 +343,18 @@ pub(crate) async fn want_as(
         settle::settle_order(tx, order).await?;
     }
     Ok(true)
+}
+
+/// What is suspended already is held by the platform's people from now on: that is why.
+async fn tell_hold(tx: &SystemTx, ctx: &TenantCtx, row: service::Model) -> Result<()> {
+    let (service, reason) = (row.id, row.held.clone());
+    let desired = row.desired;
+    let mut active: service::ActiveModel = row.into();
+    active.reason = Set(reason.clone());
+    active.updated_at = Set(Utc::now());
+    let row = active.update(tx.conn()).await?;
+    sold::tell_reason(tx, &row).await?;
+    tx.audit(ctx, Audit::ServiceRequested { service, desired, reason }).await
 }
 
 /// The service, locked until the transaction ends, after its order: always in this order.

@@ -143,7 +143,8 @@ pub(crate) async fn pod_unsuspended(tx: &SystemTx, id: ServiceId) -> Result<()> 
 /// The pod of a service is gone.
 pub(crate) async fn pod_deleted(tx: &SystemTx, id: ServiceId) -> Result<()> {
     let row = lock(tx, id).await?;
-    if row.state == State::Terminated {
+    // One that failed stays so: by that its money goes back.
+    if matches!(row.state, State::Terminated | State::Failed) {
         return Ok(());
     }
     let (order, entry) =

@@ -21,6 +21,9 @@ pub struct Model {
     pub cloudpod_id: Option<CloudpodId>,
     /// None: it does not expire.
     pub expires_at: Option<DateTimeUtc>,
+    /// It is larger than its container, which is to grow into it; what was not paid for until then is given
+    /// back.
+    pub grown_until: Option<DateTimeUtc>,
     pub released_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,
 }

@@ -240,5 +240,11 @@ async fn of_the_work_on_containers_nobody_has_all_while_others_wait() {
     assert!(!try_claim(jobs[4]).await, "somebody else waits");
     assert!(try_claim(waits).await);
     assert!(try_claim(jobs[4]).await && try_claim(jobs[5]).await, "nobody else waits");
+    // A node makes one backup at a time.
+    db.execute("UPDATE job SET phase = 'backup', state = 'queued'").await.unwrap();
+    assert!(try_claim(waits).await);
+    assert!(!try_claim(jobs[0]).await, "a node makes one backup at a time");
+    db.execute("UPDATE job SET phase = 'reboot' WHERE state = 'queued'").await.unwrap();
+    assert!(try_claim(jobs[0]).await);
     db.remove().await.unwrap();
 }

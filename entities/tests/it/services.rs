@@ -524,6 +524,28 @@ async fn orders_that_cannot_be_made_are_refused() {
 }
 
 #[tokio::test]
+async fn what_staff_holds_that_is_suspended_already_says_so() {
+    let shop = Shop::open().await;
+    shop.server().await;
+    let (_, service) = shop.one().await;
+    shop.end(service.id, Outcome::Done).await;
+    shop.want(service.id, Desired::Suspended).await;
+    shop.end(service.id, Outcome::Done).await;
+    let reason = Title::parse("It sends spam.").unwrap();
+    let hold = (service.id, Desired::Suspended);
+    services::request(&shop.db.db, &shop.platform, hold, &reason).await.unwrap();
+    let row = shop.service(service.id).await;
+    assert_eq!((row.state, row.reason.as_deref()), (State::Suspended, Some("It sends spam.")));
+    let trail = shop.db.dump("audit_log").await.unwrap();
+    assert_eq!(trail.matches("It sends spam.").count(), 1, "{trail}");
+    assert!(!shop.want(service.id, Desired::Active).await, "it is paid, and held");
+    // Saying it again says nothing new.
+    services::request(&shop.db.db, &shop.platform, hold, &reason).await.unwrap();
+    assert_eq!(shop.db.dump("audit_log").await.unwrap().matches("It sends spam.").count(), 1);
+    shop.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_order_that_cannot_be_worked_on_holds_up_no_other() {
     let shop = Shop::open().await;
     shop.server().await;

@@ -10,6 +10,8 @@ use entities::audit::Audit;
 use entities::billing::standing::Overpaid;
 use entities::billing::subscriptions::{self, Item, Status};
 use entities::billing::{leases, moment, standing};
+use entities::cloudpods::sold;
+use entities::db::SystemTx;
 use entities::error::{Code, Error};
 use entities::ids::{PriceId, SubscriptionId, WorkerId};
 use entities::tables::{price, subscription};
@@ -85,7 +87,20 @@ async fn draw(billing: &Billing, ctx: &TenantCtx, wanted: Wanted) -> Result<Draw
     if let Some(from) = item.price {
         subscriptions::refuse_other_kind(&tx, from, &price).await?;
     }
-    Ok(Drawn { row, item, price })
+    drop(tx);
+    let drawn = Drawn { row, item, price };
+    // Only asked: nothing is held.
+    drop(hold(billing, &drawn).await?);
+    Ok(drawn)
+}
+
+/// Holds room for what is to be larger, or refuses it, before anything is charged.
+async fn hold(billing: &Billing, drawn: &Drawn) -> Result<SystemTx> {
+    let tx = billing.db.system().await?;
+    if let Some(item) = drawn.item.order_item {
+        sold::hold_change(&tx, item, drawn.price.id).await?;
+    }
+    Ok(tx)
 }
 
 /// What changing to another price would come to now. Nothing is changed.
@@ -166,6 +181,7 @@ async fn change_alone(
         let text = "It comes to another amount by now. Look at the preview again.";
         return Err(Error::refused(Code::AmountChanged, text));
     }
+    hold(billing, &drawn).await?.commit().await?;
     let price = sync::price(billing, drawn.price.id).await?;
     let params = json!({
         "items": [{ "id": drawn.item.stripe_id, "price": price, "quantity": drawn.item.quantity }],

@@ -185,14 +185,7 @@ pub fn console(vmid: Vmid) -> RemoteCommand {
 /// With its disks, and out of jobs and lists of the node.
 #[must_use]
 pub fn destroy(vmid: Vmid) -> RemoteCommand {
-    pct("destroy")
-        .value(&vmid)
-        .literal("--force")
-        .literal("1")
-        .literal("--purge")
-        .literal("1")
-        .literal("--destroy-unreferenced-disks")
-        .literal("1")
+    pct("destroy").value(&vmid).literal("--force").literal("1").literal("--purge").literal("1")
 }
 
 #[must_use]

@@ -10,6 +10,7 @@ use entities::ids::{CloudpodId, JobId};
 use entities::servers::Capacity;
 use entities::values::{NodeName, StorageId, Vmid};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// What tells that a container is ours, of which pod, and which job made it; it stands in the
@@ -204,15 +205,13 @@ impl Node {
         let status = match self.get(&path).await {
             Ok(status) => status,
             Err(error) if says(&error, "does not exist") => {
-                let counters = Counters { bytes_in: 0, bytes_out: 0, started: 0 };
+                let counters = Counters { bytes_in: 0, bytes_out: 0, uptime_secs: 0, read_at: 0 };
                 return Ok(Current { power: Power::Absent, uptime_secs: 0, counters });
             }
             Err(error) => return Err(error),
         };
         let runs = text(&status, "status") == "running";
         let uptime_secs = number(status.get("uptime")).unwrap_or(0);
-        let age = i64::try_from(uptime_secs).unwrap_or(0);
-        let started = chrono::Utc::now().timestamp().saturating_sub(age);
         let counter = |name: &str| number(status.get(name)).unwrap_or(0);
         Ok(Current {
             power: if runs { Power::Running } else { Power::Stopped },
@@ -220,7 +219,8 @@ impl Node {
             counters: Counters {
                 bytes_in: counter("netin"),
                 bytes_out: counter("netout"),
-                started,
+                uptime_secs,
+                read_at: chrono::Utc::now().timestamp(),
             },
         })
     }
@@ -350,7 +350,18 @@ impl Node {
         if number(status.get("active")) == Some(0) {
             return Err(wrong("it is not active.".to_owned()));
         }
+        if text(&status, "type") == "pbs" {
+            let why = "it is a Proxmox Backup Server, which MigraPanel does not use: name a storage of files.";
+            return Err(wrong(why.to_owned()));
+        }
         Ok(status)
+    }
+
+    /// The names of the nodes of its cluster, whether they run or not.
+    pub async fn members(&self) -> Result<BTreeSet<String>> {
+        let nodes = self.get(&ApiPath::new().part("nodes")).await?;
+        let names = nodes.as_array().into_iter().flatten().map(|row| text(row, "node").to_owned());
+        Ok(names.collect())
     }
 
     /// The name of the node that has a guest of this number; none: nobody has.

@@ -21,6 +21,7 @@ use entities::cloudpods::placement;
 use entities::error::{Code, Error};
 use entities::tables::{node, server};
 use entities::values::{NodeName, Vmid};
+use serde::Deserialize;
 use serde_json::Value;
 use std::pin::pin;
 use std::sync::Arc;
@@ -46,6 +47,27 @@ pub struct Node {
     pub name: NodeName,
     /// How long a command may take.
     pub limit: Duration,
+}
+
+/// A task as a node lists it: <https://pve.proxmox.com/pve-docs/api-viewer/#/nodes/{node}/tasks>.
+#[derive(Debug, Deserialize)]
+struct Task {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    id: String,
+    endtime: Option<i64>,
+}
+
+impl Task {
+    fn works_on(&self, vmid: Vmid) -> bool {
+        let of_guest = match self.kind.as_str() {
+            "vncproxy" | "vncshell" | "spiceproxy" | "termproxy" => false,
+            "vzdump" if self.id.is_empty() => true,
+            _ => self.id == vmid.to_string(),
+        };
+        of_guest && self.endtime.is_none()
+    }
 }
 
 impl Node {
@@ -95,20 +117,21 @@ impl Node {
         }
     }
 
-    /// Whether a task works on a guest at the moment.
+    /// Whether a task works on a guest at the moment. A backup of several guests names none of them; who
+    /// looks at a guest's screen does not work on it.
     pub async fn is_busy(&self, vmid: Vmid) -> Result<bool> {
         let command = RemoteCommand::new(Program::Pvesh)
             .literal("get")
             .value(&ApiPath::new().part("nodes").value(&self.name).part("tasks"))
             .literal("--source")
             .literal("active")
-            .literal("--vmid")
-            .value(&vmid)
+            .literal("--limit")
+            .literal("1000")
             .literal("--output-format")
             .literal("json");
         let ran = self.session.run(&command, b"", LOOK.min(self.limit)).await?;
-        let tasks: Vec<Value> = serde_json::from_str(&self.judge(&command, ran)?)?;
-        Ok(!tasks.is_empty())
+        let tasks: Vec<Task> = serde_json::from_str(&self.judge(&command, ran)?)?;
+        Ok(tasks.iter().any(|task| task.works_on(vmid)))
     }
 
     /// Whether what has locked a guest has died: a lock since `seen`, and no task. Errors: `node_unknown`
@@ -158,4 +181,28 @@ impl Node {
 #[must_use]
 pub fn says(error: &Error, words: &str) -> bool {
     error.code() == Code::NodeRefused && error.to_string().contains(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_guest_is_worked_on_by_its_tasks_and_by_backups_of_many() {
+        let vmid = Vmid::try_from(10_000).unwrap();
+        for (task, works) in [
+            (json!({"type": "vzdump", "id": "10000"}), true),
+            (json!({"type": "vzdump", "id": ""}), true),
+            (json!({"type": "vzdump"}), true),
+            (json!({"type": "vzdump", "id": "10001"}), false),
+            (json!({"type": "vzdump", "id": "10000", "endtime": 1_700_000_000}), false),
+            (json!({"type": "vzmigrate", "id": "10000"}), true),
+            (json!({"type": "vncproxy", "id": "10000"}), false),
+            (json!({"type": "startall", "id": ""}), false),
+        ] {
+            let read: Task = serde_json::from_value(task.clone()).unwrap();
+            assert_eq!(read.works_on(vmid), works, "{task}");
+        }
+    }
 }

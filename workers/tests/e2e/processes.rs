@@ -10,7 +10,7 @@ use std::time::Duration;
 /// As the platform's owner is called in every test's database.
 pub const OWNER: &str = "owner@platform.test";
 pub const PASSWORD: &str = "Correct-Horse-1!";
-pub const SEALING_KEYS: &str = "t:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+pub const SEALING_KEYS: &str = "e2e:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 pub const STRIPE_KEY: &str = "sk_test_e2e";
 pub const WEBHOOK_SECRET: &str = "whsec_ZTJl";
 

@@ -6,7 +6,7 @@ use crate::proxmox::{KeysFile, Node, commands, says};
 use crate::saga::Cx;
 use cpanel::protocol::Level;
 use entities::cloudpods::settle::Power;
-use entities::cloudpods::{Act, Status};
+use entities::cloudpods::{Act, Status, record};
 use entities::error::Error;
 use entities::values::{AbsPath, SshKey};
 use serde_json::{Value, json};
@@ -118,6 +118,9 @@ pub(super) async fn reinstall(cx: &Cx, job: &Job) -> Result<Value> {
         terminate::ensure_absent(cx, job, &node).await?;
     }
     provision::ensure(cx, &anew, &node).await?;
+    let tx = cx.world.db.system().await?;
+    record::record_replaced(&tx, &cx.claim).await?;
+    tx.commit().await?;
     provision::guard(&node, job.vmid).await?;
     provision::start(&node, job.vmid).await?;
     provision::await_ready(cx, &anew).await?;

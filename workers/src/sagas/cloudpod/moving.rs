@@ -15,9 +15,35 @@ use std::time::Instant;
 
 /// The function of the saga.
 pub(super) async fn relocate(saga: &mut Saga) -> Result<Value> {
+    let answered = saga.step(AnswersHere).await?;
     let node = saga.step(Migrate).await?;
-    saga.step(AnswersThere).await?;
+    saga.step(AnswersThere { answered }).await?;
     Ok(json!({ "node": node }))
+}
+
+/// Whether it greets before it goes: its owner may have closed the port, and then nobody greets on the
+/// other node either.
+#[derive(Debug, Serialize)]
+struct AnswersHere;
+
+impl Step for AnswersHere {
+    type Output = bool;
+
+    fn name(&self) -> &'static str {
+        "look"
+    }
+
+    async fn run(&self, cx: &Cx) -> Result<bool> {
+        let job = Job::load(cx).await?;
+        match job.row.status {
+            Status::Active => super::provision::answers(&job).await,
+            _ => Ok(false),
+        }
+    }
+
+    async fn undo(&self, _: &Cx, _: Option<bool>) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -112,7 +138,9 @@ async fn whereabouts<'a>(job: &Job, from: &'a Node, to: &'a Node) -> Result<(&'a
 }
 
 #[derive(Debug, Serialize)]
-struct AnswersThere;
+struct AnswersThere {
+    answered: bool,
+}
 
 impl Step for AnswersThere {
     type Output = ();
@@ -128,7 +156,10 @@ impl Step for AnswersThere {
         }
         let to = target(cx, &job).await?;
         super::provision::start(&to, job.vmid).await?;
-        super::provision::await_ready(cx, &job).await.map(|_answered| ())
+        if self.answered {
+            super::provision::await_ready(cx, &job).await?;
+        }
+        Ok(())
     }
 
     async fn undo(&self, _: &Cx, _: Option<()>) -> Result<()> {

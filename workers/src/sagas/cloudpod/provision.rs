@@ -265,8 +265,7 @@ impl Step for AwaitReady {
 /// Waits until the container's SSH server greets, at its IPv4 address when it has one: workers need not
 /// have IPv6. The address that answered.
 pub(super) async fn await_ready(cx: &Cx, job: &Job) -> Result<String> {
-    let address = job.addresses.first().map(|held| held.address.addr());
-    let address = address.ok_or_else(|| Error::internal("a pod without an address"))?;
+    let address = address_of(job)?;
     let until = Instant::now() + Duration::from_secs(cx.world.config.ready_secs);
     loop {
         if greets(address).await {
@@ -281,6 +280,36 @@ pub(super) async fn await_ready(cx: &Cx, job: &Job) -> Result<String> {
             return Err(Error::refused(Code::NotReady, text));
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn address_of(job: &Job) -> Result<IpAddr> {
+    let address = job.addresses.first().map(|held| held.address.addr());
+    address.ok_or_else(|| Error::internal("a pod without an address"))
+}
+
+/// Whether it greets, now or within some seconds.
+pub(super) async fn answers(job: &Job) -> Result<bool> {
+    let address = address_of(job)?;
+    for _ in 0..3 {
+        if greets(address).await {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(false)
+}
+
+/// Waits for it like [`await_ready`], and tells when nobody greets: what is in the container is its
+/// owner's, who may have closed the port.
+pub(super) async fn expect_ready(cx: &Cx, job: &Job) -> Result<bool> {
+    match await_ready(cx, job).await {
+        Ok(_address) => Ok(true),
+        Err(error) if error.code() == Code::NotReady => {
+            cx.log(Level::Warn, "ready", &error.to_string()).await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Job, provision, terminate};
 use crate::error::Result;
-use crate::proxmox::{ApiPath, Create, Node, Snapshot, Stored, commands, says};
+use crate::proxmox::{ApiPath, Container, Create, Node, Snapshot, Stored, commands, says};
 use crate::saga::{Cx, Saga, Step};
 use cpanel::protocol::Level;
 use entities::cloudpods::Act;
@@ -84,16 +84,25 @@ pub(super) async fn roll_back(cx: &Cx, job: &Job) -> Result<Value> {
     let node = job.at_rest(cx).await?;
     let ran = node.current(job.vmid).await?.power == Power::Running
         || job.row.status == entities::cloudpods::Status::Active;
-    node.work(job.vmid, &commands::rollback(job.vmid, &name)).await?;
-    let container = node.look(job.vmid).await?;
-    if let Some(container) = container {
-        job.rest(cx, &node, container).await?;
+    if !is_done(&node, job).await? {
+        node.work(job.vmid, &commands::rollback(job.vmid, &name)).await?;
+        if let Some(container) = node.look(job.vmid).await? {
+            job.rest(cx, &node, container).await?;
+        }
     }
     renew(cx, job, &node).await?;
     if ran {
         provision::start(&node, job.vmid).await?;
     }
     Ok(json!({}))
+}
+
+/// Whether this job has brought the old data back before, and a worker has died since: what was written
+/// afterwards is not given up for that. The mark is the first that is written anew.
+async fn is_done(node: &Node, job: &Job) -> Result<bool> {
+    let standing = node.look(job.vmid).await?;
+    let is_done = |c: Container| c.mark.as_ref() == Some(&job.mark) && c.lock.is_none();
+    Ok(standing.is_some_and(is_done))
 }
 
 /// The configuration of now comes back, too, where an old one came with the data: size, address, mark,
@@ -231,28 +240,39 @@ pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
         return Err(Error::refused(Code::NodeRefused, text));
     }
     let node = Node::of(cx).await?;
+    if !is_done(&node, job).await? {
+        replace(cx, job, &node, &volume).await?;
+    }
+    let tx = cx.world.db.system().await?;
+    record::record_replaced(&tx, &cx.claim).await?;
+    tx.commit().await?;
+    renew(cx, job, &node).await?;
+    if job.row.status != entities::cloudpods::Status::Active {
+        return Ok(json!({}));
+    }
+    provision::start(&node, job.vmid).await?;
+    Ok(json!({ "answers": provision::expect_ready(cx, job).await? }))
+}
+
+/// Puts what a backup holds where the container is.
+async fn replace(cx: &Cx, job: &Job, node: &Node, volume: &VolumeId) -> Result<()> {
     // A restore that a lost command began has no mark before its end.
-    if let Some(container) = super::identify(&node, job.vmid).await? {
+    if let Some(container) = super::identify(node, job.vmid).await? {
         if !job.owns(&container) && !job.has_left(cx, &container).await? {
-            return Err(super::foreign(&node, job.vmid, &container));
+            return Err(super::foreign(node, job.vmid, &container));
         }
-        job.rest(cx, &node, container).await?;
+        job.rest(cx, node, container).await?;
         if node.current(job.vmid).await?.power == Power::Running {
             node.run(&commands::stop(job.vmid), b"").await?;
         }
     }
     cx.log(Level::Info, "restore", &format!("From {volume}.")).await?;
     let storage = StorageId::parse(&node.row.storage)?;
-    if let Err(error) = node.work(job.vmid, &commands::restore(job.vmid, &volume, &storage)).await {
-        leave_running(job, &node).await;
+    if let Err(error) = node.work(job.vmid, &commands::restore(job.vmid, volume, &storage)).await {
+        leave_running(job, node).await;
         return Err(error);
     }
-    renew(cx, job, &node).await?;
-    if job.row.status == entities::cloudpods::Status::Active {
-        provision::start(&node, job.vmid).await?;
-        provision::await_ready(cx, job).await?;
-    }
-    Ok(json!({}))
+    Ok(())
 }
 
 /// A container that ran and that a refused restore has left as it was runs again.

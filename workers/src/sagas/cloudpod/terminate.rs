@@ -10,7 +10,7 @@ use entities::cloudpods::settle::Power;
 use entities::cloudpods::{names, record};
 use entities::error::{Code, Error};
 use entities::servers;
-use entities::values::VolumeId;
+use entities::values::{NodeName, VolumeId};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -29,6 +29,9 @@ pub(super) async fn terminate(cx: &Cx, job: &Job) -> Result<Value> {
     }
     let node = Node::of(cx).await?;
     ensure_absent(cx, job, &node).await?;
+    if let Some(elsewhere) = node.whereabouts(job.vmid).await? {
+        remove_elsewhere(cx, job, &elsewhere).await?;
+    }
     cx.log(Level::Info, "terminate", "The container is gone.").await?;
     let backups = remove_backups(cx, job).await?;
     Ok(json!({ "backups_removed": backups }))
@@ -39,6 +42,25 @@ pub(super) async fn terminate(cx: &Cx, job: &Job) -> Result<Value> {
 pub(super) async fn ensure_absent(cx: &Cx, job: &Job, node: &Node) -> Result<()> {
     remove_container(cx, job, node).await?;
     super::forget_keys(node, job.vmid).await
+}
+
+/// Removes a container that somebody has moved to another node of the cluster. One that has only its
+/// number stays.
+async fn remove_elsewhere(cx: &Cx, job: &Job, name: &NodeName) -> Result<()> {
+    let tx = cx.world.db.system().await?;
+    let cluster = job.row.cluster.clone().unwrap_or_default();
+    let server = servers::find_by_node(&tx, &cluster, name).await?;
+    drop(tx);
+    let Some(server) = server else {
+        let text = format!(
+            "The container {} was moved to {name}, which is not enrolled here: move it back, or remove it there by hand.",
+            job.vmid
+        );
+        return Err(Error::refused(Code::NodeRefused, text));
+    };
+    let node = Node::connect(&cx.world, &server).await?;
+    cx.log(Level::Warn, "terminate", &format!("Its number is in use on {name}.")).await?;
+    ensure_absent(cx, job, &node).await
 }
 
 async fn remove_container(cx: &Cx, job: &Job, node: &Node) -> Result<()> {

@@ -1,7 +1,11 @@
 //! Nodes that answer late, not at all, with errors, or are full.
 
 use super::bed::Bed;
+use crate::bed::sandbox;
+use crate::gates::Database;
+use crate::program::program;
 use entities::cloudpods::{Act, Desired, Status};
+use entities::values::SnapshotName;
 
 #[tokio::test]
 async fn a_create_whose_answer_is_lost_makes_one_container() {
@@ -86,5 +90,35 @@ async fn what_fails_on_a_pod_that_runs_leaves_it_as_it_was_and_says_so() {
     node.fault("pct shutdown", "lost", 1, 0);
     let stopped = bed.act(pod.id, Act::Stop { force: false }).await;
     assert_eq!((stopped.status, stopped.error.as_deref()), (Status::Stopped, None));
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_task_that_takes_longer_than_a_command_may_is_waited_for() {
+    let bed = Bed::open_with("long", 1, |config| config.node_limit_secs = 5).await;
+    let pod = bed.make("large").await;
+    // As on a slow disk.
+    let slow = "until pkill -STOP -x tar; do sleep 0.02; done; sleep 12; pkill -CONT -x tar";
+    let mut disk = program(sandbox("pve"));
+    let mut disk = disk.args(["exec", "e2e-long1", "bash", "-c", slow]).spawn().unwrap();
+    let row = bed.act(pod.id, Act::Backup { scheduled: false }).await;
+    assert!(disk.wait().unwrap().success());
+    assert_eq!((row.status, row.error), (Status::Active, None));
+    assert_eq!(bed.sql_count("cloudpod_backup WHERE state = 'ready'"), 1);
+    assert_eq!(bed.sql_count("job_log WHERE message LIKE '%no answer within%'"), 0);
+    assert!(bed.sql_count("job WHERE phase = 'backup' AND completed_at - queued_at > '12 s'") == 1);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_after_long_work_is_looked_for_once_more() {
+    let bed = Bed::open("longer", 1).await;
+    let pod = bed.make("saved").await;
+    // Longer than the worker waits for an answer, and longer than it is patient.
+    bed.nodes[0].fault("pct snapshot", "late", 1, 25);
+    let name = SnapshotName::parse("late").unwrap();
+    let row = bed.act(pod.id, Act::Snapshot { name, description: None }).await;
+    assert_eq!((row.status, row.error), (Status::Active, None));
+    assert_eq!(bed.sql_count("cloudpod_snapshot WHERE state = 'ready'"), 1);
     bed.end().await;
 }

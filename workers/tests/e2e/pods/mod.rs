@@ -8,6 +8,7 @@ mod crew;
 mod deaths;
 mod disturbed;
 mod drained;
+mod elsewhere;
 mod kept;
 mod life;
 mod orders;

@@ -29,7 +29,8 @@ pub struct Shop {
     pub buyer: Client,
     pub tenant: String,
     /// Of the plan `pod-s`, and of `pod-m`, which is twice as large.
-    pub prices: [String; 2],
+    /// Of a small plan, a large one, and one that is small but for its disk.
+    pub prices: [String; 3],
     processes: BTreeMap<&'static str, Process>,
     stripe: String,
     amqp: String,
@@ -49,7 +50,7 @@ impl Shop {
             buyer: owner.clone(),
             owner,
             tenant: String::new(),
-            prices: [String::new(), String::new()],
+            prices: Default::default(),
             processes: BTreeMap::new(),
             stripe: String::new(),
             amqp: amqp.trim().to_owned(),
@@ -112,7 +113,7 @@ impl Shop {
         command
     }
 
-    /// A customer that may use the node, and two plans with prices.
+    /// A customer that may use the node, and plans with prices.
     async fn furnish(&mut self) {
         let body = json!({"name": "Buyer", "kind": "customer"});
         self.tenant = id(&self.owner.post("/api/tenants", body).await.data(201));
@@ -124,7 +125,14 @@ impl Shop {
         let plan = json!({"kind": "cloudpod_plan", "cpu_cores": 2, "memory_mib": 1024, "disk_mib": 3072, "template": "debian-12"});
         let large = json!({"name": "pod-m", "code": "pod-m", "specification": plan});
         let large = id(&self.owner.post("/api/products", large).await.data(201));
-        self.prices = [self.offer(&small, 499).await, self.offer(&large, 999).await];
+        let plan = json!({"kind": "cloudpod_plan", "cpu_cores": 1, "memory_mib": 512, "disk_mib": 3072, "template": "debian-12"});
+        let wide = json!({"name": "pod-w", "code": "pod-w", "specification": plan});
+        let wide = id(&self.owner.post("/api/products", wide).await.data(201));
+        self.prices = [
+            self.offer(&small, 499).await,
+            self.offer(&large, 999).await,
+            self.offer(&wide, 599).await,
+        ];
     }
 
     async fn offer(&self, product: &str, cents: u32) -> String {

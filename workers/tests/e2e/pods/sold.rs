@@ -102,10 +102,10 @@ async fn follows_the_money(shop: &Shop, pod: CloudpodId) {
     assert!(shop.bed.nodes[0].sh("pct list").contains("running"));
 }
 
-/// A larger plan makes it larger; a smaller one gives memory back and leaves the disk.
+/// A larger plan makes it larger, a smaller one gives memory back, and none makes the disk smaller.
 async fn follows_the_plan(shop: &Shop, pod: CloudpodId, subscription: &str) {
-    for (price, cores, disk) in [(1, 2, 3072), (0, 1, 3072)] {
-        let path = format!("/api/subscriptions/{subscription}");
+    let path = format!("/api/subscriptions/{subscription}");
+    for (price, cores, disk) in [(1, 2, 3072), (2, 1, 3072)] {
         let wanted = json!({"price_id": shop.prices[price]});
         let preview = shop.buyer.post(&format!("{path}/preview"), wanted.clone()).await.data(200);
         let mut change = wanted;
@@ -123,5 +123,8 @@ async fn follows_the_plan(shop: &Shop, pod: CloudpodId, subscription: &str) {
         shop.until(takes, &cores.to_string(), 20).await;
         let view: Value = shop.buyer.get(&format!("/api/cloudpods/{pod}")).await.data(200);
         assert_eq!((&view["status"], &view["error"]), (&json!("active"), &Value::Null), "{view:#}");
+        let shrunk = json!({"price_id": shop.prices[0]});
+        let refused = shop.buyer.post(&format!("{path}/preview"), shrunk).await;
+        assert_eq!(refused.refused(400, "invalid_request")["fields"][0]["field"], "price_id");
     }
 }

@@ -4,6 +4,7 @@
 mod life;
 mod money;
 mod names;
+mod pods;
 mod races;
 mod random;
 mod sync;
@@ -307,11 +308,13 @@ impl Scene {
         self.end_all(|_| None).await
     }
 
-    /// Ends all waiting jobs; `fails` says with which sentence one fails.
+    /// Ends all waiting jobs of services; `fails` says with which sentence one fails.
     pub async fn end_all(&self, fails: impl Fn(&service::Model) -> Option<String>) -> usize {
         let tx = self.db.db.system().await.unwrap();
-        let jobs = entities::testing::queued_jobs(&tx).await.unwrap();
+        let mut jobs = entities::testing::queued_jobs(&tx).await.unwrap();
         drop(tx);
+        let pods = pods::jobs(&self.db).await;
+        jobs.retain(|id| !pods.contains(id));
         for id in &jobs {
             let who = Claimant { worker: WorkerId::new(), lease_secs: 30, migrations_max: 3 };
             let tx = self.db.db.system().await.unwrap();

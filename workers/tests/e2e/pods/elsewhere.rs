@@ -1,0 +1,97 @@
+//! Containers that somebody has moved by hand, and ones that greet nobody.
+
+use super::bed::Bed;
+use crate::gates::Database;
+use entities::cloudpods::{Act, Desired, Status};
+use entities::ids::ServerId;
+use entities::tables::cloudpod;
+use workers::reconcile;
+
+/// Moves a container as an operator does, and says where it is then.
+fn move_by_hand(bed: &Bed, pod: &cloudpod::Model) -> (usize, ServerId) {
+    let from = bed.servers.iter().position(|id| Some(*id) == pod.server_id).unwrap();
+    let to = 1 - from;
+    let (vmid, name) = (pod.vmid.unwrap(), bed.nodes[to].get("PVE_NODE"));
+    bed.nodes[from].sh(&format!("pct migrate {vmid} {name} --restart"));
+    (to, bed.servers[to])
+}
+
+#[tokio::test]
+async fn what_was_moved_by_hand_is_found_where_it_is() {
+    let bed = Bed::open("byhand", 2).await;
+    let pod = bed.make("moved").await;
+    bed.inside(&pod, "echo kept >/root/note");
+    let (to, server) = move_by_hand(&bed, &pod);
+    for _ in 0..2 {
+        reconcile::look_at_all(&bed.world).await.unwrap();
+    }
+    let row = bed.pod(pod.id).await;
+    assert_eq!((row.server_id, row.status, &row.error), (Some(server), Status::Active, &None));
+    let place = "SELECT server_id FROM placement WHERE released_at IS NULL";
+    assert_eq!(bed.sql_text(place), server.to_string());
+    let told = "SELECT DISTINCT what FROM finding WHERE detail LIKE '%has moved it here%'";
+    assert_eq!(bed.sql_text(told), "node");
+    assert_eq!(bed.sql_text("SELECT count(*) FROM finding WHERE ended_at IS NULL"), "0");
+    assert_eq!(bed.inside(&row, "cat /root/note"), "kept\n");
+    assert_eq!(bed.act(pod.id, Act::Reboot).await.error, None);
+    // And back by itself.
+    let back = bed.act(pod.id, Act::Move { server: None }).await;
+    assert_eq!((back.server_id, back.error), (pod.server_id, None));
+    assert!(bed.nodes[to].vmids().is_empty());
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_was_moved_by_hand_is_deleted_where_it_is() {
+    let bed = Bed::open("gonebyhand", 2).await;
+    let before = bed.slate();
+    let pod = bed.make("moved").await;
+    let (to, _) = move_by_hand(&bed, &pod);
+    assert_eq!(bed.nodes[to].vmids(), [pod.vmid.unwrap()].into());
+    assert_eq!(bed.want(pod.id, Desired::Deleted).await.status, Status::Deleted);
+    assert!(bed.nodes.iter().all(|node| node.vmids().is_empty()));
+    assert_eq!(bed.slate(), before);
+
+    // On a node that nobody has told us of it is not called gone.
+    let pod = bed.make("astray").await;
+    let (to, server) = move_by_hand(&bed, &pod);
+    bed.sql(&format!("UPDATE server SET state = 'pending' WHERE id = '{server}'"));
+    let row = bed.want(pod.id, Desired::Deleted).await;
+    assert_eq!(row.status, Status::Deleting);
+    assert!(row.error.as_deref().unwrap().contains("was moved to"), "{:?}", row.error);
+    assert_eq!(bed.nodes[to].vmids(), [pod.vmid.unwrap()].into());
+    bed.sql(&format!("UPDATE server SET state = 'enrolled' WHERE id = '{server}'"));
+    bed.sweep().await;
+    assert_eq!(bed.pod(pod.id).await.status, Status::Deleted);
+    assert!(bed.nodes.iter().all(|node| node.vmids().is_empty()));
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn what_greets_nobody_moves_and_is_restored_too() {
+    let bed = Bed::open("silent", 2).await;
+    let pod = bed.make("silent").await;
+    bed.inside(
+        &pod,
+        "systemctl disable --now ssh ssh.socket 2>/dev/null || systemctl disable --now ssh",
+    );
+    bed.act(pod.id, Act::Backup { scheduled: false }).await;
+    let moved = bed.act(pod.id, Act::Move { server: None }).await;
+    assert_eq!((moved.status, &moved.error), (Status::Active, &None));
+    assert_ne!(moved.server_id, pod.server_id);
+    assert_eq!(bed.inside(&moved, "systemctl is-enabled ssh || true").trim(), "disabled");
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn disks_that_nobody_has_shown_to_be_ours_stay() {
+    let bed = Bed::open("kept", 1).await;
+    let pod = bed.make("short").await;
+    let (node, vmid) = (&bed.nodes[0], pod.vmid.unwrap());
+    let disk = format!("vm-{vmid}-disk-9");
+    node.sh(&format!("pvesm alloc local-lvm {vmid} {disk} 64M"));
+    assert_eq!(bed.want(pod.id, Desired::Deleted).await.status, Status::Deleted);
+    let left = node.sh("pvesm list local-lvm");
+    assert!(left.contains(&disk) && !left.contains("disk-0"), "{left}");
+    bed.end().await;
+}
