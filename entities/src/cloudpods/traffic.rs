@@ -27,13 +27,19 @@ pub struct Counters {
 /// By how much readings of two workers may lie apart, in seconds.
 const APART: u64 = 120;
 
+/// By how much a start may look too early, in seconds.
+const ROUNDED: i64 = 3;
+
 impl Counters {
     /// Whether the container was started again since an earlier reading. A late or overtaken answer is no
     /// start.
     fn began_after(&self, before: &Self) -> bool {
         let age = i64::try_from(self.uptime_secs).unwrap_or(i64::MAX);
         let started = self.read_at.saturating_sub(age);
-        (before.read_at > 0 && started > before.read_at)
+        let is_less = self.bytes_in < before.bytes_in || self.bytes_out < before.bytes_out;
+        // Both are known to a second or two.
+        let about = if is_less { started.saturating_add(ROUNDED) } else { started };
+        (before.read_at > 0 && about > before.read_at)
             || self.uptime_secs.saturating_add(APART) < before.uptime_secs
     }
 }
@@ -121,6 +127,9 @@ mod tests {
         // Started again, and used more than before.
         let again = at(90, 99, 30, 10_060);
         assert_eq!(since(Some(first), again), ((90, 99), again));
+        // Started in the second of the last reading.
+        let at_once = at(5, 6, 4, 10_004);
+        assert_eq!(since(Some(first), at_once), ((5, 6), at_once));
         // An answer that came late looks as if it had been started later.
         assert_eq!(since(Some(first), at(60, 70, 660, 10_090)).0, (10, 0));
         // Of two workers one was overtaken; the next counts from the higher.

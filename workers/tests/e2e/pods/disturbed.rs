@@ -2,7 +2,6 @@
 
 use super::bed::Bed;
 use crate::bed::sandbox;
-use crate::gates::Database;
 use crate::program::program;
 use entities::cloudpods::{Act, Desired, Status};
 use entities::values::SnapshotName;

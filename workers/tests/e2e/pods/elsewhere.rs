@@ -3,7 +3,7 @@
 use super::bed::Bed;
 use crate::gates::Database;
 use entities::cloudpods::{Act, Desired, Status};
-use entities::ids::ServerId;
+use entities::ids::{BackupId, ServerId};
 use entities::tables::cloudpod;
 use workers::reconcile;
 
@@ -69,17 +69,23 @@ async fn what_was_moved_by_hand_is_deleted_where_it_is() {
 
 #[tokio::test]
 async fn what_greets_nobody_moves_and_is_restored_too() {
-    let bed = Bed::open("silent", 2).await;
+    let bed = Bed::open_with("silent", 2, |config| config.ready_secs = 20).await;
     let pod = bed.make("silent").await;
     bed.inside(
         &pod,
         "systemctl disable --now ssh ssh.socket 2>/dev/null || systemctl disable --now ssh",
     );
-    bed.act(pod.id, Act::Backup { scheduled: false }).await;
     let moved = bed.act(pod.id, Act::Move { server: None }).await;
     assert_eq!((moved.status, &moved.error), (Status::Active, &None));
     assert_ne!(moved.server_id, pod.server_id);
     assert_eq!(bed.inside(&moved, "systemctl is-enabled ssh || true").trim(), "disabled");
+    bed.act(pod.id, Act::Backup { scheduled: false }).await;
+    let backup = bed.sql_text("SELECT id FROM cloudpod_backup WHERE state = 'ready'");
+    let backup = BackupId(backup.parse().unwrap());
+    let restored = bed.act(pod.id, Act::Restore { backup }).await;
+    assert_eq!((restored.status, restored.error), (Status::Active, None));
+    let told = "job_log WHERE level = 'warn' AND message LIKE '%does not answer%'";
+    assert_eq!(bed.sql_count(told), 1);
     bed.end().await;
 }
 

@@ -1,7 +1,7 @@
 //! Containers that are made anew, and what is left of them when that does not come to its end.
 
 use super::bed::Bed;
-use crate::gates::{self, Database};
+use crate::gates;
 use entities::cloudpods::{self, Act, Desired, Status};
 use entities::ids::BackupId;
 use entities::values::{SnapshotName, TemplateCode, Title};

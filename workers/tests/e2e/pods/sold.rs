@@ -125,6 +125,6 @@ async fn follows_the_plan(shop: &Shop, pod: CloudpodId, subscription: &str) {
         assert_eq!((&view["status"], &view["error"]), (&json!("active"), &Value::Null), "{view:#}");
         let shrunk = json!({"price_id": shop.prices[0]});
         let refused = shop.buyer.post(&format!("{path}/preview"), shrunk).await;
-        assert_eq!(refused.refused(400, "invalid_request")["fields"][0]["field"], "price_id");
+        assert_eq!(refused.refused(400, "invalid_request")["fields"][0]["path"], "/price_id");
     }
 }
