@@ -370,7 +370,7 @@ async fn pod(app: &App, owner: &Client, name: &str) -> (String, String) {
     let plan = json!({"kind": "cloudpod_plan", "cpu_cores": 1, "memory_mib": 512, "disk_mib": 4096, "template": "debian-12"});
     let code = format!("plan-{number}");
     let product = json!({"name": format!("plan of {name}"), "code": code, "specification": plan});
-    owner.post("/api/products", product).await.data(201);
+    app.owner.post("/api/products", product).await.data(201);
     crate::cloudpods::allow(app, owner).await;
     let pod = json!({"hostname": format!("pod.{name}.test"), "plan": code});
     let pod = owner.post("/api/cloudpods", pod).await.data(202)["id"].clone();
