@@ -247,3 +247,24 @@ async fn one_of_two_that_could_not_be_made_is_deleted_while_the_other_is_paid_fo
     assert_eq!(scene.pod(works.id).await.status, Pod::Active);
     scene.close().await;
 }
+
+#[tokio::test]
+async fn what_waited_for_room_keeps_what_was_done_meanwhile() {
+    let scene = Scene::with_node(8).await;
+    let small = scene.sell_pods("Small", 700, (512, 4096)).await;
+    scene.buy_pods(small, 1).await;
+    let pod = scene.end_pod(done()).await;
+    // A larger plan has waited while it was installed anew, and staff gave it a larger disk.
+    let script = r#"
+        UPDATE cloudpod SET wanted = specification || '{"memory_mib": 1024, "disk_mib": 8192}',
+            specification = specification || '{"template": "ubuntu-24", "disk_mib": 16384}',
+            next_at = now() - interval '1 second';
+        UPDATE placement SET disk_mib = 16384"#;
+    scene.db.execute(script).await.unwrap();
+    assert_eq!(cloudpods::converge_due(&scene.db.db, 10).await.unwrap(), 1);
+    let after = scene.end_pod(done()).await;
+    assert_eq!((after.id, size(&after), &after.wanted), (pod.id, (1024, 16384), &None));
+    assert_eq!(Size::of(&after).unwrap().template.as_str(), "ubuntu-24");
+    assert_eq!(scene.place().await, "1024 16384");
+    scene.close().await;
+}
