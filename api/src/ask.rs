@@ -5,7 +5,7 @@
 use console::Link;
 use entities::Result;
 use entities::asks::{Answer, Ask, Question};
-use entities::error::{Code, Error};
+use entities::error::{Code, Error, in_time};
 use futures::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -19,6 +19,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 use uuid::Uuid;
 
+/// How long the broker may take for what it does by itself. The library never answers what it is asked
+/// in the moment in which it loses the connection.
+const BROKER: Duration = Duration::from_secs(5);
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Vec<u8>>>>>;
@@ -98,18 +101,11 @@ impl Asker {
             .with_reply_to(REPLY_TO.into())
             .with_correlation_id(id.into())
             .with_expiration(ShortString::from(self.patience.as_millis().to_string()));
-        live.channel
-            .basic_publish(
-                "".into(),
-                question.queue().into(),
-                BasicPublishOptions::default(),
-                payload,
-                properties,
-            )
-            .await
-            .map_err(unavailable)?
-            .await
-            .map_err(unavailable)?;
+        let (queue, options) = (question.queue().into(), BasicPublishOptions::default());
+        let publishing = async {
+            live.channel.basic_publish("".into(), queue, options, payload, properties).await?.await
+        };
+        in_time(self.patience, publishing).await?;
         match tokio::time::timeout(self.patience, receiver).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(closed)) => Err(Error::Unavailable(Box::new(closed))),
@@ -132,18 +128,18 @@ impl Asker {
             Error::refused(Code::NoWorker, text)
         };
         let queue = question.queue();
-        let probe = live.connection.create_channel().await.map_err(unavailable)?;
+        let probe = in_time(BROKER, live.connection.create_channel()).await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let consumers =
-            match probe.queue_declare(queue.into(), options, FieldTable::default()).await {
-                Ok(queue) => queue.consumer_count(),
-                Err(error) => {
-                    tracing::debug!(error = %error, "ask.no_queue");
-                    return Err(none());
-                }
-            };
-        if let Err(error) = probe.close(200, "".into()).await {
-            tracing::debug!(error = %error, "ask.probe_not_closed");
+        let declaring = probe.queue_declare(queue.into(), options, FieldTable::default());
+        let consumers = match in_time(BROKER, declaring).await {
+            Ok(queue) => queue.consumer_count(),
+            Err(error) => {
+                tracing::debug!(cause = %error.chain(), "ask.no_queue");
+                return Err(none());
+            }
+        };
+        if let Err(error) = in_time(BROKER, probe.close(200, "".into())).await {
+            tracing::debug!(cause = %error.chain(), "ask.probe_not_closed");
         }
         if consumers == 0 { Err(none()) } else { Ok(()) }
     }
@@ -157,10 +153,7 @@ impl Asker {
             return Ok(Arc::clone(live));
         }
         let connecting = self.home.spawn(connect(self.url.clone()));
-        let live = tokio::time::timeout(Duration::from_secs(5), connecting)
-            .await
-            .map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
-            .map_err(Error::internal)??;
+        let live = in_time(BROKER, connecting).await??;
         let live = Arc::new(live);
         *slot = Some(Arc::clone(&live));
         Ok(live)

@@ -2,6 +2,7 @@
 
 use sea_orm::{DbErr, EnumIter, Iterable, RuntimeErr, SqlErr, SqlxError};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The stable code of an error: part of the contract, never renamed. The worker passes on what the
 /// agent answers by the same names.
@@ -172,6 +173,21 @@ impl Code {
     pub fn from_agent(name: &str) -> Self {
         serde_json::from_value(serde_json::Value::String(name.to_owned()))
             .unwrap_or(Self::AgentFailed)
+    }
+}
+
+/// What another server is asked, for so long: no answer by then, and each of its errors, are
+/// [`Error::Unavailable`].
+pub async fn in_time<T, E>(
+    patience: Duration,
+    asking: impl Future<Output = std::result::Result<T, E>>,
+) -> Result<T, Error>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match tokio::time::timeout(patience, asking).await {
+        Ok(answered) => answered.map_err(|error| Error::Unavailable(Box::new(error))),
+        Err(elapsed) => Err(Error::Unavailable(Box::new(elapsed))),
     }
 }
 

@@ -1,46 +1,57 @@
 //! RabbitMQ: connecting, the queues, publishing that is confirmed.
 
-use crate::error::{Result, amqp};
+use crate::error::Result;
 use entities::asks::ASK_QUEUES;
-use entities::error::Error;
+use entities::error::{Error, in_time};
 use entities::outbox::QUEUES;
 use lapin::options::{
-    BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
 
-/// How long the broker may take to confirm; one that is short of memory or disk may never.
-const CONFIRM: Duration = Duration::from_secs(15);
+/// How long the broker may take to answer. One that is short of memory or disk may never confirm, and
+/// lapin never answers what it is asked in the moment in which it loses the connection.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// Connects under a name that the broker's management shows.
 pub async fn connect(url: &SecretString, name: &str) -> Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect(url.expose_secret(), properties);
-    tokio::time::timeout(Duration::from_secs(10), connecting)
-        .await
-        .map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
-        .map_err(amqp)
+    in_time(ANSWER, Connection::connect(url.expose_secret(), properties)).await
+}
+
+/// Tells the broker that this is the end. The connection is gone in any case.
+pub async fn close(connection: &Connection) {
+    if let Err(error) = in_time(ANSWER, connection.close(200, "".into())).await {
+        tracing::debug!(cause = %error.chain(), "amqp.connection_was_gone");
+    }
 }
 
 /// A channel whose publishing is confirmed, with our queues declared on it: jobs,
 /// billing and DNS in replicated queues that survive the broker, questions in such that live as long as
 /// their askers wait.
 pub async fn publisher(connection: &Connection) -> Result<Channel> {
-    let channel = connection.create_channel().await.map_err(amqp)?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(amqp)?;
+    let channel = in_time(ANSWER, connection.create_channel()).await?;
+    in_time(ANSWER, channel.confirm_select(ConfirmSelectOptions::default())).await?;
     declare(&channel).await?;
     Ok(channel)
 }
 
 /// A channel that takes at most `prefetch` messages at once, with our queues declared on it.
 pub async fn consumer(connection: &Connection, prefetch: u16) -> Result<Channel> {
-    let channel = connection.create_channel().await.map_err(amqp)?;
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(amqp)?;
+    let channel = in_time(ANSWER, connection.create_channel()).await?;
+    in_time(ANSWER, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
     declare(&channel).await?;
     Ok(channel)
+}
+
+/// The messages of a queue, which are to be acknowledged.
+pub async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    in_time(ANSWER, channel.basic_consume(queue.into(), "".into(), options, none)).await
 }
 
 async fn declare(channel: &Channel) -> Result<()> {
@@ -48,10 +59,11 @@ async fn declare(channel: &Channel) -> Result<()> {
     let mut quorum = FieldTable::default();
     quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     for queue in QUEUES {
-        channel.queue_declare(queue.into(), durable, quorum.clone()).await.map_err(amqp)?;
+        in_time(ANSWER, channel.queue_declare(queue.into(), durable, quorum.clone())).await?;
     }
     for queue in ASK_QUEUES {
-        channel.queue_declare(queue.into(), durable, FieldTable::default()).await.map_err(amqp)?;
+        let none = FieldTable::default();
+        in_time(ANSWER, channel.queue_declare(queue.into(), durable, none)).await?;
     }
     Ok(())
 }
@@ -77,10 +89,7 @@ pub async fn publish_confirmed(
             .await?
             .await
     };
-    let confirmation = tokio::time::timeout(CONFIRM, publishing)
-        .await
-        .map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
-        .map_err(amqp)?;
+    let confirmation = in_time(ANSWER, publishing).await?;
     let acknowledged = confirmation.is_ack();
     if acknowledged && confirmation.take_message().is_none() {
         Ok(())

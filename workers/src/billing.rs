@@ -18,8 +18,7 @@ use entities::outbox::Message;
 use entities::services;
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicAckOptions;
 use secrecy::ExposeSecret;
 use std::time::{Duration, Instant};
 
@@ -91,15 +90,7 @@ impl Worker {
     async fn serve(&self, rounds: &mut Rounds) -> Result<()> {
         let connection = amqp::connect(&self.amqp_url, "migrapanel-billing").await?;
         let channel = amqp::consumer(&connection, 16).await?;
-        let mut messages = channel
-            .basic_consume(
-                BILLING_QUEUE.into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .map_err(amqp_error)?;
+        let mut messages = amqp::consume(&channel, BILLING_QUEUE).await?;
         // Listening begins before the first look, so that nothing falls between the two.
         let mut listener = Listener::connect(self.url.expose_secret(), "billing").await?;
         tracing::info!("billing.serving");

@@ -8,9 +8,8 @@ use entities::error::Error;
 use entities::outbox::Message;
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions};
-use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer};
+use lapin::options::BasicAckOptions;
+use lapin::{Connection, Consumer};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -29,15 +28,14 @@ pub async fn run(world: World) -> Result<()> {
     keep_serving(&world, async |jobs| {
         let connection = amqp::connect(&world.config.base.amqp_url, "migrapanel-migrator").await?;
         let channel = amqp::consumer(&connection, 16).await?;
-        let questions = consume(&channel, QUEUE).await?;
+        let questions = amqp::consume(&channel, QUEUE).await?;
         let asked = world.clone();
-        let answering = tokio::spawn(answer_all(questions, move |delivery| {
+        let answering = answer_all(questions, move |delivery| {
             let (world, channel) = (asked.clone(), channel.clone());
             async move { asks::handle(&world, &channel, delivery).await }
-        }));
-        let ended = serve(&world, &connection, JOB_QUEUE, jobs).await;
-        answering.abort();
-        close(&connection).await;
+        });
+        let ended = serve_both(answering, serve(&world, &connection, JOB_QUEUE, jobs)).await;
+        amqp::close(&connection).await;
         ended
     })
     .await
@@ -71,6 +69,17 @@ pub(crate) async fn keep_serving(
     Ok(())
 }
 
+/// Until the first of the two ends: the broker may end the one without the other.
+pub(crate) async fn serve_both(
+    answering: impl Future<Output = ()>,
+    serving: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    tokio::select! {
+        ended = serving => ended,
+        () = answering => Err(Error::Unavailable("the broker gives no more questions".into())),
+    }
+}
+
 /// Takes the jobs of a queue until the broker is lost or the process is asked to end. Jobs go on running
 /// without the broker: it only announces them.
 pub(crate) async fn serve(
@@ -80,7 +89,7 @@ pub(crate) async fn serve(
     running: &mut Running,
 ) -> Result<()> {
     let channel = amqp::consumer(connection, 2).await?;
-    let mut jobs = consume(&channel, queue).await?;
+    let mut jobs = amqp::consume(&channel, queue).await?;
     tracing::info!(worker = %world.worker, queue, "jobs.serving");
     loop {
         tokio::select! {
@@ -92,20 +101,6 @@ pub(crate) async fn serve(
             },
         }
         while running.jobs.try_join_next().is_some() {}
-    }
-}
-
-pub(crate) async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
-    let tag = "".into();
-    channel
-        .basic_consume(queue.into(), tag, BasicConsumeOptions::default(), FieldTable::default())
-        .await
-        .map_err(amqp_error)
-}
-
-pub(crate) async fn close(connection: &Connection) {
-    if let Err(error) = connection.close(200, "".into()).await {
-        tracing::debug!(error = %error, "jobs.connection_was_gone");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::console::Consoles;
 use crate::error::Result;
-use crate::migrator::{answer_all, close, consume, keep_serving, serve};
+use crate::migrator::{answer_all, keep_serving, serve, serve_both};
 use crate::world::World;
 use crate::{amqp, asks, reconcile};
 use entities::asks::{POD_ASK_QUEUE, POD_QUEUE};
@@ -17,21 +17,20 @@ pub async fn run(world: World) -> Result<()> {
             amqp::connect(&world.config.base.amqp_url, "migrapanel-provisioner").await?;
         let connection = Arc::new(connection);
         let channel = amqp::consumer(&connection, 16).await?;
-        let questions = consume(&channel, POD_ASK_QUEUE).await?;
+        let questions = amqp::consume(&channel, POD_ASK_QUEUE).await?;
         let consoles = Consoles::new(world.clone(), Arc::clone(&connection));
         let asked = consoles.clone();
-        let answering = tokio::spawn(answer_all(questions, move |delivery| {
+        let answering = answer_all(questions, move |delivery| {
             let (consoles, channel) = (asked.clone(), channel.clone());
             async move {
                 let road = (POD_ASK_QUEUE, &channel);
                 let answer = async |ask: &_| consoles.answer(ask).await;
                 asks::handle_with(consoles.world(), road, delivery, answer).await
             }
-        }));
-        let ended = serve(&world, &connection, POD_QUEUE, jobs).await;
-        answering.abort();
+        });
+        let ended = serve_both(answering, serve(&world, &connection, POD_QUEUE, jobs)).await;
         consoles.end().await;
-        close(&connection).await;
+        amqp::close(&connection).await;
         ended
     })
     .await

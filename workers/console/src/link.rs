@@ -4,7 +4,7 @@ use crate::words::{Control, End, Heard, Size, Why};
 use crate::{ALIVE, HEAD, PIECE, SILENCE, WINDOW};
 use bytes::Bytes;
 use entities::Result;
-use entities::error::Error;
+use entities::error::{Error, in_time};
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 /// Of messages that are the terminal's bytes as they are; all others are JSON.
 const BYTES: &str = "bytes";
-/// How long the broker may take to have a message in a queue; one that is short of memory never has.
+/// How long the broker may take to answer; one that is short of memory never has a message in a queue.
 const CONFIRM: Duration = Duration::from_secs(15);
 /// How much of what was taken in hand is gathered before the other is told.
 const GATHERED: usize = WINDOW / 4;
@@ -38,8 +38,8 @@ impl Link {
     /// Makes a queue that nobody else reads and that goes with its reader. It takes less than twice
     /// what may be on the way, so that a sender who keeps to no window is refused by the broker.
     pub async fn open(connection: &Connection) -> Result<Self> {
-        let channel = connection.create_channel().await.map_err(lost)?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(lost)?;
+        let channel = in_time(CONFIRM, connection.create_channel()).await?;
+        in_time(CONFIRM, channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let own = QueueDeclareOptions {
             exclusive: true,
             auto_delete: true,
@@ -49,15 +49,14 @@ impl Link {
         let most = i64::try_from(WINDOW.saturating_mul(2)).map_err(Error::internal)?;
         bounds.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(most));
         bounds.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-        let declared = channel.queue_declare("".into(), own, bounds).await.map_err(lost)?;
+        let declared = in_time(CONFIRM, channel.queue_declare("".into(), own, bounds)).await?;
         let queue = declared.name().to_string();
         let unacknowledged =
             BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
         let name = ShortString::from(queue.clone());
-        let consumer = channel
-            .basic_consume(name, "".into(), unacknowledged, FieldTable::default())
-            .await
-            .map_err(lost)?;
+        let consuming =
+            channel.basic_consume(name, "".into(), unacknowledged, FieldTable::default());
+        let consumer = in_time(CONFIRM, consuming).await?;
         Ok(Self { channel, consumer, queue })
     }
 
@@ -177,10 +176,7 @@ impl Line {
             let peer = self.peer.clone();
             self.channel.basic_publish("".into(), peer, options, payload, properties).await?.await
         };
-        let confirmation = tokio::time::timeout(CONFIRM, publishing)
-            .await
-            .map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
-            .map_err(lost)?;
+        let confirmation = in_time(CONFIRM, publishing).await?;
         match confirmation.is_ack() && confirmation.take_message().is_none() {
             true => Ok(()),
             false => Err(Error::Unavailable("nobody is at the console's other end".into())),

@@ -26,8 +26,7 @@ use entities::sealing::SealingKeys;
 use entities::tenants;
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicAckOptions;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -168,15 +167,7 @@ impl Worker {
     async fn serve(&self) -> Result<()> {
         let connection = amqp::connect(&self.amqp_url, "migrapanel-dns").await?;
         let channel = amqp::consumer(&connection, 64).await?;
-        let mut messages = channel
-            .basic_consume(
-                DNS_QUEUE.into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .map_err(amqp_error)?;
+        let mut messages = amqp::consume(&channel, DNS_QUEUE).await?;
         tracing::info!(worker = %self.servers.worker, "dns.serving");
         loop {
             while self.work_once().await? > 0 {}

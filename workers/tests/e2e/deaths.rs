@@ -4,11 +4,12 @@ use crate::archives::{self, ARIEL, PLAIN};
 use crate::bed::sandbox;
 use crate::expect::{assert_moved, assert_no_zones};
 use crate::gates;
-use crate::program::{program, run};
+use crate::program::{program, run, wait_for};
 use crate::snapshot::Snapshot;
 use crate::stack::{APPLIED, Stack};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The steps of an apply, in their order.
 pub const STEPS: [&str; 10] = [
@@ -157,6 +158,13 @@ async fn jobs_wait_for_the_relay_the_broker_and_a_place() {
     assert_eq!(stack.status(&job).await["status"], "queued");
     run(program(sandbox("services")).args(["vhost", "e2e-waits"]));
     stack.wait(&job, &["analyzed"]).await;
+
+    stack.lose_questions().await;
+    wait_for("questions to be answered again", Duration::from_secs(60), async || {
+        let got = stack.client.post("/api/migration/validate", stack.source(&plain, "plain")).await;
+        (got.status == 200).then_some(())
+    })
+    .await;
 
     let zones = (archives::hold_zones(ARIEL), archives::hold_zones(PLAIN));
     let first = stack.analyze(&ariel, "arielstudio01").await;

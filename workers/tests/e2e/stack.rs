@@ -6,15 +6,18 @@ use crate::processes::{OWNER, PASSWORD, bootstrap, process, serve, show_logs};
 use crate::program::{Process, program, run, run_with, said, wait_for};
 use crate::roads::Road;
 use crate::server::{BACKUPS, Server};
+use entities::asks::QUEUE;
 use entities::db::Db;
 use entities::testing::TestDb;
-use secrecy::ExposeSecret;
+use lapin::options::QueueDeleteOptions;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
+use workers::amqp;
 
 #[derive(Debug)]
 pub struct Stack {
@@ -141,6 +144,14 @@ impl Stack {
         self.settings.retain(|(known, _)| *known != name);
         self.settings.push((name, value));
         self.replace_migrator();
+    }
+
+    /// The queue of questions goes, and no other.
+    pub async fn lose_questions(&self) {
+        let url = SecretString::from(self.urls[1].clone());
+        let connection = amqp::connect(&url, "test").await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await.unwrap();
     }
 
     /// A worker beside the first.

@@ -1,6 +1,7 @@
 //! Workers against real Postgres and RabbitMQ.
 #![cfg(test)]
 
+mod amqp;
 mod billing;
 mod cancel;
 mod claims;
@@ -8,6 +9,8 @@ mod dead_letters;
 mod dns;
 mod notifier;
 mod relay;
+#[path = "../e2e/roads.rs"]
+mod roads;
 mod saga;
 mod tenancy;
 mod webhooks;
