@@ -19,6 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
+/// What Postgres is to think of a client that has vanished, with its locks: that it is gone, half a
+/// minute after its host and five after itself has stopped to answer.
+const GONE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "20"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("idle_in_transaction_session_timeout", "300s"),
+];
+
 /// A pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Db {
@@ -37,6 +46,7 @@ impl Db {
             .max_connections(connections_max)
             .connect_timeout(Duration::from_secs(10))
             .acquire_timeout(Duration::from_secs(10))
+            .map_sqlx_postgres_opts(|options| options.options(GONE))
             .sqlx_logging(false);
         Ok(Self { pool: Database::connect(options).await?, home: Handle::current() })
     }

@@ -1,8 +1,12 @@
 //! Notifications from Postgres: a hint that there is something to look at, never the truth.
 
 use crate::Result;
-use crate::error::Error;
+use crate::error::{Error, in_time};
 use sea_orm::sqlx::postgres::PgListener;
+use std::time::Duration;
+
+/// How long Postgres may take to answer a listener.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A connection that waits for notifications on one channel. It reconnects by itself; what was sent
 /// meanwhile is lost, so that a listener polls, too.
@@ -13,9 +17,8 @@ impl Listener {
     /// Listens on `channel`: `outbox`, `mail`, `webhook`, `job`, whose payload is the job's id, or `session`,
     /// see [`crate::sessions::heard`].
     pub async fn connect(url: &str, channel: &str) -> Result<Self> {
-        let mut listener =
-            PgListener::connect(url).await.map_err(|e| Error::Unavailable(Box::new(e)))?;
-        listener.listen(channel).await.map_err(|e| Error::Unavailable(Box::new(e)))?;
+        let mut listener = in_time(ANSWER, PgListener::connect(url)).await?;
+        in_time(ANSWER, listener.listen(channel)).await?;
         Ok(Self(listener))
     }
 
@@ -30,8 +33,7 @@ impl Listener {
     /// Fails when the connection is dead.
     pub async fn pulse(&mut self) -> Result<()> {
         let asked = sea_orm::sqlx::query("SELECT 1").execute(&mut self.0);
-        asked.await.map_err(|e| Error::Unavailable(Box::new(e)))?;
-        Ok(())
+        in_time(ANSWER, asked).await.map(drop)
     }
 
     /// The next notification's payload. Cancelling loses nothing that has not arrived.

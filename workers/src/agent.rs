@@ -144,14 +144,26 @@ impl Lines {
         let request = Request { job, traceparent: telemetry::traceparent(), call };
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
-        let lost = |error: russh::Error| unreachable_server("agent", &error);
-        self.said.data(line.as_slice()).await.map_err(lost)?;
-        if !raw.is_empty() {
-            self.said.data(raw).await.map_err(lost)?;
-        }
+        let said = Arc::clone(&self.said);
+        let saying = async move {
+            said.data(line.as_slice()).await?;
+            match raw.is_empty() {
+                true => Ok(()),
+                false => said.data(raw).await,
+            }
+        };
+        let (mut saying, mut is_said) = (std::pin::pin!(saying), false);
         loop {
-            let line = tokio::time::timeout(SILENCE, self.next())
-                .await
+            // Who writes does not learn that nobody reads any more; who reads does.
+            let line = tokio::select! {
+                said = &mut saying, if !is_said => {
+                    said.map_err(|error: russh::Error| unreachable_server("agent", &error))?;
+                    is_said = true;
+                    continue;
+                }
+                line = tokio::time::timeout(SILENCE, self.next()) => line,
+            };
+            let line = line
                 .map_err(|elapsed| unreachable_server("agent", &elapsed))??
                 .ok_or_else(|| unreachable_server("agent", &"its answer broke off"))?;
             match serde_json::from_slice(&line).map_err(Error::internal)? {

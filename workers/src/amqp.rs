@@ -4,9 +4,10 @@ use crate::error::Result;
 use entities::asks::ASK_QUEUES;
 use entities::error::{Error, in_time};
 use entities::outbox::QUEUES;
+use lapin::message::Delivery;
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
@@ -52,6 +53,18 @@ pub async fn consumer(connection: &Connection, prefetch: u16) -> Result<Channel>
 pub async fn consume(channel: &Channel, queue: &str) -> Result<Consumer> {
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     in_time(ANSWER, channel.basic_consume(queue.into(), "".into(), options, none)).await
+}
+
+/// Takes a message off its queue. In the moment in which the connection is lost the library answers
+/// nothing here, either.
+pub async fn acknowledge(delivery: &Delivery) -> Result<()> {
+    in_time(ANSWER, delivery.acker.ack(BasicAckOptions::default())).await.map(drop)
+}
+
+/// Leaves a message to whoever takes it next.
+pub async fn give_back(delivery: &Delivery) -> Result<()> {
+    let again = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+    in_time(ANSWER, delivery.acker.nack(again)).await.map(drop)
 }
 
 async fn declare(channel: &Channel) -> Result<()> {

@@ -1,12 +1,11 @@
 //! Answering what the API asks and waits for.
 
-use crate::agent;
-use crate::dead_letters;
 use crate::error::{Result, amqp as amqp_error};
 use crate::facts::{Named, control_facts};
 use crate::saga::{Cx, Undoing};
 use crate::sagas::apply;
 use crate::world::World;
+use crate::{agent, amqp, dead_letters};
 use cpanel::plan::{Operation, Ownership};
 use cpanel::protocol::{
     Call, Changes, Check, CheckStatus, InspectReport, JobRef, Preview, Source, Verification,
@@ -21,7 +20,7 @@ use entities::tenancy::Permission;
 use entities::values::{AbsPath, Username};
 use entities::{hosting, migrations, servers, telemetry};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicNackOptions, BasicPublishOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -47,12 +46,11 @@ pub async fn handle_with(
         Ok(ask) => ask,
         Err(error) => {
             // It could not be kept: somebody takes it again.
-            let again = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            delivery.acker.nack(again).await.map_err(amqp_error)?;
+            amqp::give_back(&delivery).await?;
             return Err(error);
         }
     };
-    delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
+    amqp::acknowledge(&delivery).await?;
     let Some((reply_to, id)) = address else { return Ok(()) };
     let answer = match ask {
         Some(ask) => {

@@ -8,7 +8,6 @@ use entities::error::Error;
 use entities::outbox::Message;
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use lapin::{Connection, Consumer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +99,11 @@ pub(crate) async fn serve(
                 None => return Err(Error::Unavailable("the broker closed the channel".into())),
             },
         }
-        while running.jobs.try_join_next().is_some() {}
+        while let Some(ended) = running.jobs.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "job.panicked");
+            }
+        }
     }
 }
 
@@ -116,7 +119,7 @@ async fn take(
     let slots = Arc::clone(&running.slots);
     let permit = slots.acquire_owned().await.map_err(Error::internal)?;
     let message = dead_letters::read(&world.db, queue, &delivery.data).await?;
-    delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
+    amqp::acknowledge(&delivery).await?;
     let Some(Message::JobReady { job } | Message::PodJobReady { job }) = message else {
         return Ok(());
     };

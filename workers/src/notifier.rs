@@ -92,9 +92,11 @@ impl Post {
     /// What was wrong, and whether it will stay so.
     async fn send(&self, waiting: &Waiting) -> std::result::Result<(), (String, bool)> {
         let message = self.message(waiting).map_err(|why| (why, true))?;
-        match self.smtp.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err((error.to_string(), error.is_permanent())),
+        // The transport limits its connecting only.
+        match tokio::time::timeout(PATIENCE, self.smtp.send(message)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err((error.to_string(), error.is_permanent())),
+            Err(elapsed) => Err((elapsed.to_string(), false)),
         }
     }
 

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -65,7 +66,9 @@ pub async fn run_job(world: &World, id: JobId) -> Result<bool> {
 /// next goes on from the stored steps.
 async fn supervise(cx: Cx) -> Result<()> {
     let lost = CancellationToken::new();
-    let heart = tokio::spawn(beat(cx.clone(), lost.clone()).in_current_span());
+    // It ends with this, however this ends: nobody takes a job over while its lease is renewed.
+    let mut heart = JoinSet::new();
+    heart.spawn(beat(cx.clone(), lost.clone()).in_current_span());
     let outcome = tokio::select! {
         outcome = Box::pin(run_until_cancelled(&cx)) => outcome,
         () = lost.cancelled() => {
@@ -78,7 +81,7 @@ async fn supervise(cx: Cx) -> Result<()> {
             tx.commit().await
         }
     };
-    heart.abort();
+    drop(heart);
     match outcome {
         Err(error) if error.code() == Code::StaleFence => {
             tracing::warn!("job.taken_over");

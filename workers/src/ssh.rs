@@ -258,10 +258,22 @@ impl Session {
     pub async fn start(&self, command: &RemoteCommand) -> Result<Channel<client::Msg>> {
         let rendered = command.rendered();
         tracing::debug!(server = %self.name, command = %rendered, "ssh.start");
-        let lost = |error: russh::Error| unreachable_server(&self.name, &error);
-        let channel = self.handle.channel_open_session().await.map_err(lost)?;
-        channel.exec(true, rendered).await.map_err(lost)?;
-        Ok(channel)
+        let starting = async {
+            let channel = self.handle.channel_open_session().await?;
+            channel.exec(true, rendered).await?;
+            Ok(channel)
+        };
+        self.answered(starting).await
+    }
+
+    async fn answered<T>(
+        &self,
+        asking: impl Future<Output = Result<T, russh::Error>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(CONNECT, asking).await {
+            Ok(answered) => answered.map_err(|error| unreachable_server(&self.name, &error)),
+            Err(elapsed) => Err(unreachable_server(&self.name, &elapsed)),
+        }
     }
 
     /// Starts a command on a terminal of its own, which hangs up when the channel is closed.
@@ -272,11 +284,13 @@ impl Session {
     ) -> Result<Channel<client::Msg>> {
         let rendered = command.rendered();
         tracing::debug!(server = %self.name, command = %rendered, "ssh.start_on_terminal");
-        let lost = |error: russh::Error| unreachable_server(&self.name, &error);
-        let channel = self.handle.channel_open_session().await.map_err(lost)?;
-        channel.request_pty(false, TERMINAL, cols, rows, 0, 0, &[]).await.map_err(lost)?;
-        channel.exec(false, rendered).await.map_err(lost)?;
-        Ok(channel)
+        let starting = async {
+            let channel = self.handle.channel_open_session().await?;
+            channel.request_pty(false, TERMINAL, cols, rows, 0, 0, &[]).await?;
+            channel.exec(false, rendered).await?;
+            Ok(channel)
+        };
+        self.answered(starting).await
     }
 
     /// Ends the connection, so that whatever was started on it hangs up.
@@ -363,7 +377,7 @@ fn host_key_changed(endpoint: &Endpoint, shown: &str) -> Error {
     Error::refused(
         Code::HostKeyChanged,
         format!(
-            "The server {} shows the host key {shown}, but {} is pinned. If it was set up anew, add it as a new server; otherwise somebody may be in between.",
+            "The server {} shows the host key {shown}, but {} is pinned. If you know why, give the server the new fingerprint; otherwise somebody may be in between.",
             endpoint.name, endpoint.fingerprint
         ),
     )

@@ -46,7 +46,14 @@ pub async fn seal_entries(db: &Db, limit: i64) -> Result<Vec<Head>> {
     drop(tx);
     let mut heads = Vec::new();
     for row in rows {
-        heads.extend(seal_tenant(db, row.try_get("", "tenant_id")?, limit).await?);
+        let tenant = row.try_get("", "tenant_id")?;
+        match seal_tenant(db, tenant, limit).await {
+            Ok(head) => heads.extend(head),
+            // What is wrong with one tenant's entries keeps no other's waiting.
+            Err(error) => {
+                tracing::error!(tenant.id = %tenant, cause = %error.chain(), "audit.not_sealed");
+            }
+        }
     }
     Ok(heads)
 }

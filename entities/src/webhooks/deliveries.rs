@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// A body larger than this names the entry only (Standard Webhooks 1.0.0, payload size).
 const BODY_MAX: usize = 20_000;
+/// How many deliveries one statement writes: Postgres takes 65535 values in one.
+const INSERTED: usize = 1000;
 /// The pauses after each try that failed; with them an event is tried for three days (the
 /// specification's example schedule).
 const PAUSES_SECS: &[f64] =
@@ -72,7 +74,11 @@ pub(crate) async fn fan_out(
     if rows.is_empty() {
         return Ok(());
     }
-    webhook_delivery::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(INSERTED));
+        let part = std::mem::replace(&mut rows, rest);
+        webhook_delivery::Entity::insert_many(part).exec_without_returning(tx).await?;
+    }
     announce(tx).await
 }
 

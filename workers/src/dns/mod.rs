@@ -26,7 +26,6 @@ use entities::sealing::SealingKeys;
 use entities::tenants;
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -190,8 +189,7 @@ impl Worker {
     /// kept.
     async fn acknowledge(&self, delivery: Delivery) -> Result<()> {
         dead_letters::read(&self.servers.db, DNS_QUEUE, &delivery.data).await?;
-        delivery.acker.ack(BasicAckOptions::default()).await.map_err(amqp_error)?;
-        Ok(())
+        amqp::acknowledge(&delivery).await
     }
 
     /// Does what is due; how much. What fails is recorded where it failed and due again.

@@ -437,3 +437,25 @@ async fn many_couriers_tell_each_event_once_and_the_dead_ones_deliveries_are_tak
     assert_eq!((calls.len(), ids.len()), (12, 12));
     db.remove().await.unwrap();
 }
+
+#[tokio::test]
+async fn however_much_is_told_at_once_is_told_and_sealed() {
+    let db = TestDb::create().await.unwrap();
+    let platform = db.platform().await.unwrap();
+    let busy = made(&db, &platform, TenantKind::Customer, "busy").await;
+    endpoint(&db, &busy, "http://127.0.0.1:1/hook", &["migration.completed"]).await;
+    let more = "INSERT INTO webhook_endpoint (id, tenant_id, url, description, events, sealed_secret, created_at)
+        SELECT gen_random_uuid(), tenant_id, url, '', events, sealed_secret, created_at
+        FROM webhook_endpoint, generate_series(1, 19)";
+    db.execute(more).await.unwrap();
+    let tx = db.db.write(&busy, Permission::TenantWrite).await.unwrap();
+    for nth in 0..400 {
+        tx.audit(completed(&nth.to_string())).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    // More values than one statement of Postgres takes.
+    while !seal::seal_entries(&db.db, 1000).await.unwrap().is_empty() {}
+    assert_eq!(db.dump("webhook_delivery").await.unwrap().lines().count(), 8000);
+    assert_eq!(db.dump("audit_unsealed").await.unwrap(), "");
+    db.remove().await.unwrap();
+}

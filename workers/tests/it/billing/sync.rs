@@ -9,6 +9,7 @@ use entities::tenancy::Permission;
 use entities::values::Title;
 use futures::future::join_all;
 use serde_json::json;
+use std::time::Duration;
 
 #[tokio::test]
 async fn products_and_prices_are_there_once_and_follow_their_rows() {
@@ -61,5 +62,30 @@ async fn what_stripe_does_not_take_says_why_and_what_it_has_made_is_found() {
     sync::price(scene.billing(), yearly).await.unwrap();
     let count = async |path: &str| scene.stripe(path).await["data"].as_array().unwrap().len();
     assert_eq!((count("/products?limit=100").await, count("/prices?limit=100").await), (1, 2));
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn with_the_broker_away_it_is_worked_all_the_same() {
+    let scene = Scene::open().await;
+    let carried = async {
+        loop {
+            let tx = scene.db.db.read(&scene.platform, Permission::CatalogueRead).await.unwrap();
+            if products::find_product(&tx, scene.product).await.unwrap().sync_state
+                == SyncState::Synced
+            {
+                return;
+            }
+            drop(tx);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let working = async {
+        tokio::select! {
+            ended = scene.worker.run() => panic!("{ended:?}"),
+            () = carried => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), working).await.unwrap();
     scene.close().await;
 }
