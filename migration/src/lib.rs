@@ -36,6 +36,7 @@ mod m20261123_120000_cloudpods;
 mod m20261124_100000_consoles;
 mod m20261124_110000_postponed;
 mod m20261124_120000_grown;
+mod m20261125_100000_corrected;
 
 /// Brings a database to this version of the schema.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_100000_consoles::Migration),
             Box::new(m20261124_110000_postponed::Migration),
             Box::new(m20261124_120000_grown::Migration),
+            Box::new(m20261125_100000_corrected::Migration),
         ]
     }
 }

@@ -15,7 +15,7 @@ use entities::cloudpods::draining::{self, Progress, Remaining};
 use entities::cloudpods::placement;
 use entities::error::Error;
 use entities::ids::{ServerId, TenantId};
-use entities::servers::{self, Change, NewNode, NewServer};
+use entities::servers::{self, Change, NewNode, NewServer, NodeChange};
 use entities::tables::server;
 use entities::tenancy::Permission;
 use entities::values::{AbsPath, BridgeName, Hostname, Invalid, NodeName, StorageId};
@@ -219,18 +219,22 @@ fn own_cluster(name: &NodeName, host: &Hostname) -> String {
     format!("{name}.{host}").replace(':', "-").chars().take(63).collect()
 }
 
+fn check_cluster(name: &str) -> Result<(), Error> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if (1..=63).contains(&name.len()) && name.bytes().all(known) {
+        return Ok(());
+    }
+    let rule = "must be 1 to 63 letters, digits, dots, hyphens and underscores";
+    Err(Error::field("node/cluster", rule))
+}
+
 fn node_of(new: NodeNew, host: &Hostname) -> Result<NewNode, Error> {
     let storage = |path: &str, name: Option<String>, usual: &str| {
         field::<StorageId>(path, name.as_deref().unwrap_or(usual))
     };
     let name: NodeName = field("node/name", &new.name)?;
-    let label = |text: &str| {
-        let known = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        (1..=63).contains(&text.len()) && text.bytes().all(known)
-    };
-    if new.cluster.as_deref().is_some_and(|cluster| !label(cluster)) {
-        let rule = "must be 1 to 63 letters, digits, dots, hyphens and underscores";
-        return Err(Error::field("node/cluster", rule));
+    if let Some(cluster) = &new.cluster {
+        check_cluster(cluster)?;
     }
     Ok(NewNode {
         cluster: new.cluster.unwrap_or_else(|| own_cluster(&name, host)),
@@ -414,6 +418,17 @@ async fn view_load(
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerPatch {
+    /// Where workers connect to: the same server under another address.
+    host: Option<String>,
+    #[validate(range(min = 1))]
+    #[serde(default, deserialize_with = "maybe_whole")]
+    #[schema(minimum = 1, maximum = 65535)]
+    ssh_port: Option<u16>,
+    /// The key that the same server shows by now.
+    host_key_fingerprint: Option<String>,
+    /// Sets right what was said of a node that is not enrolled yet.
+    #[serde(default, deserialize_with = "object")]
+    node: Option<NodePatch>,
     maintenance: Option<bool>,
     /// Nothing is made on it any more, and its CloudPods move to other nodes of its cluster, one after
     /// another; see its load for what is left there.
@@ -432,7 +447,41 @@ struct ServerPatch {
     disk_factor: Option<f64>,
 }
 
-/// Takes a server into maintenance or back into use, lets it drain, says where it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NodePatch {
+    #[schema(schema_with = schema::maybe_label)]
+    cluster: Option<String>,
+    name: Option<String>,
+    storage: Option<String>,
+    template_storage: Option<String>,
+    backup_storage: Option<String>,
+    bridge: Option<String>,
+}
+
+impl TryFrom<NodePatch> for NodeChange {
+    type Error = Error;
+
+    fn try_from(body: NodePatch) -> Result<Self, Error> {
+        let storage = |path: &str, name: Option<String>| {
+            name.map(|name| field::<StorageId>(path, &name)).transpose()
+        };
+        if let Some(cluster) = &body.cluster {
+            check_cluster(cluster)?;
+        }
+        Ok(Self {
+            cluster: body.cluster,
+            name: body.name.map(|name| field("node/name", &name)).transpose()?,
+            storage: storage("node/storage", body.storage)?,
+            template_storage: storage("node/template_storage", body.template_storage)?,
+            backup_storage: storage("node/backup_storage", body.backup_storage)?,
+            bridge: body.bridge.map(|bridge| field("node/bridge", &bridge)).transpose()?,
+        })
+    }
+}
+
+/// Takes a server into maintenance or back into use, lets it drain, says where it is; sets right how
+/// it is reached, and what was said of a node before it is enrolled.
 #[utoipa::path(
     tag = "servers",
     params(("id" = Uuid, Path, description = "the server")),
@@ -447,7 +496,12 @@ async fn update_server(
     Json(body): Json<ServerPatch>,
 ) -> Result<Answer<ServerView>, ApiError> {
     let tx = state.db.write(&caller.0, Permission::ServersWrite).await?;
+    let host = body.host.map(|host| Hostname::parse(&host)).transpose();
     let change = Change {
+        host: host.map_err(|error: Invalid| Error::field("host", error.to_string()))?,
+        ssh_port: body.ssh_port,
+        host_key_fingerprint: body.host_key_fingerprint,
+        node: body.node.map(NodeChange::try_from).transpose()?,
         maintenance: body.maintenance,
         draining: body.draining,
         location: body.location,

@@ -47,6 +47,34 @@ async fn a_server_needs_a_fingerprint_an_address_and_a_name_of_its_own() {
 }
 
 #[tokio::test]
+async fn what_was_said_of_a_server_is_set_right() {
+    let app = spawn().await;
+    let mut body = server_body("typo");
+    body["node"] = json!({"cluster": "one", "name": "pve2"});
+    let id = app.owner.post("/api/servers", body).await.data(201)["id"].clone();
+    let path = format!("/api/servers/{}", id.as_str().unwrap());
+    let patch = async |body: serde_json::Value| {
+        app.owner.send(Method::PATCH, &path, Some(body.to_string())).await
+    };
+    let key = format!("SHA256:{}", "B".repeat(43));
+    let right = json!({"host": "192.0.2.77", "ssh_port": 2222, "host_key_fingerprint": key, "node": {"name": "pve1", "bridge": "vmbr1"}});
+    let view = patch(right).await.data(200);
+    assert_eq!((&view["host"], &view["ssh_port"]), (&json!("192.0.2.77"), &json!(2222)));
+    assert_eq!(view["host_key_fingerprint"], key);
+    let node = app.db.dump("node").await.unwrap();
+    assert!(node.contains(r#""name":"pve1""#) && node.contains(r#""cluster":"one""#), "{node}");
+    assert!(node.contains(r#""bridge":"vmbr1""#), "{node}");
+    let told = app.owner.get("/api/audit?kind=SERVER_UPDATED").await.data(200);
+    assert_eq!(told[0]["before"]["node"]["name"], "pve2", "{told:#}");
+    patch(json!({"host": "-oProxyCommand=x"})).await.refused(400, "invalid_request");
+    patch(json!({"host_key_fingerprint": "MD5:aa"})).await.refused(400, "invalid_request");
+    app.db.execute("UPDATE server SET state = 'enrolled'").await.unwrap();
+    patch(json!({"node": {"name": "pve3"}})).await.refused(400, "invalid_request");
+    patch(json!({"ssh_port": 22})).await.data(200);
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_is_started_on_a_server_in_maintenance_or_before_enrolment() {
     let app = spawn().await;
     let pending = app.owner.post("/api/servers", server_body("four")).await.data(201)["id"].clone();
