@@ -128,8 +128,7 @@ async fn sweep(db: &Db) -> u64 {
     count += done("services", services::converge_due(db, CONVERGED)).await;
     let wake = async |tx: &SystemTx| activation::queue_due(tx, WOKEN).await;
     count += done("activation", within(db, wake)).await;
-    let renew = async |tx: &SystemTx| certificates::queue_due(tx, CONVERGED).await;
-    count += done("certificates", within(db, renew)).await;
+    count += done("certificates", certificates::queue_due(db, CONVERGED)).await;
     // Before what is tried again and again, which puts off the others of the same pod.
     count += done("backups", cloudpods::backups::back_up_due(db, CONVERGED)).await;
     count += done("draining", cloudpods::draining::move_due(db, CONVERGED)).await;

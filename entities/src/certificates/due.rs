@@ -2,7 +2,8 @@
 
 use super::State;
 use crate::Result;
-use crate::db::{SystemTx, statement};
+use crate::db::{Db, SystemTx, statement};
+use crate::due::{self, Due};
 use crate::error::Error;
 use crate::ids::CertificateId;
 use crate::jobs::{self, Kind, NewJob};
@@ -10,6 +11,7 @@ use crate::tables::{certificate, hosting_account, job};
 use crate::tenancy::TenantCtx;
 use chrono::Utc;
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect};
+use uuid::Uuid;
 
 /// Whether a job of the certificate waits or runs.
 pub(super) async fn is_at_work(tx: &SystemTx, row: &certificate::Model) -> Result<bool> {
@@ -51,7 +53,7 @@ const DUE: &str = "SELECT c.id FROM certificate c
     WHERE c.next_at <= now()
       AND NOT EXISTS (SELECT FROM job j WHERE j.id = c.job_id
             AND j.state IN ('queued', 'running', 'unwinding'))
-    ORDER BY c.next_at LIMIT $1 FOR UPDATE OF c SKIP LOCKED";
+    ORDER BY c.next_at LIMIT $1";
 
 /// Those that are told to be good and are not any more.
 const OVER: &str = "UPDATE certificate SET state = 'expired', updated_at = now()
@@ -59,17 +61,22 @@ const OVER: &str = "UPDATE certificate SET state = 'expired', updated_at = now()
 
 /// Queues a job for each certificate that is due, up to `limit`; how many there were. Called every few
 /// seconds.
-pub async fn queue_due(tx: &SystemTx, limit: u64) -> Result<u64> {
+pub async fn queue_due(db: &Db, limit: u64) -> Result<u64> {
+    let tx = db.system().await?;
     tx.conn().execute_raw(statement(OVER, [])).await?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = tx.conn().query_all_raw(statement(DUE, [limit.into()])).await?;
-    let mut count = 0;
-    for row in rows {
-        let id: CertificateId = row.try_get("", "id")?;
-        let row = certificate::Entity::find_by_id(id).lock_exclusive().one(tx.conn()).await?;
-        let Some(row) = row else { continue };
-        go_on(tx, &TenantCtx::system(row.tenant_id), row).await?;
-        count += 1;
+    tx.commit().await?;
+    due::each(db, Due { table: "certificate", sql: DUE }, limit, queue_one).await
+}
+
+async fn queue_one(tx: &SystemTx, id: Uuid) -> Result<bool> {
+    let row = certificate::Entity::find_by_id(CertificateId(id)).lock_exclusive();
+    // Another relay may have been faster.
+    let Some(row) = row.one(tx.conn()).await?.filter(|row| row.next_at <= Utc::now()) else {
+        return Ok(false);
+    };
+    if is_at_work(tx, &row).await? {
+        return Ok(false);
     }
-    Ok(count)
+    go_on(tx, &TenantCtx::system(row.tenant_id), row).await?;
+    Ok(true)
 }

@@ -92,10 +92,7 @@ impl House {
     }
 
     async fn queue_due(&self) -> u64 {
-        let tx = self.db.db.system().await.unwrap();
-        let count = certificates::queue_due(&tx, 100).await.unwrap();
-        tx.commit().await.unwrap();
-        count
+        certificates::queue_due(&self.db.db, 100).await.unwrap()
     }
 
     async fn claim(&self, row: &certificate::Model) -> Claim {
@@ -183,6 +180,28 @@ async fn names_are_those_of_one_account_of_the_tenant() {
     assert_eq!(renewed.unwrap_err().code(), Code::NotFound);
     let deleted = certificates::delete_certificate(db, &house.b, made.id).await;
     assert_eq!(deleted.unwrap_err().code(), Code::NotFound);
+    house.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_worked_on_holds_up_no_other() {
+    let house = House::open().await;
+    let torn = house.order(&house.a, &["a.example"]).await.unwrap();
+    let good = house.order(&house.b, &["b.example"]).await.unwrap();
+    for row in [&torn, &good] {
+        let claim = house.claim(row).await;
+        house.settle(&claim, failure()).await;
+    }
+    let earlier = format!(
+        "UPDATE certificate SET next_at = now() - interval '1 hour';
+         UPDATE certificate SET next_at = now() - interval '2 hours' WHERE id = '{0}';
+         ALTER TABLE job ADD CHECK (subject <> 'certificate:{0}') NOT VALID",
+        torn.id
+    );
+    house.db.execute(&earlier).await.unwrap();
+    assert_eq!(house.queue_due().await, 1);
+    assert_eq!(house.see(good.id).await.state, State::Issuing);
+    assert_eq!(house.queue_due().await, 0, "it is not looked at again at once");
     house.db.remove().await.unwrap();
 }
 
