@@ -259,13 +259,13 @@ impl TestDb {
         tx.commit().await
     }
 
-    /// Cuts off the connections of a program whose last statement was this, and lets nobody connect
-    /// from now on.
+    /// Cuts off the connections of a program whose last statement was this, or a look whether they live,
+    /// and lets nobody connect from now on.
     pub async fn cut_off(&self, program: &str, statement: &str) -> Result<()> {
         let admin = connect(config::secret("TEST_DATABASE_URL")?.expose_secret()).await?;
         run(&admin, &format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name)).await?;
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = $1 AND application_name = $2 AND query = $3";
+            WHERE datname = $1 AND application_name = $2 AND query IN ($3, 'SELECT 1')";
         let values = [self.name.as_str().into(), program.into(), statement.into()];
         let cut = admin.query_all_raw(crate::db::statement(sql, values)).await?;
         if cut.is_empty() {

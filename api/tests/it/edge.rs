@@ -181,7 +181,7 @@ async fn no_route_takes_a_large_body() {
 
 #[tokio::test]
 async fn bodies_and_answers_that_take_too_long_are_ended() {
-    let app = spawn_edge(Edge { request_timeout_secs: 2, ..edge() }).await;
+    let app = spawn_edge(Edge { request_timeout_secs: 8, ..edge() }).await;
     let slow = "POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     let (answer, body) = raw(&app, slow).await;
     assert!(answer.starts_with("http/1.1 408 ") && answer.contains("connection: close"));

@@ -97,7 +97,10 @@ async fn people_and_keys_have_budgets_and_share_their_tenants() {
     assert!(header(&unknown, "ratelimit").starts_with("\"anonymous\";"));
     unknown.data(200);
     let known = key.get("/api/tenants").await;
-    assert_eq!(header(&known, "ratelimit"), "\"key\";r=2999;t=1, \"tenant\";r=3;t=450");
+    let said = header(&known, "ratelimit");
+    let (said, secs) = said.rsplit_once("t=").unwrap();
+    assert_eq!(said, "\"key\";r=2999;t=1, \"tenant\";r=3;");
+    assert!((400..=450).contains(&secs.parse().unwrap()), "{secs}");
     for left in (0..=2).rev() {
         let got = person.get("/api/me").await;
         assert_eq!(header(&got, "x-ratelimit-remaining"), left.to_string());
@@ -207,7 +210,7 @@ async fn with_redis_away_each_process_counts_by_itself_and_goes_back_by_itself()
         for _ in 0..40 {
             app.owner.get("/api/me").await.data(200);
         }
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
         let address = format!("198.51.100.{state}");
         for _ in 0..5 {
             from(&app, &address, "/api/me").await.refused(401, "unauthenticated");

@@ -2,7 +2,7 @@
 //! one alone.
 
 use crate::app::{App, Client, KEYS, PASSWORD, TOKEN_KEYS, spawn};
-use crate::auth::{code, token_of};
+use crate::auth::{code, early_in_a_step, token_of};
 use crate::program::{Process, program};
 use entities::mail::Letter;
 use entities::sealing::SealingKeys;
@@ -109,6 +109,7 @@ async fn with_factor(app: &App, name: &str) -> (String, String, Value) {
     let member = app.member(name, "OWNER").await;
     let setup = member.post("/api/auth/mfa/setup", json!({ "password": PASSWORD })).await.data(200);
     let secret = setup["secret"].as_str().unwrap().to_owned();
+    early_in_a_step().await;
     let shown = json!({ "code": code(&secret, -1) });
     let codes = member.post("/api/auth/mfa/enable", shown).await.data(200);
     (format!("{name}-owner@customer.test"), secret, codes["recovery_codes"][0].clone())

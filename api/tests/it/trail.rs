@@ -1,7 +1,7 @@
 //! What people and tenants do is in the trail, each with what it found and left.
 
 use crate::app::{App, Client, PASSWORD, spawn};
-use crate::auth::{code, token_of};
+use crate::auth::{code, early_in_a_step, token_of};
 use entities::ids::LinkId;
 use entities::mail::Letter;
 use reqwest::Method;
@@ -116,6 +116,7 @@ async fn sessions_and_second_factors() {
 
     let jane = Client::login(&app.url, email).await;
     let setup = jane.post("/api/auth/mfa/setup", json!({ "password": PASSWORD })).await.data(200);
+    early_in_a_step().await;
     let shown = json!({ "code": code(setup["secret"].as_str().unwrap(), -1) });
     let codes = jane.post("/api/auth/mfa/enable", shown).await.data(200);
     let codes = codes["recovery_codes"].clone();

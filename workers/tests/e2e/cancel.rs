@@ -53,7 +53,7 @@ async fn a_running_apply_is_stopped_and_taken_back_and_an_analysis_does_not_wait
 
     let asked = Instant::now();
     cancel(&stack, &job).await;
-    wait_for("the dump to be let go", Duration::from_secs(15), async || {
+    wait_for("the dump to be let go", Duration::from_secs(60), async || {
         stack.server.sh(loading).trim().is_empty().then_some(())
     })
     .await;

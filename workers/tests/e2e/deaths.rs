@@ -171,6 +171,7 @@ async fn jobs_wait_for_the_relay_the_broker_and_a_place() {
     let second = stack.analyze(&plain, "plain").await;
     let tokens = (stack.preview(&first).await, stack.preview(&second).await);
     stack.start_apply(&first, &tokens.0).await;
+    stack.wait(&first, &["applying"]).await;
     stack.start_apply(&second, &tokens.1).await;
     let waiting = stack.status(&second).await;
     assert_eq!(waiting["current_step"], "queued", "{waiting:#}");

@@ -109,7 +109,7 @@ async fn prove(stack: &Stack, user: &str, domain: &str) {
         (send(stack, &format!("{user}@{domain}")) == "250").then_some(())
     })
     .await;
-    wait_for("its row", Duration::from_secs(10), async || {
+    wait_for("its row", Duration::from_secs(30), async || {
         let sql = format!("SELECT active FROM domain WHERE name = '{domain}'");
         (stack.sql(&sql).trim() == "t").then_some(())
     })
@@ -223,7 +223,7 @@ async fn assert_lives(stack: &Stack, user: &str, domain: &str, letters: u64) {
     assert!(page.starts_with(&format!("runs as {user}")), "{page}");
     let address = format!("{user}@{domain}");
     // Dovecot looks once a second whether a file of logins has changed.
-    wait_for("the login", Duration::from_secs(5), async || logs_in(stack, &address).then_some(()))
+    wait_for("the login", Duration::from_secs(30), async || logs_in(stack, &address).then_some(()))
         .await;
     assert_eq!(messages(&stack.server, (&address, PASSWORD), "INBOX"), letters);
     let crontab = stack.server.sh(&format!("crontab -l -u {user}"));

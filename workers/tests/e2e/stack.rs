@@ -72,11 +72,13 @@ impl Stack {
         });
         let db = TestDb::create().await.unwrap();
         let amqp = run(program(sandbox("services")).args(["vhost", &name])).trim().to_owned();
+        let server = booting.join().unwrap();
+        // Chosen late: nobody else is to take it before it is used.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let postgres = db.url.expose_secret().to_owned();
         Self {
             client: Client::new(&format!("http://127.0.0.1:{port}")),
-            server: booting.join().unwrap(),
+            server,
             name,
             server_id: String::new(),
             db: Some(db),

@@ -85,12 +85,13 @@ async fn a_step_that_fails_is_undone_with_all_before_it() {
 
 #[tokio::test]
 async fn an_apply_that_takes_too_long_is_stopped_and_taken_back() {
-    let stack = Stack::start("slow", &[("MIGRAPANEL__APPLY_LIMIT_SECS", "2")]).await;
+    let mut stack = Stack::start("slow", &[]).await;
     let path = stack.server.put(&archives::file(SHOPCO));
     let before = Snapshot::of(&stack.server);
     let zones = archives::hold_zones(SHOPCO);
     let job = stack.analyze(&path, "shopco").await;
     let token = stack.preview(&job).await;
+    stack.replace_migrator_with("MIGRAPANEL__APPLY_LIMIT_SECS", "2");
     stack.start_apply(&job, &token).await;
     let status = stack.wait(&job, &["failed"]).await;
     assert_eq!(status["error"]["code"], "time_limit", "{status:#}");

@@ -5,7 +5,7 @@ use entities::asks::JOB_QUEUE;
 use entities::config;
 use entities::error::{Code, Error};
 use secrecy::{ExposeSecret, SecretString};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use workers::amqp;
 
 /// The library's thread for a connection has seen that it is lost, and has ended; its task, which would
@@ -18,9 +18,12 @@ async fn lose(road: &Road) {
     };
     assert!(threads().any(is_loop));
     road.cut();
-    tokio::task::yield_now().await;
     while threads().any(is_loop) {
-        std::thread::sleep(Duration::from_millis(5));
+        tokio::task::yield_now().await;
+        let seen = Instant::now();
+        while threads().any(is_loop) && seen.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
     road.mend();
 }

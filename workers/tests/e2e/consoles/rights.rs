@@ -24,7 +24,7 @@ async fn a_console_ends_with_the_login_or_the_key_that_has_opened_it() {
     assert_eq!(stage.client.method("DELETE", &path).await, 200);
     let (a, b) = tokio::join!(of_login.ended(LOOK), of_key.ended(LOOK));
     assert_eq!((a.0, b.0), (1008, 1008), "{a:?} {b:?}");
-    stage.nobody_in_a_terminal(Duration::from_secs(10)).await;
+    stage.nobody_in_a_terminal(Duration::from_secs(30)).await;
     stage.end().await;
 }
 

@@ -187,7 +187,7 @@ impl Stage {
             None
         })
         .await;
-        self.nobody_in_a_terminal(Duration::from_secs(10)).await;
+        self.nobody_in_a_terminal(Duration::from_secs(30)).await;
     }
 
     /// The processes of consoles on the node.

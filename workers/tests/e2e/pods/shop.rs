@@ -75,7 +75,7 @@ impl Shop {
         stripe.args(["--listen", "127.0.0.1:0", "--key", STRIPE_KEY, "--webhook", &hook]);
         let log = self.logs.of("stripe");
         self.processes.insert("stripe", Process::start(&mut stripe, &log));
-        self.stripe = wait_for("the stand-in's address", Duration::from_secs(10), async || {
+        self.stripe = wait_for("the stand-in's address", Duration::from_secs(60), async || {
             let text = std::fs::read_to_string(&log).unwrap();
             text.lines().find(|line| line.starts_with("http")).map(str::to_owned)
         })
