@@ -10,7 +10,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use entities::audit::{self, Anonymous, Audit};
 use entities::error::{Code, Error, FieldError};
-use entities::ids::RequestId;
+use entities::ids::{CloudpodId, RequestId};
 use entities::values::Invalid;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -330,11 +330,18 @@ async fn record(head: &HttpRequest, code: Code, message: &str) {
     let Some(state) = head.app_data::<web::Data<State>>().cloned() else { return };
     let ctx = head.extensions().get::<Caller>().map(|caller| caller.0.clone());
     let anonymous = Anonymous { request: request_id(head), origin: origin(head) };
-    let entry = Audit::RequestRefused {
-        code: code.as_str(),
-        method: head.method().to_string(),
-        path: head.path().chars().take(300).collect(),
-        detail: message.chars().take(300).collect(),
+    let short = |text: &str| text.chars().take(300).collect::<String>();
+    let entry = if code == Code::InvalidRequest && head.path().starts_with("/api/cloudpods") {
+        let named = head.match_info().get("id").and_then(|id| id.parse().ok()).map(CloudpodId);
+        let input = format!("{} {}: {}", head.method(), short(head.path()), short(message));
+        Audit::CloudpodProvisioningInputRejected { cloudpod: named, job: None, input }
+    } else {
+        Audit::RequestRefused {
+            code: code.as_str(),
+            method: head.method().to_string(),
+            path: short(head.path()),
+            detail: short(message),
+        }
     };
     let recorded = async {
         let tx = state.db.system().await?;

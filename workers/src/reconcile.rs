@@ -4,6 +4,7 @@
 
 use crate::error::Result;
 use crate::proxmox::{ApiPath, Container, Guest, Mark, Mebibytes, Network, Node, commands};
+use crate::sagas::cloudpod::free;
 use crate::ssh::RemoteCommand;
 use crate::world::World;
 use entities::cloudpods::findings::{self, Found, Kind};
@@ -14,7 +15,7 @@ use entities::error::{Code, Error};
 use entities::ids::{CloudpodId, ServerId};
 use entities::servers;
 use entities::tables::{cloudpod, server};
-use entities::values::{BridgeName, Vmid};
+use entities::values::{BridgeName, Vmid, VolumeId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -97,7 +98,25 @@ pub async fn look_at(world: &World, row: &server::Model) -> Result<()> {
     }
     let tx = world.db.system().await?;
     findings::record(&tx, row.id, &found).await?;
-    tx.commit().await
+    tx.commit().await?;
+    remove_left(world, &node, row.id).await
+}
+
+/// Removes the backups of pods that went while this node did not answer.
+async fn remove_left(world: &World, node: &Node, server: ServerId) -> Result<()> {
+    let tx = world.db.system().await?;
+    let left = record::left_on(&tx, server).await?;
+    drop(tx);
+    for backup in left {
+        if let Some(volume) = &backup.volume {
+            free(node, &VolumeId::parse(volume)?).await?;
+            tracing::info!(%volume, server = %node.row.name, "pods.backup_removed");
+        }
+        let tx = world.db.system().await?;
+        record::forget_left(&tx, backup.id).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// What was found of one guest. That its node refuses something of it is a finding, too, and keeps nobody

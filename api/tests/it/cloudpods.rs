@@ -191,6 +191,25 @@ async fn a_limit_a_role_and_another_tenant_are_refused() {
 }
 
 #[tokio::test]
+async fn an_input_that_no_command_takes_is_refused_and_recorded() {
+    let app = spawn().await;
+    node(&app, 1, 10).await;
+    plan(&app, "pod-s", json!(null)).await;
+    let owner = app.member("inputs", "OWNER").await;
+    allow(&app, &owner).await;
+    let id = make(&owner, "one").await["id"].clone();
+    owner.post("/api/cloudpods", pod("$(reboot).example")).await.refused(400, "invalid_request");
+    let snapshots = format!("/api/cloudpods/{}/snapshots", id.as_str().unwrap());
+    owner.post(&snapshots, json!({"name": "a; reboot"})).await.refused(400, "invalid_request");
+    let kept = owner.get("/api/audit?kind=CLOUDPOD_PROVISIONING_INPUT_REJECTED").await.data(200);
+    let kept = kept.as_array().unwrap().iter().map(|entry| &entry["data"]).collect::<Vec<_>>();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!((&kept[0]["cloudpod"], &kept[1]["cloudpod"]), (&id, &json!(null)));
+    assert!(kept[1]["input"].as_str().unwrap().contains("hostname"), "{kept:?}");
+    app.db.remove().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_address_is_named_by_whoever_has_a_container_there_and_by_nobody_before_or_after() {
     let app = spawn().await;
     node(&app, 1, 10).await;

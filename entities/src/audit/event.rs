@@ -742,10 +742,11 @@ pub enum Audit {
         hostname: String,
         reason: Option<String>,
     },
-    /// A job's input was none that a command takes: something is wrong, or somebody tries.
+    /// An input was none that a command takes: of a request, or of a job, where something is wrong, since
+    /// no request brings it that far.
     CloudpodProvisioningInputRejected {
-        cloudpod: CloudpodId,
-        job: String,
+        cloudpod: Option<CloudpodId>,
+        job: Option<String>,
         input: String,
     },
     CertificateRequested {

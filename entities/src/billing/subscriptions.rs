@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::audit::Audit;
-use crate::catalogue::Billing;
+use crate::catalogue::{Billing, Kind};
 use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::due;
 use crate::error::{Code, Error};
@@ -388,11 +388,16 @@ pub async fn refuse_other_kind(tx: &TenantTx, from: PriceId, to: &price::Model) 
         let Some(price) = price else { return Ok::<_, Error>(None) };
         let product = tx.seen::<product::Entity>();
         let product = product.filter(product::Column::Id.eq(price.product_id));
-        Ok(product.one(tx.conn()).await?.map(|product| product.kind))
+        Ok(product.one(tx.conn()).await?)
     };
     let (now, then) = (of(from).await?, of(to.id).await?);
-    if now.is_some() && now != then {
+    let Some(now) = now else { return Ok(()) };
+    if then.as_ref().map(|then| then.kind) != Some(now.kind) {
         return Err(Error::field("price_id", "must be of the kind that is paid for now"));
+    }
+    if now.kind == Kind::Addon && then.map(|then| then.id) != Some(now.id) {
+        let text = "must be of the same add-on: what it raises was made with its order. Order what is to be different";
+        return Err(Error::field("price_id", text));
     }
     Ok(())
 }

@@ -3,16 +3,16 @@
 use super::{Act, Desired, Status, actions, is_working};
 use crate::Result;
 use crate::audit::Audit;
-use crate::db::{Db, SystemTx, TenantTx};
+use crate::db::{Db, SystemTx, TenantTx, statement};
 use crate::due::{self, Due};
 use crate::error::{Code, Error};
-use crate::ids::{CloudpodId, ServerId};
+use crate::ids::{BackupId, CloudpodId, ServerId};
 use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot, server};
 use crate::tenancy::{Permission, TenantCtx};
 use chrono::{TimeDelta, Utc};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 
 /// How often a pod is backed up, and how many of those backups are kept.
@@ -55,19 +55,30 @@ pub async fn set_schedule(
     Ok(row)
 }
 
-/// Pods whose backup is due, or that have more of them on nodes that answer than are kept, and that no
-/// job works on.
-const DUE: &str = "SELECT p.id FROM cloudpod p
-    WHERE p.status IN ('active', 'stopped') AND p.desired = 'active' AND p.next_at <= now()
-      AND (p.backup_next_at <= now() OR EXISTS (
+/// Pods that no job works on: the one of each node whose backup has been due for longest, when the node
+/// answers, is not in maintenance and makes no backup; and those that have more backups on nodes that
+/// answer than are kept.
+const DUE: &str = "WITH free AS (SELECT p.* FROM cloudpod p
+        WHERE p.status IN ('active', 'stopped') AND p.desired = 'active' AND p.next_at <= now()
+          AND NOT EXISTS (SELECT FROM job j WHERE j.id = p.job_id
+                AND j.state IN ('queued', 'running', 'unwinding')))
+    (SELECT id FROM (
+        SELECT DISTINCT ON (p.server_id) p.id, p.backup_next_at FROM free p
+        JOIN server s ON s.id = p.server_id AND NOT s.maintenance AND s.last_error IS NULL
+        WHERE p.backup_next_at <= now()
+          AND NOT EXISTS (SELECT FROM job j WHERE j.server_id = p.server_id
+                AND j.kind = 'cloudpod' AND j.phase = 'backup'
+                AND j.state IN ('queued', 'running', 'unwinding'))
+        ORDER BY p.server_id, p.backup_next_at) first
+     ORDER BY backup_next_at LIMIT $1)
+    UNION
+    (SELECT p.id FROM free p WHERE EXISTS (
         SELECT FROM (SELECT b.server_id, row_number() OVER (ORDER BY b.created_at DESC) AS nth
             FROM cloudpod_backup b
             WHERE b.cloudpod_id = p.id AND b.scheduled AND b.state = 'ready') b
         LEFT JOIN server s ON s.id = b.server_id
-        WHERE b.nth > p.backups_kept AND s.last_error IS NULL))
-      AND NOT EXISTS (SELECT FROM job j WHERE j.id = p.job_id
-            AND j.state IN ('queued', 'running', 'unwinding'))
-    ORDER BY p.backup_next_at LIMIT $1";
+        WHERE b.nth > p.backups_kept AND s.last_error IS NULL)
+     ORDER BY p.id LIMIT $1)";
 
 /// Begins the backups that are due, and removes those that are too many, oldest first, up to `limit`
 /// pods. Called every few seconds.
@@ -80,18 +91,21 @@ pub async fn back_up_due(db: &Db, limit: u64) -> Result<u64> {
             return Ok(false);
         }
         let ctx = TenantCtx::system(row.tenant_id);
-        let is_due = row.backup_next_at.is_some_and(|at| at <= Utc::now());
+        let is_due = row.backup_next_at.is_some_and(|at| at <= Utc::now())
+            && has_turn(tx, row.server_id).await?;
         // The new one first: an old one that cannot be removed keeps nobody from having it.
         let Some(hours) = row.backup_every_hours.filter(|_| is_due) else {
-            let Some(oldest) = too_many(tx, &row).await? else { return Ok(false) };
-            let act = Act::DeleteBackup { backup: oldest.id };
-            actions::begin(tx, &ctx, row, act).await?;
-            return Ok(true);
+            let surplus = scheduled(tx, &row).await?.surplus;
+            let Some(oldest) = surplus else { return Ok(false) };
+            return remove(tx, &ctx, row, oldest).await;
         };
         let before = row.clone();
         let begun = match actions::begin(tx, &ctx, row, Act::Backup { scheduled: true }).await {
-            // It has as many as it may have: the customer learns why there is no new one.
+            // It has as many as it may have, and its own make room before somebody else's.
             Err(error) if error.code() == Code::QuotaExceeded => {
+                if let Some(oldest) = scheduled(tx, &before).await?.oldest {
+                    return remove(tx, &ctx, before, oldest).await;
+                }
                 let mut row: cloudpod::ActiveModel = before.into();
                 row.error = Set(Some(format!("The backup that was due was not made. {error}")));
                 row
@@ -106,9 +120,33 @@ pub async fn back_up_due(db: &Db, limit: u64) -> Result<u64> {
     .await
 }
 
-/// The oldest of those that are too many, on a node that answers.
-async fn too_many(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<cloudpod_backup::Model>> {
-    let Some(keep) = row.backups_kept else { return Ok(None) };
+/// Whether a node may begin a backup: it answers, is not in maintenance, and makes none.
+async fn has_turn(tx: &SystemTx, server: Option<ServerId>) -> Result<bool> {
+    let sql = "SELECT FROM server s WHERE s.id = $1 AND NOT s.maintenance AND s.last_error IS NULL
+        AND NOT EXISTS (SELECT FROM job j WHERE j.server_id = s.id AND j.kind = 'cloudpod'
+            AND j.phase = 'backup' AND j.state IN ('queued', 'running', 'unwinding'))";
+    let found = statement(sql, [server.map(|server| server.0).into()]);
+    Ok(tx.conn().query_one_raw(found).await?.is_some())
+}
+
+async fn remove(
+    tx: &SystemTx,
+    ctx: &TenantCtx,
+    row: cloudpod::Model,
+    backup: BackupId,
+) -> Result<bool> {
+    actions::begin(tx, ctx, row, Act::DeleteBackup { backup }).await?;
+    Ok(true)
+}
+
+/// Of the backups that the clock made, on nodes that answer.
+struct Scheduled {
+    oldest: Option<BackupId>,
+    /// The oldest of those that are too many.
+    surplus: Option<BackupId>,
+}
+
+async fn scheduled(tx: &SystemTx, row: &cloudpod::Model) -> Result<Scheduled> {
     let ready = cloudpod_backup::Entity::find()
         .filter(cloudpod_backup::Column::CloudpodId.eq(row.id))
         .filter(cloudpod_backup::Column::Scheduled.eq(true))
@@ -116,8 +154,8 @@ async fn too_many(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<cloudpo
         .order_by_asc(cloudpod_backup::Column::CreatedAt)
         .all(tx.conn())
         .await?;
-    let keep = usize::try_from(keep).map_err(Error::internal)?;
-    let surplus = ready.len().saturating_sub(keep);
+    let keep = row.backups_kept.map(usize::try_from).transpose().map_err(Error::internal)?;
+    let surplus = ready.len().saturating_sub(keep.unwrap_or(usize::MAX));
     let silent: Vec<ServerId> = server::Entity::find()
         .filter(server::Column::LastError.is_not_null())
         .select_only()
@@ -127,7 +165,8 @@ async fn too_many(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<cloudpo
         .await?;
     let answers =
         |one: &cloudpod_backup::Model| one.server_id.is_none_or(|id| !silent.contains(&id));
-    Ok(ready.into_iter().take(surplus).find(answers))
+    let first = |among: usize| ready.iter().take(among).find(|b| answers(b)).map(|b| b.id);
+    Ok(Scheduled { oldest: first(ready.len()), surplus: first(surplus) })
 }
 
 /// The backups of a pod of the tenant, newest first.

@@ -124,10 +124,13 @@ pub(super) async fn siting(tx: &SystemTx, row: &cloudpod::Model) -> Result<Sitin
 }
 
 /// The place of a pod that is to be made, or a new one; not where it was tried last, when there is
-/// another.
+/// another. What was held on a server where nothing may begin by now is kept until there is another.
 async fn place_for(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<places::Model>> {
-    if let Some(place) = placement::of_pod(tx, row.id).await? {
-        return Ok(Some(place));
+    let held = placement::of_pod(tx, row.id).await?;
+    if let Some(place) = &held
+        && placement::is_open(tx, place.server_id).await?
+    {
+        return Ok(held);
     }
     placement::lock(tx).await?;
     let (size, siting) = (Size::of(row)?, siting(tx, row).await?);
@@ -138,9 +141,13 @@ async fn place_for(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<places
         server: row.pinned_server_id,
         avoid: row.server_id,
         moves: None,
-        order: None,
+        order: placement::order_of(tx, row).await?,
     };
-    placement::take(tx, &wanted, placement::Holder::Pod(row.id)).await
+    let found = placement::take(tx, &wanted, placement::Holder::Pod(row.id)).await?;
+    if let (Some(_), Some(held)) = (&found, held) {
+        placement::release(tx, held.id, false).await?;
+    }
+    Ok(found)
 }
 
 async fn make(tx: &SystemTx, ctx: &TenantCtx, row: cloudpod::Model) -> Result<cloudpod::Model> {

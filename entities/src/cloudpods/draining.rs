@@ -145,7 +145,7 @@ async fn has_target(tx: &SystemTx, row: &cloudpod::Model) -> Result<bool> {
         server: None,
         avoid: None,
         moves: Some(row),
-        order: None,
+        order: placement::order_of(tx, row).await?,
     };
     placement::has_room(tx, &wanted).await
 }

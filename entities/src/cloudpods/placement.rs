@@ -12,7 +12,7 @@ use crate::db::{SystemTx, statement};
 use crate::error::{Code, Error};
 use crate::ids::{CloudpodId, OrderId, OrderItemId, PlacementId, ServerId, TenantId};
 use crate::tables::placement::{self, Column};
-use crate::tables::{cloudpod, node, server};
+use crate::tables::{cloudpod, node, server, service};
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -35,8 +35,9 @@ const SUITABLE: &str = "WITH taken AS (
         SELECT p.server_id, sum(p.cpu_cores) AS cpu, sum(p.memory_mib) AS memory,
             sum(p.disk_mib) AS disk,
             count(*) FILTER (WHERE p.tenant_id = $1) AS of_tenant,
-            count(*) FILTER (WHERE i.order_id = $7) AS of_order
+            count(*) FILTER (WHERE coalesce(v.order_id, i.order_id) = $7) AS of_order
         FROM placement p LEFT JOIN order_item i ON i.id = p.order_item_id
+            LEFT JOIN cloudpod c ON c.id = p.cloudpod_id LEFT JOIN service v ON v.id = c.service_id
         WHERE p.released_at IS NULL
             AND (p.expires_at IS NULL OR p.expires_at > clock_timestamp())
         GROUP BY p.server_id)
@@ -138,6 +139,32 @@ async fn candidates(tx: &SystemTx, wanted: &Wanted<'_>) -> Result<Vec<Candidate>
             .then(a.server.cmp(&b.server))
     });
     Ok(found)
+}
+
+/// The order that a pod was made for.
+pub(super) async fn order_of(tx: &SystemTx, pod: &cloudpod::Model) -> Result<Option<OrderId>> {
+    let Some(service) = pod.service_id else { return Ok(None) };
+    let service = service::Entity::find_by_id(service).one(tx.conn()).await?;
+    Ok(service.map(|service| service.order_id))
+}
+
+/// Whether the server of a pod is where a plan wants it to be.
+pub(super) async fn is_sited(
+    tx: &SystemTx,
+    pod: &cloudpod::Model,
+    siting: &Siting,
+) -> Result<bool> {
+    let sql = "SELECT FROM server s WHERE s.id = $1 AND s.labels @> $2::jsonb
+        AND ($3::text IS NULL OR s.location = $3)";
+    let server = pod.server_id.map(|server| server.0).into();
+    let values = [server, json!(siting.labels).into(), siting.location.clone().into()];
+    Ok(tx.conn().query_one_raw(statement(sql, values)).await?.is_some())
+}
+
+/// Whether something new may begin on a server: it is well, and is to stay.
+pub(super) async fn is_open(tx: &SystemTx, server: ServerId) -> Result<bool> {
+    let row = server::Entity::find_by_id(server).one(tx.conn()).await?;
+    Ok(row.is_some_and(|row| !row.maintenance && !row.draining && row.last_error.is_none()))
 }
 
 /// Whether some server has room.

@@ -14,7 +14,7 @@ use crate::tables::{
 };
 use crate::tenancy::TenantCtx;
 use chrono::Utc;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, OnConflict, Query};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
     QueryOrder,
@@ -126,6 +126,13 @@ async fn forget_snapshot(tx: &SystemTx, pod: CloudpodId, name: Option<&str>) -> 
         .exec(tx.conn())
         .await?;
     Ok(())
+}
+
+/// Whether the backup that a pod's job makes is one of its schedule.
+pub(super) async fn is_by_the_clock(tx: &SystemTx, row: &cloudpod::Model) -> Result<bool> {
+    let Some(parameters) = &row.parameters else { return Ok(false) };
+    let backup = cloudpod_backup::Entity::find_by_id(backup_of(parameters)?).one(tx.conn()).await?;
+    Ok(backup.is_some_and(|backup| backup.scheduled))
 }
 
 async fn forget_backup(tx: &SystemTx, parameters: &Value) -> Result<()> {
@@ -360,8 +367,8 @@ pub async fn record_rejection(tx: &SystemTx, claim: &Claim, what: &str) -> Resul
     let cloudpod = super::load_claimed(tx, claim).await?.id;
     jobs::hold(tx, claim).await?;
     let entry = Audit::CloudpodProvisioningInputRejected {
-        cloudpod,
-        job: claim.job.to_string(),
+        cloudpod: Some(cloudpod),
+        job: Some(claim.job.to_string()),
         input: what.to_owned(),
     };
     tx.audit(&claim.ctx(), entry).await
@@ -399,6 +406,47 @@ pub async fn backups_of(tx: &SystemTx, pod: CloudpodId) -> Result<Vec<cloudpod_b
         .order_by_asc(cloudpod_backup::Column::CreatedAt)
         .all(tx.conn())
         .await?)
+}
+
+/// Writes down that a backup of a pod that goes could not be removed yet.
+pub async fn record_left(tx: &SystemTx, id: BackupId) -> Result<()> {
+    cloudpod_backup::Entity::update_many()
+        .col_expr(cloudpod_backup::Column::State, Expr::value("deleting"))
+        .filter(cloudpod_backup::Column::Id.eq(id))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// What a node's storage still has of pods that are gone.
+pub async fn left_on(tx: &SystemTx, server: ServerId) -> Result<Vec<cloudpod_backup::Model>> {
+    let gone = Query::select()
+        .column(cloudpod::Column::Id)
+        .from(cloudpod::Entity)
+        .and_where(cloudpod::Column::Status.eq(Status::Deleted))
+        .to_owned();
+    Ok(cloudpod_backup::Entity::find()
+        .filter(cloudpod_backup::Column::ServerId.eq(server))
+        .filter(cloudpod_backup::Column::State.eq("deleting"))
+        .filter(cloudpod_backup::Column::CloudpodId.in_subquery(gone))
+        .all(tx.conn())
+        .await?)
+}
+
+/// Writes down that it has it no more.
+pub async fn forget_left(tx: &SystemTx, id: BackupId) -> Result<()> {
+    cloudpod_backup::Entity::delete_by_id(id).exec(tx.conn()).await?;
+    Ok(())
+}
+
+/// Forgets a pod's backups but those that are still to be removed.
+pub(super) async fn forget_backups(tx: &SystemTx, pod: CloudpodId) -> Result<()> {
+    cloudpod_backup::Entity::delete_many()
+        .filter(cloudpod_backup::Column::CloudpodId.eq(pod))
+        .filter(cloudpod_backup::Column::State.ne("deleting"))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
 }
 
 /// A backup.

@@ -9,7 +9,7 @@ use crate::db::SystemTx;
 use crate::error::Code;
 use crate::jobs::{self, Claim};
 use crate::services;
-use crate::tables::{cloudpod, cloudpod_backup, cloudpod_snapshot, cloudpod_traffic, job};
+use crate::tables::{cloudpod, cloudpod_snapshot, cloudpod_traffic, job};
 use chrono::{TimeDelta, Utc};
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ const ATTEMPTS_MAX: i32 = 3;
 
 /// How long the clock leaves a pod alone on which something has failed that was no wish of it.
 const TRY_AGAIN: TimeDelta = TimeDelta::minutes(10);
+/// How long until a backup that was due and failed is tried again.
+const BACKUP_AGAIN: TimeDelta = TimeDelta::hours(1);
 /// How often that pause is doubled before another move.
 const MOVES_DOUBLED: u32 = 4;
 
@@ -123,10 +125,7 @@ pub(super) async fn deleted(
         .filter(cloudpod_snapshot::Column::CloudpodId.eq(row.id))
         .exec(tx.conn())
         .await?;
-    cloudpod_backup::Entity::delete_many()
-        .filter(cloudpod_backup::Column::CloudpodId.eq(row.id))
-        .exec(tx.conn())
-        .await?;
+    record::forget_backups(tx, row.id).await?;
     if !was_there {
         cloudpod_traffic::Entity::delete_many()
             .filter(cloudpod_traffic::Column::CloudpodId.eq(row.id))
@@ -292,6 +291,7 @@ async fn not_acted(
     (phase, message): (&str, &str),
     power: Option<Power>,
 ) -> Result<cloudpod::Model> {
+    let was_due = phase == "backup" && record::is_by_the_clock(tx, &row).await?;
     record::not_acted(tx, &row, phase).await?;
     let is_lost = power == Some(Power::Absent) && ["restore", "reinstall"].contains(&phase);
     if is_lost {
@@ -318,8 +318,12 @@ async fn not_acted(
         (Status::Active | Status::Stopped, Desired::Active)
             | (Status::Suspended, Desired::Suspended)
     );
+    let sooner = row.backup_next_at.map(|at| at.min(Utc::now() + BACKUP_AGAIN));
     let mut active = at_rest(row);
     active.error = Set(Some(message.to_owned()));
+    if was_due {
+        active.backup_next_at = Set(sooner);
+    }
     if is_wanted {
         active.attempts = Set(attempts);
         active.next_at = Set(converge::next_attempt(attempts));

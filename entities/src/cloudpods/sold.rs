@@ -215,6 +215,7 @@ pub async fn hold_change(tx: &SystemTx, item: OrderItemId, price: PriceId) -> Re
     for row in rows {
         let Some(after) = crate::services::sold_at(tx, &row, price).await? else { continue };
         let before: Specification = serde_json::from_value(row.specification.clone())?;
+        let (sited, siting) = (Siting::of(&before), Siting::of(&after));
         let (before, after) = (Size::of_plan(&before)?, Size::of_plan(&after)?);
         if after.disk_mib < before.disk_mib {
             let text = format!(
@@ -231,6 +232,11 @@ pub async fn hold_change(tx: &SystemTx, item: OrderItemId, price: PriceId) -> Re
             let text = "Its CloudPod is being made: change the plan when it runs.";
             return Err(Error::refused(Code::CloudpodState, text));
         };
+        let is_elsewhere = (&sited.location, &sited.labels) != (&siting.location, &siting.labels);
+        if is_elsewhere && !placement::is_sited(tx, &pod, &siting).await? {
+            let text = "is a plan of other servers than the one that the CloudPod is on: order a new CloudPod of it";
+            return Err(Error::field("price_id", text));
+        }
         actions::reserve(tx, &pod, &after).await?;
         let place = placement::of_pod(tx, pod.id).await?;
         if let Some(place) = place {

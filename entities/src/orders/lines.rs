@@ -103,16 +103,27 @@ fn check_domains(lines: &[Line]) -> Result<()> {
     Ok(())
 }
 
-/// An add-on raises what a plan of the same order has: by itself it is nothing.
+/// An add-on raises what a plan of the same order has: by itself it is nothing. What it raises of a
+/// container is taken from a server, and is had once for what is paid once.
 fn check_addons(lines: &[Line]) -> Result<()> {
     let specification = |line: &Line| serde_json::from_value(line.product.specification.clone());
-    let plans = lines.iter().filter(|line| line.product.kind != Kind::Addon);
-    let plans = plans.map(specification).collect::<Result<Vec<Specification>, _>>()?;
+    let mut plans = Vec::new();
+    for line in lines.iter().filter(|line| line.product.kind != Kind::Addon) {
+        plans.push((line, specification(line)?));
+    }
     for (nth, line) in lines.iter().enumerate() {
         let Specification::Addon { raises, by } = specification(line)? else { continue };
-        if !plans.iter().any(|plan| plan.clone().raise(raises, by)) {
-            let rule = "is an add-on without a plan that it raises: order it with one";
-            return Err(Error::field(&format!("items/{nth}/price_id"), rule));
+        let refuse = |rule: &str| Error::field(&format!("items/{nth}/price_id"), rule);
+        let raised = |plan: &Specification| plan.clone().raise(raises, by);
+        let raised: Vec<_> = plans.iter().filter(|(_, plan)| raised(plan)).collect();
+        if raised.is_empty() {
+            return Err(refuse("is an add-on without a plan that it raises: order it with one"));
+        }
+        let pods = raised.iter().filter(|(plan, _)| plan.product.kind == Kind::CloudpodPlan);
+        if pods.map(|(plan, _)| plan.quantity).sum::<u32>() > 1 {
+            return Err(refuse(
+                "is an add-on of one CloudPod, and this order has more: order each with its own",
+            ));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ pub struct Model {
     pub id: BackupId,
     pub tenant_id: TenantId,
     pub cloudpod_id: CloudpodId,
-    /// `making`, `ready` or `deleting`.
+    /// `making`, `ready` or `deleting`; one of a pod that is gone waits for its node to answer.
     pub state: String,
     pub scheduled: bool,
     /// The node whose storage has it.

@@ -8,7 +8,7 @@ use entities::catalogue::products::{self, NewProduct};
 use entities::catalogue::{Billing, Limit, Specification};
 use entities::error::Code;
 use entities::hosting::{self, Possession};
-use entities::ids::{JobId, OrderId, PriceId, ServerId, ServiceId, WorkerId};
+use entities::ids::{JobId, OrderId, PriceId, RowId, ServerId, ServiceId, WorkerId};
 use entities::jobs::{self, Claim, Claimant, Ending};
 use entities::orders::{self, NewOrder, Status, Wanted, advance};
 use entities::servers;
@@ -42,7 +42,7 @@ fn hosting_plan() -> Specification {
 
 async fn offer(db: &TestDb, platform: &TenantCtx, specification: Specification) -> PriceId {
     let tx = db.db.write(platform, Permission::CatalogueWrite).await.unwrap();
-    let name = format!("Product {:?}", specification.kind());
+    let name = format!("Product {:?} {}", specification.kind(), RowId::new());
     let (name, description) = (Title::parse(&name).unwrap(), Prose::default());
     let new =
         NewProduct { category: None, name, description, specification, code: None, position: 0 };

@@ -135,8 +135,8 @@ pub fn resize(vmid: Vmid, disk: Disk) -> RemoteCommand {
 }
 
 #[must_use]
-pub fn snapshot(vmid: Vmid, name: &SnapshotName) -> RemoteCommand {
-    pct("snapshot").value(&vmid).value(name)
+pub fn snapshot(vmid: Vmid, name: &SnapshotName, mark: &Mark) -> RemoteCommand {
+    pct("snapshot").value(&vmid).value(name).option("--description", &mark.description())
 }
 
 #[must_use]

@@ -92,6 +92,8 @@ pub struct Current {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub name: String,
+    /// Of the job that made it; none: somebody else did.
+    pub mark: Option<Mark>,
     /// Its making, or its removal, has not come to its end: nobody goes back to it.
     pub is_partial: bool,
 }
@@ -254,6 +256,7 @@ impl Node {
         let rows = self.get(&path).await?;
         let snapshot = |row: &Value| Snapshot {
             name: text(row, "name").to_owned(),
+            mark: Mark::read(text(row, "description")),
             is_partial: !text(row, "snapstate").is_empty(),
         };
         let all = rows.as_array().into_iter().flatten().map(snapshot);
@@ -291,6 +294,7 @@ impl Node {
             }
             Err(error) => return Err(error),
         };
+        self.expect_itself().await?;
         let mut notes = Vec::new();
         let storage = self.storage(&self.row.storage, "rootdir").await?;
         self.storage(&self.row.template_storage, "vztmpl").await?;
@@ -309,6 +313,9 @@ impl Node {
         if small(self.get(&firewall).await?.get("enable")) != Some(1) {
             notes.push("The firewall of the cluster is off: containers can use addresses that are not theirs. Switch it on in Proxmox, with a rule that lets SSH in.".to_owned());
         }
+        if small(storage.get("shared")) == Some(1) {
+            notes.push(format!("The storage {} is shared with other nodes, and each counts all of it: set disk_factor to the share of it that is given away on this node.", self.row.storage));
+        }
         let cpus = status.pointer("/cpuinfo/cpus");
         let memory = number(status.pointer("/memory/total")).unwrap_or(0);
         let mib = |bytes: u64| i64::try_from(bytes >> 20).unwrap_or(i64::MAX);
@@ -321,6 +328,25 @@ impl Node {
             },
             notes,
         })
+    }
+
+    /// A cluster answers for all its nodes; commands are carried out by the one that they are given to.
+    async fn expect_itself(&self) -> Result<()> {
+        let members = self.get(&ApiPath::new().part("cluster").part("status")).await?;
+        let rows = members.as_array().into_iter().flatten();
+        let own = rows
+            .filter(|row| small(row.get("local")) == Some(1))
+            .find(|row| text(row, "type") == "node");
+        match own.map(|row| text(row, "name")) {
+            Some(own) if own != self.name.as_str() => {
+                let text = format!(
+                    "The host is the node {own} of its cluster, and not {}: add it with the name that it has, or with the other's address.",
+                    self.name
+                );
+                Err(Error::refused(Code::EnrolmentFailed, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn storage(&self, name: &str, content: &str) -> Result<Value> {

@@ -1,10 +1,10 @@
-//! The names of containers that were ordered.
+//! Containers that were ordered: their names, places and backups.
 
 use super::{Shop, offer};
-use entities::catalogue::Specification;
-use entities::cloudpods::backups;
+use entities::catalogue::{Limit, Specification};
+use entities::cloudpods::{self, backups, draining};
 use entities::error::Code;
-use entities::ids::{OrderId, PriceId};
+use entities::ids::{OrderId, PriceId, ServerId};
 use entities::orders::{self, Status, Wanted, advance};
 use entities::services::{self, State};
 use entities::tenancy::TenantCtx;
@@ -12,6 +12,7 @@ use entities::tenants::{self, Change, Limits};
 use entities::testing;
 use entities::values::DomainName;
 use futures::future::join_all;
+use serde_json::Value;
 
 pub fn pod() -> Specification {
     Specification::CloudpodPlan {
@@ -173,5 +174,152 @@ async fn a_container_whose_name_was_taken_meanwhile_fails_and_gives_its_place_ba
     assert_eq!(service.state, State::Failed);
     assert!(service.error.unwrap().contains("web.example"));
     assert!(!shop.db.dump("placement").await.unwrap().contains(r#""released_at":null"#));
+    shop.db.remove().await.unwrap();
+}
+
+/// The phases of the jobs that wait, by server.
+async fn waiting(shop: &Shop) -> Vec<(ServerId, String)> {
+    let tx = shop.db.db.system().await.unwrap();
+    let mut all = Vec::new();
+    for job in testing::queued_jobs(&tx).await.unwrap() {
+        let job = shop.db.job(job).await.unwrap();
+        all.push((job.server_id, job.phase));
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_node_makes_one_backup_of_the_clock_after_the_other() {
+    let (shop, _) = Shop::with_pods().await;
+    for name in ["one", "two", "three", "elsewhere"] {
+        shop.has_pod(name).await;
+    }
+    let other = shop.db.node(&shop.platform, 2, 10).await.unwrap();
+    let script = format!(
+        "UPDATE cloudpod SET vmid = 10000, backup_every_hours = 24, backups_kept = 3,
+            backup_next_at = now() - interval '1 minute',
+            server_id = (SELECT id FROM server WHERE (id = '{other}') = (cloudpod.hostname = 'elsewhere'))"
+    );
+    shop.db.execute(&script).await.unwrap();
+    let work = async || backups::back_up_due(&shop.db.db, 10).await.unwrap();
+    shop.db.execute("UPDATE server SET maintenance = true").await.unwrap();
+    assert_eq!(work().await, 0);
+    shop.db.execute("UPDATE server SET maintenance = false").await.unwrap();
+    assert_eq!((work().await, work().await), (2, 0));
+    let begun = waiting(&shop).await;
+    assert!(begun[0].0 != begun[1].0 && begun.iter().all(|(_, phase)| phase == "backup"));
+    shop.db.execute("UPDATE job SET state = 'done'").await.unwrap();
+    assert_eq!((work().await, work().await), (1, 0));
+    assert_ne!(waiting(&shop).await[0].0, other);
+    shop.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn those_of_the_clock_make_room_for_the_next() {
+    let (shop, _) = Shop::with_pods().await;
+    shop.has_pod("full").await;
+    shop.db
+        .execute(
+            "UPDATE cloudpod SET vmid = 10000, backup_every_hours = 1, backups_kept = 100,
+                backup_next_at = now(), server_id = (SELECT id FROM server);
+             INSERT INTO cloudpod_backup (id, tenant_id, cloudpod_id, state, scheduled, volume)
+                SELECT gen_random_uuid(), tenant_id, id, 'ready', nth > 10, 'local:backup/' || nth
+                FROM cloudpod, generate_series(1, 100) AS nth",
+        )
+        .await
+        .unwrap();
+    assert_eq!(backups::back_up_due(&shop.db.db, 10).await.unwrap(), 1);
+    assert_eq!(waiting(&shop).await[0].1, "delete_backup");
+    shop.db
+        .execute(
+            "DELETE FROM cloudpod_backup WHERE state = 'deleting' AND scheduled;
+             UPDATE job SET state = 'done'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(backups::back_up_due(&shop.db.db, 10).await.unwrap(), 1);
+    assert_eq!(waiting(&shop).await[0].1, "backup");
+    shop.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_raised_of_a_container_is_had_once_for_what_is_paid_once() {
+    let (shop, pods) = Shop::with_pods().await;
+    let raises = Limit::MemoryMib;
+    let more = offer(&shop.db, &shop.platform, Specification::Addon { raises, by: 512 }).await;
+    let line = |price, quantity| Wanted { price, quantity, domains: Vec::new() };
+    let two = shop.order(vec![line(pods, 2), line(more, 1)]).await;
+    assert_eq!(two, Err(Code::InvalidRequest));
+    let other = offer(&shop.db, &shop.platform, pod()).await;
+    let two = shop.order(vec![line(pods, 1), line(other, 1), line(more, 2)]).await;
+    assert_eq!(two, Err(Code::InvalidRequest));
+    let order = shop.paid(vec![line(pods, 1), line(more, 2)]).await;
+    let made = shop.make(order).await.unwrap();
+    assert_eq!(made[0].specification["memory_mib"], 1536);
+    shop.db.remove().await.unwrap();
+}
+
+/// The server and the memory of each place that is taken, in the order in which they were.
+async fn places(shop: &Shop) -> Vec<(String, i64)> {
+    let rows = shop.db.dump("placement").await.unwrap();
+    let mut rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    rows.retain(|row| row["released_at"].is_null());
+    rows.sort_by_key(|row| row["created_at"].as_str().unwrap().to_owned());
+    let place = |row: &Value| {
+        (row["server_id"].as_str().unwrap().to_owned(), row["memory_mib"].as_i64().unwrap())
+    };
+    rows.iter().map(place).collect()
+}
+
+#[tokio::test]
+async fn what_was_held_where_nothing_may_begin_by_now_is_had_elsewhere_or_later() {
+    let (shop, price) = Shop::with_pods().await;
+    let one = vec![Wanted { price, quantity: 1, domains: Vec::new() }];
+    let order = shop.order(one).await.unwrap();
+    shop.advance(order, Status::PendingPayment).await.unwrap();
+    let held = places(&shop).await;
+    shop.db.execute("UPDATE server SET maintenance = true").await.unwrap();
+    shop.advance(order, Status::Paid).await.unwrap();
+    shop.make(order).await.unwrap();
+    // There is no other: what was paid for is not lost, and nothing begins.
+    assert_eq!((places(&shop).await, waiting(&shop).await), (held.clone(), vec![]));
+    let other = shop.db.node(&shop.platform, 2, 10).await.unwrap();
+    shop.grant(other, &shop.platform).await;
+    shop.db.execute("UPDATE cloudpod SET next_at = now()").await.unwrap();
+    assert_eq!(cloudpods::converge_due(&shop.db.db, 10).await.unwrap(), 1);
+    assert_eq!(waiting(&shop).await, [(other, "provision".to_owned())]);
+    assert_eq!(places(&shop).await, [(other.to_string(), 512)]);
+    shop.db.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn those_of_an_order_stay_apart_when_they_move_and_take_along_what_they_grow_to() {
+    let (shop, price) = Shop::with_pods().await;
+    for number in [2, 3] {
+        let node = shop.db.node(&shop.platform, number, 10).await.unwrap();
+        shop.grant(node, &shop.platform).await;
+    }
+    let cluster = "UPDATE node SET cluster = 'one', name = server_id::text;
+        UPDATE ip_pool SET cluster = 'one'";
+    shop.db.execute(cluster).await.unwrap();
+    let order = shop.paid(vec![Wanted { price, quantity: 2, domains: Vec::new() }]).await;
+    shop.make(order).await.unwrap();
+    let before = places(&shop).await;
+    let free = format!("id NOT IN ('{}', '{}')", before[0].0, before[1].0);
+    // The third is fuller than where the other of the order is.
+    let script = format!(
+        "UPDATE job SET state = 'done';
+         UPDATE cloudpod SET status = 'active', action = NULL;
+         UPDATE placement SET memory_mib = 1024 WHERE server_id = '{0}';
+         UPDATE server SET draining = id = '{0}';
+         UPDATE server SET cpu_cores = 4 WHERE {free}",
+        before[0].0
+    );
+    shop.db.execute(&script).await.unwrap();
+    assert_eq!(draining::move_due(&shop.db.db, 10).await.unwrap(), 1);
+    let now = places(&shop).await;
+    assert!(!before.contains(&now[2]) && now[2].0 != before[1].0, "{now:?}");
+    assert_eq!(now[2].1, 1024);
     shop.db.remove().await.unwrap();
 }

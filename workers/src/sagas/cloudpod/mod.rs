@@ -11,6 +11,8 @@ mod resize;
 mod saved;
 mod terminate;
 
+pub(crate) use terminate::free;
+
 use crate::error::Result;
 use crate::proxmox::{
     Container, Create, KeysFile, Mark, Mebibytes, Network, Node, Stored, Volume, commands,

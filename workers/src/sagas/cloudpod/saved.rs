@@ -46,18 +46,34 @@ impl Step for TakeSnapshot {
         let name = name_of(&job)?;
         let node = job.at_rest(cx).await?;
         match find_snapshot(&node, &job, &name).await? {
-            Some(there) if !there.is_partial => return Ok(()),
-            Some(_) => ensure_no_snapshot(&node, &job, &name).await?,
+            Some(there) if there.is_partial => ensure_no_snapshot(&node, &job, &name).await?,
+            Some(there) if there.mark.as_ref() == Some(&job.mark) => return Ok(()),
+            // An earlier job made it and could not take it back: nobody knows of it.
+            Some(there) if there.mark.as_ref().is_some_and(|mark| job.is_of_pod(mark)) => {
+                ensure_no_snapshot(&node, &job, &name).await?;
+            }
+            Some(_) => {
+                let text = format!(
+                    "There is a snapshot {name} on the node already, which was not made here: choose another name."
+                );
+                return Err(Error::refused(Code::NodeRefused, text));
+            }
             None => {}
         }
-        node.work(job.vmid, &commands::snapshot(job.vmid, &name)).await.map(|_said| ())
+        let command = commands::snapshot(job.vmid, &name, &job.mark);
+        node.work(job.vmid, &command).await.map(|_said| ())
     }
 
     async fn undo(&self, cx: &Cx, _: Option<()>) -> Result<()> {
         let job = Job::load(cx).await?;
         let name = name_of(&job)?;
         let node = job.at_rest(cx).await?;
-        ensure_no_snapshot(&node, &job, &name).await
+        match find_snapshot(&node, &job, &name).await? {
+            Some(there) if there.is_partial || there.mark.as_ref() == Some(&job.mark) => {
+                ensure_no_snapshot(&node, &job, &name).await
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -235,11 +251,12 @@ pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
     drop(tx);
     let missing = || Error::internal("a backup that is ready without a volume");
     let volume = VolumeId::parse(&row.volume.ok_or_else(missing)?)?;
-    if row.server_id.is_some_and(|server| server != cx.server.id) {
+    let node = Node::of(cx).await?;
+    let is_own = row.server_id.is_none_or(|server| server == cx.server.id);
+    if !is_own && !has(&node, job, &volume).await? {
         let text = "The backup lies in the storage of the node that the CloudPod was on before: it cannot be restored from here.";
         return Err(Error::refused(Code::NodeRefused, text));
     }
-    let node = Node::of(cx).await?;
     if !is_done(&node, job).await? {
         replace(cx, job, &node, &volume).await?;
     }
@@ -252,6 +269,12 @@ pub(super) async fn restore(cx: &Cx, job: &Job) -> Result<Value> {
     }
     provision::start(&node, job.vmid).await?;
     Ok(json!({ "answers": provision::expect_ready(cx, job).await? }))
+}
+
+/// Whether a node sees a backup of the pod that another has made: in a storage that they share.
+async fn has(node: &Node, job: &Job, volume: &VolumeId) -> Result<bool> {
+    let there = archives(node, job).await?;
+    Ok(there.iter().any(|stored| stored.volume == volume.as_str() && job.has_saved(stored)))
 }
 
 /// Puts what a backup holds where the container is.
@@ -289,19 +312,23 @@ async fn leave_running(job: &Job, node: &Node) {
     }
 }
 
-/// Removes a backup from the storage that has it.
+/// Removes a backup from the storage that has it, by the pod's own node when that sees it.
 pub(super) async fn delete_backup(cx: &Cx, job: &Job) -> Result<Value> {
     let Which { backup } = job.parameters()?;
     let tx = cx.world.db.system().await?;
     let row = record::load_backup(&tx, backup).await?;
-    let server = match row.server_id {
-        Some(id) => servers::load_server(&tx, id).await?,
-        None => (*cx.server).clone(),
-    };
     drop(tx);
-    if let Some(volume) = row.volume {
-        let node = Node::connect(&cx.world, &server).await?;
-        terminate::free(&node, &VolumeId::parse(&volume)?).await?;
+    let Some(volume) = row.volume else { return Ok(json!({})) };
+    let volume = VolumeId::parse(&volume)?;
+    let mut node = Node::of(cx).await?;
+    if let Some(other) = row.server_id.filter(|server| *server != cx.server.id)
+        && !has(&node, job, &volume).await?
+    {
+        let tx = cx.world.db.system().await?;
+        let server = servers::load_server(&tx, other).await?;
+        drop(tx);
+        node = Node::connect(&cx.world, &server).await?;
     }
+    terminate::free(&node, &volume).await?;
     Ok(json!({}))
 }

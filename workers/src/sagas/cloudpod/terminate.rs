@@ -9,6 +9,7 @@ use entities::cloudpods::pools::Held;
 use entities::cloudpods::settle::Power;
 use entities::cloudpods::{names, record};
 use entities::error::{Code, Error};
+use entities::ids::BackupId;
 use entities::servers;
 use entities::values::{NodeName, VolumeId};
 use serde_json::{Value, json};
@@ -126,11 +127,14 @@ async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
     let mut removed = 0;
     let mut silent = BTreeSet::new();
     for row in rows {
-        let Some(server) = row.server_id.filter(|id| !silent.contains(id)) else { continue };
+        let (Some(server), Some(volume)) = (row.server_id, row.volume) else { continue };
+        if silent.contains(&server) {
+            record_left(cx, row.id).await?;
+            continue;
+        }
         let tx = cx.world.db.system().await?;
         let server = servers::load_server(&tx, server).await?;
         drop(tx);
-        let Some(volume) = row.volume else { continue };
         let freed = async {
             let mut node = Node::connect(&cx.world, &server).await?;
             if server.id != cx.server.id {
@@ -142,8 +146,12 @@ async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
             Ok(()) => removed += 1,
             // Nothing else waits for a node that this pod was on before.
             Err(error) if server.id != cx.server.id => {
-                let text = format!("{volume} on {} stays until that answers: {error}", server.name);
+                let text = format!(
+                    "{volume} on {} is removed as soon as that answers: {error}",
+                    server.name
+                );
                 cx.log(Level::Warn, "terminate", &text).await?;
+                record_left(cx, row.id).await?;
                 silent.insert(server.id);
             }
             Err(error) => return Err(error),
@@ -160,8 +168,15 @@ async fn remove_backups(cx: &Cx, job: &Job) -> Result<usize> {
     Ok(removed)
 }
 
+/// A backup of a pod that goes, on a node that does not answer: whoever looks at that next removes it.
+async fn record_left(cx: &Cx, backup: BackupId) -> Result<()> {
+    let tx = cx.world.db.system().await?;
+    record::record_left(&tx, backup).await?;
+    tx.commit().await
+}
+
 /// Removes a volume; one that is gone is no error.
-pub(super) async fn free(node: &Node, volume: &VolumeId) -> Result<()> {
+pub(crate) async fn free(node: &Node, volume: &VolumeId) -> Result<()> {
     match node.run(&commands::free(volume), b"").await {
         Err(error) if says(&error, "does not exist") || says(&error, "no such") => Ok(()),
         other => other.map(|_said| ()),

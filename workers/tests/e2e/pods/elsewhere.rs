@@ -101,3 +101,82 @@ async fn disks_that_nobody_has_shown_to_be_ours_stay() {
     assert!(left.contains(&disk) && !left.contains("disk-0"), "{left}");
     bed.end().await;
 }
+
+/// Makes a pod, a backup of it, and moves it away from that; its row, the backup and its volume.
+async fn moved_from_backup(bed: &Bed, name: &str) -> (cloudpod::Model, BackupId, String) {
+    let pod = bed.make(name).await;
+    bed.inside(&pod, "echo kept >/root/note");
+    assert_eq!(bed.act(pod.id, Act::Backup { scheduled: false }).await.error, None);
+    let one = |column: &str| {
+        bed.sql_text(&format!(
+            "SELECT {column} FROM cloudpod_backup WHERE cloudpod_id = '{}'",
+            pod.id
+        ))
+    };
+    let backup = BackupId(one("id").parse().unwrap());
+    let now = bed.act(pod.id, Act::Move { server: None }).await;
+    assert!(now.error.is_none() && now.server_id != pod.server_id, "{now:?}");
+    (now, backup, one("volume"))
+}
+
+fn stored(node: &super::bed::Node) -> usize {
+    node.sh("pvesm list local --content backup").lines().skip(1).count()
+}
+
+#[tokio::test]
+async fn a_backup_that_both_nodes_see_is_restored_on_the_other() {
+    let bed = Bed::open("shared", 2).await;
+    let (pod, backup, volume) = moved_from_backup(&bed, "shared").await;
+    let nth = bed.servers.iter().position(|id| Some(*id) == pod.server_id).unwrap();
+    let (here, there) = (&bed.nodes[nth], &bed.nodes[1 - nth]);
+    bed.inside(&pod, "rm /root/note");
+    let refused = bed.act(pod.id, Act::Restore { backup }).await;
+    assert!(refused.error.unwrap().contains("cannot be restored from here"));
+    // As a storage does that they share.
+    let archive = format!("/var/lib/vz/dump/{}", volume.rsplit('/').next().unwrap());
+    for file in [archive.clone(), format!("{archive}.notes")] {
+        here.sh(&format!(
+            "mkdir -p /var/lib/vz/dump; ssh -o BatchMode=yes -o HostKeyAlias={} -o LogLevel=ERROR \
+             -o UserKnownHostsFile=/etc/pve/priv/known_hosts root@{} cat {file} >{file}",
+            there.get("PVE_NODE"),
+            there.get("PVE_HOST")
+        ));
+    }
+    let restored = bed.act(pod.id, Act::Restore { backup }).await;
+    assert_eq!(restored.error, None);
+    assert_eq!(bed.inside(&restored, "cat /root/note"), "kept\n");
+    assert_eq!(bed.act(pod.id, Act::DeleteBackup { backup }).await.error, None);
+    assert_eq!((stored(here), bed.sql_count("cloudpod_backup")), (0, 0));
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_backup_on_a_node_that_was_away_when_its_pod_went_goes_when_that_is_back() {
+    let bed = Bed::open("leftover", 2).await;
+    let (pod, _, _) = moved_from_backup(&bed, "leftover").await;
+    let nth = bed.servers.iter().position(|id| Some(*id) != pod.server_id).unwrap();
+    bed.nodes[nth].fault("pvesm free", "fail", 1, 0);
+    assert_eq!(bed.want(pod.id, Desired::Deleted).await.status, Status::Deleted);
+    assert_eq!((stored(&bed.nodes[nth]), bed.sql_count("cloudpod_backup")), (1, 1));
+    for _ in 0..2 {
+        reconcile::look_at_all(&bed.world).await.unwrap();
+        assert_eq!((stored(&bed.nodes[nth]), bed.sql_count("cloudpod_backup")), (0, 0));
+    }
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_another_node_of_its_cluster_is_told() {
+    let bed = Bed::open("mistaken", 2).await;
+    let names = [0, 1].map(|nth| bed.nodes[nth].get("PVE_NODE"));
+    bed.sql(&format!(
+        "UPDATE node SET name = 'other' WHERE server_id = '{}';
+         UPDATE node SET name = '{}' WHERE server_id = '{}'",
+        bed.servers[1], names[1], bed.servers[0]
+    ));
+    reconcile::look_at_all(&bed.world).await.unwrap();
+    let error = format!("SELECT last_error FROM server WHERE id = '{}'", bed.servers[0]);
+    let told = bed.sql_text(&error);
+    assert!(told.contains(&format!("is the node {} of its cluster", names[0])), "{told}");
+    bed.end().await;
+}

@@ -136,3 +136,26 @@ async fn only_backups_that_were_made_for_a_pod_go_with_it() {
     assert_eq!(bed.backups(), theirs);
     bed.end().await;
 }
+
+#[tokio::test]
+async fn a_snapshot_of_another_is_neither_taken_for_ours_nor_removed() {
+    let bed = Bed::open("snaps", 1).await;
+    let pod = bed.make("snaps").await;
+    let (node, vmid) = (&bed.nodes[0], pod.vmid.unwrap());
+    let name = || SnapshotName::parse("kept").unwrap();
+    let take = || Act::Snapshot { name: name(), description: None };
+    node.sh(&format!("pct snapshot {vmid} kept"));
+    let refused = bed.act(pod.id, take()).await;
+    assert!(refused.error.unwrap().contains("was not made here"));
+    assert!(node.sh(&format!("pct listsnapshot {vmid}")).contains("kept"));
+    node.sh(&format!("pct delsnapshot {vmid} kept"));
+    // One of an earlier job that nobody knows of is not what somebody asks for now.
+    assert_eq!(bed.act(pod.id, take()).await.error, None);
+    bed.sql("DELETE FROM cloudpod_snapshot");
+    bed.inside(&pod, "echo later >/root/note");
+    assert_eq!(bed.act(pod.id, take()).await.error, None);
+    bed.inside(&pod, "rm /root/note");
+    assert_eq!(bed.act(pod.id, Act::Rollback { name: name() }).await.error, None);
+    assert_eq!(bed.inside(&pod, "cat /root/note"), "later\n");
+    bed.end().await;
+}

@@ -4,9 +4,10 @@
 use super::Scene;
 use billing::change::{self, Preview, Seen, Wanted};
 use billing::{inbox, reconcile};
+use entities::billing::subscriptions;
 use entities::catalogue::{Billing as Interval, Specification};
 use entities::cloudpods::settle::Power;
-use entities::cloudpods::{self, Desired, Outcome, Size, Status as Pod, sold};
+use entities::cloudpods::{self, Desired, Outcome, Size, Status as Pod, backups, sold};
 use entities::error::Code;
 use entities::ids::{CloudpodId, JobId, OrderId, OrderItemId, PriceId, WorkerId};
 use entities::jobs::{self, Claimant, Ending};
@@ -266,5 +267,56 @@ async fn what_waited_for_room_keeps_what_was_done_meanwhile() {
     assert_eq!((after.id, size(&after), &after.wanted), (pod.id, (1024, 16384), &None));
     assert_eq!(Size::of(&after).unwrap().template.as_str(), "ubuntu-24");
     assert_eq!(scene.place().await, "1024 16384");
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_plan_of_other_servers_and_another_addon_are_not_changed_to() {
+    let scene = Scene::with_node(8).await;
+    let small = scene.sell_pods("Small", 700, (512, 4096)).await;
+    let fast = json!({"kind": "cloudpod_plan", "cpu_cores": 1, "memory_mib": 512, "disk_mib": 4096,
+        "template": "debian-12", "placement": {"labels": {"disk": "nvme"}}});
+    let fast = scene.sell_as("Fast", serde_json::from_value(fast).unwrap()).await;
+    let fast = scene.price(fast, 900, (Interval::Month, None, None)).await;
+    let order = scene.buy_pods(small, 1).await;
+    scene.end_pod(done()).await;
+    assert_eq!(scene.change(order, fast).await, Err(Code::InvalidRequest));
+    assert_eq!(scene.payments(order).await.len(), 1);
+    let labelled = r#"UPDATE server SET labels = '{"disk": "nvme", "room": "1"}'"#;
+    scene.db.execute(labelled).await.unwrap();
+    scene.change(order, fast).await.unwrap();
+
+    let addon = |by: u32| json!({"kind": "addon", "raises": "memory_mib", "by": by});
+    let addon = |by| serde_json::from_value(addon(by)).unwrap();
+    let large = scene.sell_as("A lot", addon(65536)).await;
+    let large = [2000, 1900].map(|cents| scene.price(large, cents, (Interval::Month, None, None)));
+    let large = futures::future::join_all(large).await;
+    let little = scene.sell_as("A bit", addon(512)).await;
+    let little = scene.price(little, 50, (Interval::Month, None, None)).await;
+    let tx = scene.db.db.read(&scene.ctx, Permission::BillingWrite).await.unwrap();
+    let row = scene.subscription(order).await;
+    let to = async |price: PriceId| {
+        let to = subscriptions::price_for_change(&tx, &row, price).await.unwrap();
+        subscriptions::refuse_other_kind(&tx, large[0], &to).await.is_ok()
+    };
+    assert_eq!((to(large[1]).await, to(little).await, to(small).await), (true, false, false));
+    drop(tx);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_backup_of_the_clock_that_failed_is_tried_again_soon() {
+    let scene = Scene::with_node(8).await;
+    let small = scene.sell_pods("Small", 700, (512, 4096)).await;
+    scene.buy_pods(small, 1).await;
+    scene.end_pod(done()).await;
+    let weekly = "UPDATE cloudpod SET backup_every_hours = 168, backups_kept = 2,
+        backup_next_at = now(), next_at = now()";
+    scene.db.execute(weekly).await.unwrap();
+    assert_eq!(backups::back_up_due(&scene.db.db, 10).await.unwrap(), 1);
+    let (code, message) = ("node_refused".to_owned(), "The disk is full.".to_owned());
+    let pod = scene.end_pod(Outcome::Failed { code, message }).await;
+    let again = pod.backup_next_at.unwrap() - chrono::Utc::now();
+    assert!((30..=60).contains(&again.num_minutes()), "{again}");
     scene.close().await;
 }
