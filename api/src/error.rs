@@ -5,7 +5,7 @@ use crate::client::origin;
 use crate::state::State;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use entities::audit::{self, Anonymous, Audit};
@@ -331,7 +331,8 @@ async fn record(head: &HttpRequest, code: Code, message: &str) {
     let ctx = head.extensions().get::<Caller>().map(|caller| caller.0.clone());
     let anonymous = Anonymous { request: request_id(head), origin: origin(head) };
     let short = |text: &str| text.chars().take(300).collect::<String>();
-    let entry = if code == Code::InvalidRequest && head.path().starts_with("/api/cloudpods") {
+    let is_of_pods = head.path().starts_with("/api/cloudpods") && head.method() != Method::GET;
+    let entry = if code == Code::InvalidRequest && is_of_pods {
         let named = head.match_info().get("id").and_then(|id| id.parse().ok()).map(CloudpodId);
         let input = format!("{} {}: {}", head.method(), short(head.path()), short(message));
         Audit::CloudpodProvisioningInputRejected { cloudpod: named, job: None, input }

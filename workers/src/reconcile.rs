@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 
 /// How long a node may take to say how it is.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How long it may take to remove what was left.
+const REMOVAL: Duration = Duration::from_secs(30);
 
 /// Looks for as long as the process lives, at each node by itself: one that hangs delays no other.
 pub async fn keep_looking(world: World) {
@@ -99,17 +101,22 @@ pub async fn look_at(world: &World, row: &server::Model) -> Result<()> {
     let tx = world.db.system().await?;
     findings::record(&tx, row.id, &found).await?;
     tx.commit().await?;
-    remove_left(world, &node, row.id).await
+    remove_left(world, node, row.id).await
 }
 
-/// Removes the backups of pods that went while this node did not answer.
-async fn remove_left(world: &World, node: &Node, server: ServerId) -> Result<()> {
+/// Removes the backups of pods that went while this node did not answer. That it does not give one up
+/// says nothing of its health: that one is tried again at the next look.
+async fn remove_left(world: &World, mut node: Node, server: ServerId) -> Result<()> {
+    node.limit = node.limit.min(REMOVAL);
     let tx = world.db.system().await?;
     let left = record::left_on(&tx, server).await?;
     drop(tx);
     for backup in left {
         if let Some(volume) = &backup.volume {
-            free(node, &VolumeId::parse(volume)?).await?;
+            if let Err(error) = free(&node, &VolumeId::parse(volume)?).await {
+                tracing::warn!(%volume, cause = %error.chain(), "pods.backup_not_removed");
+                continue;
+            }
             tracing::info!(%volume, server = %node.row.name, "pods.backup_removed");
         }
         let tx = world.db.system().await?;

@@ -376,15 +376,8 @@ async fn take_target(
         return Err(Error::field("server_id", "is where it is already"));
     }
     placement::lock(tx).await?;
-    let own = placement::of_pod(tx, row.id).await?;
-    let own = own.ok_or_else(|| Error::internal("a pod without a place"))?;
     // What it is about to grow to is held where it is, and moves with it.
-    let size = Size {
-        cpu_cores: own.cpu_cores.unsigned_abs(),
-        memory_mib: u32::try_from(own.memory_mib).map_err(Error::internal)?,
-        disk_mib: u32::try_from(own.disk_mib).map_err(Error::internal)?,
-        ..Size::of(row)?
-    };
+    let size = placement::held_size(tx, row).await?;
     // Whoever names a server has looked at it.
     let siting = match server {
         Some(_) => Siting::default(),

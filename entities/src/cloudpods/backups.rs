@@ -56,7 +56,7 @@ pub async fn set_schedule(
 }
 
 /// Pods that no job works on: the one of each node whose backup has been due for longest, when the node
-/// answers, is not in maintenance and makes no backup; and those that have more backups on nodes that
+/// answers, is not in maintenance and makes none of the clock; and those that have more backups on nodes that
 /// answer than are kept.
 const DUE: &str = "WITH free AS (SELECT p.* FROM cloudpod p
         WHERE p.status IN ('active', 'stopped') AND p.desired = 'active' AND p.next_at <= now()
@@ -66,9 +66,8 @@ const DUE: &str = "WITH free AS (SELECT p.* FROM cloudpod p
         SELECT DISTINCT ON (p.server_id) p.id, p.backup_next_at FROM free p
         JOIN server s ON s.id = p.server_id AND NOT s.maintenance AND s.last_error IS NULL
         WHERE p.backup_next_at <= now()
-          AND NOT EXISTS (SELECT FROM job j WHERE j.server_id = p.server_id
-                AND j.kind = 'cloudpod' AND j.phase = 'backup'
-                AND j.state IN ('queued', 'running', 'unwinding'))
+          AND NOT EXISTS (SELECT FROM cloudpod_backup b WHERE b.server_id = p.server_id
+                AND b.scheduled AND b.state = 'making')
         ORDER BY p.server_id, p.backup_next_at) first
      ORDER BY backup_next_at LIMIT $1)
     UNION
@@ -120,11 +119,11 @@ pub async fn back_up_due(db: &Db, limit: u64) -> Result<u64> {
     .await
 }
 
-/// Whether a node may begin a backup: it answers, is not in maintenance, and makes none.
+/// Whether a node may begin a backup of the clock: it answers, is not in maintenance, and makes none.
 async fn has_turn(tx: &SystemTx, server: Option<ServerId>) -> Result<bool> {
     let sql = "SELECT FROM server s WHERE s.id = $1 AND NOT s.maintenance AND s.last_error IS NULL
-        AND NOT EXISTS (SELECT FROM job j WHERE j.server_id = s.id AND j.kind = 'cloudpod'
-            AND j.phase = 'backup' AND j.state IN ('queued', 'running', 'unwinding'))";
+        AND NOT EXISTS (SELECT FROM cloudpod_backup b WHERE b.server_id = s.id
+            AND b.scheduled AND b.state = 'making')";
     let found = statement(sql, [server.map(|server| server.0).into()]);
     Ok(tx.conn().query_one_raw(found).await?.is_some())
 }
@@ -141,6 +140,7 @@ async fn remove(
 
 /// Of the backups that the clock made, on nodes that answer.
 struct Scheduled {
+    /// Of several: the only one stays until there is another.
     oldest: Option<BackupId>,
     /// The oldest of those that are too many.
     surplus: Option<BackupId>,
@@ -166,7 +166,7 @@ async fn scheduled(tx: &SystemTx, row: &cloudpod::Model) -> Result<Scheduled> {
     let answers =
         |one: &cloudpod_backup::Model| one.server_id.is_none_or(|id| !silent.contains(&id));
     let first = |among: usize| ready.iter().take(among).find(|b| answers(b)).map(|b| b.id);
-    Ok(Scheduled { oldest: first(ready.len()), surplus: first(surplus) })
+    Ok(Scheduled { oldest: first(ready.len().saturating_sub(1)), surplus: first(surplus) })
 }
 
 /// The backups of a pod of the tenant, newest first.

@@ -152,7 +152,8 @@ async fn place_for(tx: &SystemTx, row: &cloudpod::Model) -> Result<Option<places
 
 async fn make(tx: &SystemTx, ctx: &TenantCtx, row: cloudpod::Model) -> Result<cloudpod::Model> {
     let Some(place) = place_for(tx, &row).await? else {
-        if Utc::now() - row.waiting_since > PATIENCE {
+        let is_held = placement::of_pod(tx, row.id).await?.is_some();
+        if !is_held && Utc::now() - row.waiting_since > PATIENCE {
             return settle::fail(tx, row, "No server had room for it in a day.").await;
         }
         let mut row: cloudpod::ActiveModel = row.into();

@@ -1,7 +1,7 @@
 //! Nodes that are to become empty: their pods move to others of the cluster, one after another.
 
 use super::placement::{self, Wanted};
-use super::{Act, Desired, Size, Status, actions, converge, is_working};
+use super::{Act, Desired, Status, actions, converge, is_working};
 use crate::Result;
 use crate::db::{Db, SystemTx, statement};
 use crate::due::{self, Due};
@@ -137,7 +137,7 @@ pub async fn list_remaining(tx: &SystemTx, id: ServerId, limit: u64) -> Result<V
 }
 
 async fn has_target(tx: &SystemTx, row: &cloudpod::Model) -> Result<bool> {
-    let (size, siting) = (Size::of(row)?, converge::siting(tx, row).await?);
+    let (size, siting) = (placement::held_size(tx, row).await?, converge::siting(tx, row).await?);
     let wanted = Wanted {
         tenant: row.tenant_id,
         size: &size,

@@ -274,6 +274,18 @@ pub async fn of_pod(tx: &SystemTx, pod: CloudpodId) -> Result<Option<placement::
         .await?)
 }
 
+/// What a pod takes of its server: more than it has while it is about to grow.
+pub(super) async fn held_size(tx: &SystemTx, pod: &cloudpod::Model) -> Result<Size> {
+    let place = of_pod(tx, pod.id).await?;
+    let place = place.ok_or_else(|| Error::internal("a pod without a place"))?;
+    Ok(Size {
+        cpu_cores: place.cpu_cores.unsigned_abs(),
+        memory_mib: u32::try_from(place.memory_mib).map_err(Error::internal)?,
+        disk_mib: u32::try_from(place.disk_mib).map_err(Error::internal)?,
+        ..Size::of(pod)?
+    })
+}
+
 /// Gives a place to a pod, with a VMID that nobody in the cluster has or had.
 pub(super) async fn attach(
     tx: &SystemTx,

@@ -7,6 +7,7 @@ use super::create::{self, Made, PodName};
 use super::placement::{self, Holder, Wanted};
 use super::{Desired, Size, actions, converge, hostnames, lock, record};
 use crate::Result;
+use crate::catalogue;
 use crate::catalogue::specification::Siting;
 use crate::catalogue::{Kind, Specification};
 use crate::db::{Db, SystemTx};
@@ -206,6 +207,7 @@ pub async fn hold_change(tx: &SystemTx, item: OrderItemId, price: PriceId) -> Re
     let line = order_item::Entity::find_by_id(item).one(tx.conn()).await?;
     let Some(line) = line.filter(|line| line.kind == Kind::CloudpodPlan) else { return Ok(()) };
     crate::orders::status::lock(tx, line.order_id).await?;
+    let is_other = catalogue::sync::price(tx, price).await?.product_id != line.product_id;
     let rows = service::Entity::find()
         .filter(service::Column::OrderItemId.eq(item))
         .filter(service::Column::State.is_not_in([State::Failed, State::Terminated]))
@@ -233,7 +235,7 @@ pub async fn hold_change(tx: &SystemTx, item: OrderItemId, price: PriceId) -> Re
             return Err(Error::refused(Code::CloudpodState, text));
         };
         let is_elsewhere = (&sited.location, &sited.labels) != (&siting.location, &siting.labels);
-        if is_elsewhere && !placement::is_sited(tx, &pod, &siting).await? {
+        if is_other && is_elsewhere && !placement::is_sited(tx, &pod, &siting).await? {
             let text = "is a plan of other servers than the one that the CloudPod is on: order a new CloudPod of it";
             return Err(Error::field("price_id", text));
         }

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::catalogue::prices::{self, AMOUNT_MAX};
-use crate::catalogue::{Billing, Kind, Specification};
+use crate::catalogue::{Billing, Kind, Limit, Specification};
 use crate::cloudpods::hostnames;
 use crate::db::{SystemTx, TenantTx};
 use crate::error::{Code, Error};
@@ -120,9 +120,10 @@ fn check_addons(lines: &[Line]) -> Result<()> {
             return Err(refuse("is an add-on without a plan that it raises: order it with one"));
         }
         let pods = raised.iter().filter(|(plan, _)| plan.product.kind == Kind::CloudpodPlan);
-        if pods.map(|(plan, _)| plan.quantity).sum::<u32>() > 1 {
+        let pods = pods.map(|(plan, _)| plan.quantity).sum::<u32>();
+        if pods > 1 && raises != Limit::TrafficGib {
             return Err(refuse(
-                "is an add-on of one CloudPod, and this order has more: order each with its own",
+                "is an add-on of one CloudPod, and this order has more: order each with its own, apart from what else it is for",
             ));
         }
     }

@@ -209,7 +209,13 @@ async fn a_node_makes_one_backup_of_the_clock_after_the_other() {
     assert_eq!((work().await, work().await), (2, 0));
     let begun = waiting(&shop).await;
     assert!(begun[0].0 != begun[1].0 && begun.iter().all(|(_, phase)| phase == "backup"));
-    shop.db.execute("UPDATE job SET state = 'done'").await.unwrap();
+    let ended = "UPDATE job SET state = 'done'; UPDATE cloudpod_backup SET state = 'ready'";
+    shop.db.execute(ended).await.unwrap();
+    // What somebody asks for besides keeps nobody from having theirs.
+    let by_hand =
+        "INSERT INTO cloudpod_backup (id, tenant_id, cloudpod_id, state, scheduled, server_id)
+        SELECT gen_random_uuid(), tenant_id, id, 'making', false, server_id FROM cloudpod";
+    shop.db.execute(by_hand).await.unwrap();
     assert_eq!((work().await, work().await), (1, 0));
     assert_ne!(waiting(&shop).await[0].0, other);
     shop.db.remove().await.unwrap();
@@ -240,6 +246,17 @@ async fn those_of_the_clock_make_room_for_the_next() {
         .unwrap();
     assert_eq!(backups::back_up_due(&shop.db.db, 10).await.unwrap(), 1);
     assert_eq!(waiting(&shop).await[0].1, "backup");
+    // The only one of the clock is not given up for one that may never be.
+    shop.db
+        .execute(
+            "UPDATE job SET state = 'done'; UPDATE cloudpod SET backup_next_at = now();
+             UPDATE cloudpod_backup SET state = 'ready';
+             UPDATE cloudpod_backup SET scheduled = volume IS NOT DISTINCT FROM 'local:backup/99'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(backups::back_up_due(&shop.db.db, 10).await.unwrap(), 1);
+    assert_eq!(waiting(&shop).await, []);
     shop.db.remove().await.unwrap();
 }
 
@@ -283,6 +300,10 @@ async fn what_was_held_where_nothing_may_begin_by_now_is_had_elsewhere_or_later(
     shop.advance(order, Status::Paid).await.unwrap();
     shop.make(order).await.unwrap();
     // There is no other: what was paid for is not lost, and nothing begins.
+    assert_eq!((places(&shop).await, waiting(&shop).await), (held.clone(), vec![]));
+    let days = "UPDATE cloudpod SET next_at = now(), waiting_since = now() - interval '3 days'";
+    shop.db.execute(days).await.unwrap();
+    assert_eq!(cloudpods::converge_due(&shop.db.db, 10).await.unwrap(), 1);
     assert_eq!((places(&shop).await, waiting(&shop).await), (held.clone(), vec![]));
     let other = shop.db.node(&shop.platform, 2, 10).await.unwrap();
     shop.grant(other, &shop.platform).await;

@@ -312,6 +312,12 @@ async fn leave_running(job: &Job, node: &Node) {
     }
 }
 
+/// The pod's own node, when it sees the backup that another has made.
+async fn sharing(cx: &Cx, job: &Job, volume: &VolumeId) -> Result<Option<Node>> {
+    let node = Node::of(cx).await?;
+    Ok(has(&node, job, volume).await?.then_some(node))
+}
+
 /// Removes a backup from the storage that has it, by the pod's own node when that sees it.
 pub(super) async fn delete_backup(cx: &Cx, job: &Job) -> Result<Value> {
     let Which { backup } = job.parameters()?;
@@ -320,15 +326,19 @@ pub(super) async fn delete_backup(cx: &Cx, job: &Job) -> Result<Value> {
     drop(tx);
     let Some(volume) = row.volume else { return Ok(json!({})) };
     let volume = VolumeId::parse(&volume)?;
-    let mut node = Node::of(cx).await?;
-    if let Some(other) = row.server_id.filter(|server| *server != cx.server.id)
-        && !has(&node, job, &volume).await?
-    {
-        let tx = cx.world.db.system().await?;
-        let server = servers::load_server(&tx, other).await?;
-        drop(tx);
-        node = Node::connect(&cx.world, &server).await?;
-    }
+    let node = match row.server_id.filter(|server| *server != cx.server.id) {
+        None => Node::of(cx).await?,
+        Some(other) => match sharing(cx, job, &volume).await {
+            Ok(Some(node)) => node,
+            // The pod's own node sees it not, or is away: that is no reason to keep it.
+            Ok(None) | Err(_) => {
+                let tx = cx.world.db.system().await?;
+                let server = servers::load_server(&tx, other).await?;
+                drop(tx);
+                Node::connect(&cx.world, &server).await?
+            }
+        },
+    };
     terminate::free(&node, &volume).await?;
     Ok(json!({}))
 }
