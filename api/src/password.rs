@@ -283,6 +283,7 @@ fn is_legacy(password: &str, hash: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     const VECTOR: &str = "pbkdf2_sha512$100000$00112233445566778899aabbccddeeff$6cbed59f582390f4e8aae45c04c545a3f95598ec9077408dd6731403cbae2a4b94a0fecf44d62f91c69bc8d49b0fd2052c692181e56aea80ab40d5ecd2ef7c26";
 
@@ -333,24 +334,29 @@ mod tests {
 
     #[test]
     fn a_slow_hash_of_the_old_system_is_all_that_is_computed() {
-        // The quickest of several: other tests run beside this one.
-        let quickest = |work: &dyn Fn()| {
-            let times = (0..5).map(|_| {
-                let start = std::time::Instant::now();
-                work();
-                start.elapsed()
-            });
-            times.min().unwrap()
-        };
         let wrong = "correct horse battery stapler";
-        let whole = quickest(&|| assert_eq!(verdict(wrong, Some(VECTOR)), Verdict::Wrong));
-        let legacy = quickest(&|| assert!(!is_legacy(wrong, VECTOR)));
-        let own = quickest(&|| assert!(!is_bcrypted(wrong, NOBODY)));
-        assert!(whole < legacy + own / 2, "{whole:?} is {legacy:?} and {own:?}");
-        // A cheap one would tell by its time that it is there.
         let cheap = VECTOR.replace("$100000$", "$1$");
-        let cheap = quickest(&|| assert_eq!(verdict(wrong, Some(&cheap)), Verdict::Wrong));
-        assert!(cheap > own / 2, "{cheap:?} is less than {own:?}");
+        let works: [&dyn Fn() -> bool; 4] = [
+            &|| verdict(wrong, Some(VECTOR)) == Verdict::Wrong,
+            &|| !is_legacy(wrong, VECTOR),
+            &|| !is_bcrypted(wrong, NOBODY),
+            &|| verdict(wrong, Some(&cheap)) == Verdict::Wrong,
+        ];
+        // A cheap one would tell by its time that it is there.
+        let holds = |[whole, legacy, own, cheap]: [Duration; 4]| {
+            whole < legacy + own / 2 && cheap > own / 2
+        };
+        // The quickest of several rounds, and of more when others work beside this one.
+        let (mut quickest, mut rounds) = ([Duration::MAX; 4], 0);
+        while rounds < 5 || (rounds < 50 && !holds(quickest)) {
+            for (least, work) in quickest.iter_mut().zip(works) {
+                let start = Instant::now();
+                assert!(work());
+                *least = start.elapsed().min(*least);
+            }
+            rounds += 1;
+        }
+        assert!(holds(quickest), "{quickest:?}");
     }
 
     #[test]
